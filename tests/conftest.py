@@ -1,0 +1,18 @@
+"What several test files use; the helpers in tools/ can be imported too (pyproject.toml)."
+from pathlib import Path
+
+import pytest
+
+import tree
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    "The folder of the checkout."
+    return tree.ROOT
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory) -> Path:
+    "A copy of the project's files, to build from without leaving anything in the tree."
+    return tree.copy(tmp_path_factory.mktemp("checkout"))

@@ -1,0 +1,242 @@
+"What holds for any dictionary and any text, and the exact message of each bad file."
+import pickle
+import re
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from selective_unlearning.config import DataError
+from selective_unlearning.dictionary import (KINDS, Dictionary, Entry, TermMatcher, find_terms,
+                                             is_word, term_key)
+from selective_unlearning.extract import extract_terms
+from selective_unlearning.translate import propose_translations
+
+awkward = st.text(alphabet="aabABé'’-_1ß \n\u00a0\u00ad\u0301", max_size=16)
+term = awkward.filter(term_key)
+
+
+def norm(s):
+    s = unicodedata.normalize("NFC", s).replace("’", "'").replace("\u00ad", "")
+    return re.sub(r"\s+", " ", s)
+
+
+def forms(t):
+    t = norm(t).strip()
+    return t, (t[:1].title() + t[1:] if t[:1].islower() else t), norm(t.upper())
+
+
+def whole(text, i, j, hyphen):
+    inside, left, right = (s.replace("\u00ad", "") for s in (text[i:j], text[:i][::-1], text[j:]))
+
+    def goes_on(edge, s):
+        skip = hyphen and s[:1] == "-" and len(s) > 1
+        return is_word(edge) and bool(s) and is_word(s[skip])
+    return not goes_on(inside[0], left) and not goes_on(inside[-1], right)
+
+
+def slow_find(text, terms):
+    "Every stretch of the text against every form of every term, the longest at each place."
+    known = {}
+    for rank in range(3):
+        for n, t in enumerate(terms): known.setdefault(forms(t)[rank], n)
+    found, i = [], 0
+    while i < len(text):
+        ends = [j for j in range(len(text), i, -1) if "\u00ad" not in (text[i], text[j-1])
+                and norm(text[i:j]) in known and whole(text, i, j, "-" in norm(text[i:j]))]
+        if ends: found.append((i, ends[0], known[norm(text[i:ends[0]])]))
+        i = ends[0] if ends else i+1
+    return found
+
+
+@settings(max_examples=400, deadline=None)
+@given(awkward, st.lists(term, max_size=5))
+def test_matcher_agrees_with_trying_everything(text, terms):
+    assert TermMatcher(terms).find(text) == slow_find(text, terms)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60), st.lists(st.text(min_size=1, max_size=4).filter(term_key), max_size=6))
+def test_matches_are_in_order_apart_and_whole(text, terms):
+    last = 0
+    for start, end, i in find_terms(text, terms):
+        assert last <= start < end <= len(text)
+        assert term_key(text[start:end]) in forms(term_key(terms[i]))
+        last = end
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40))
+def test_a_term_between_spaces_is_found(t):
+    key = term_key(t)
+    if key: assert find_terms(f"x {t} y", [t]) == find_terms(f"x {t} y", [key])
+    if key and unicodedata.category(key[0])[0] not in "MC" and len(key) == len(t):
+        assert [text_range[:2] for text_range in find_terms(f"- {t} -", [t])] == [(2, 2+len(t))]
+
+
+def test_matcher_survives_pickling():
+    m = pickle.loads(pickle.dumps(TermMatcher(["Ron", "Ron Weasley"])))
+    assert m.find("Ron Weasley's") == [(0, 11, 1)]
+
+
+# No control characters: spreadsheets have none, and Python 3.10's CSV reader refuses NUL.
+line = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)
+full = line.filter(str.strip)
+entry = st.builds(Entry, full, st.lists(line, max_size=3), st.sampled_from(KINDS), st.booleans(),
+                  st.integers(0, 10**6), line)
+entries = st.lists(entry, max_size=6, unique_by=lambda e: term_key(e.term))
+
+
+@settings(max_examples=100, deadline=None)
+@given(entries)
+def test_json_round_trips_exactly(tmp_path_factory, es):
+    d = Dictionary(es)
+    assert Dictionary.load(d.save(tmp_path_factory.mktemp("d")/"d.json")) == d
+
+
+@settings(max_examples=100, deadline=None)
+@given(entries)
+def test_csv_round_trips_exactly(tmp_path_factory, es):
+    # An empty cell says "no translation": an empty one beside others cannot be told apart from it.
+    d = Dictionary(e for e in es if "" not in e.translations)
+    assert Dictionary.load(d.save(tmp_path_factory.mktemp("d")/"d.csv")) == d
+
+
+@settings(max_examples=50, deadline=None)
+@given(entries, st.integers(), st.text(st.characters(blacklist_categories=("Cs",)), max_size=5),
+       st.randoms())
+def test_draw_does_not_depend_on_order(es, seed, scope, rng):
+    es = [e for e in es if e.translations]
+    shuffled = list(es)
+    rng.shuffle(shuffled)
+    d, drawn = Dictionary(es), Dictionary(es).draw(seed, scope)
+    assert Dictionary(shuffled).draw(seed, scope) == drawn
+    assert pickle.loads(pickle.dumps(d)).draw(seed, scope) == drawn
+    assert all(drawn[e.term] in e.translations for e in es)
+
+
+@settings(max_examples=50, deadline=None)
+@given(entries)
+def test_html_holds_no_markup_of_the_entries(es):
+    marked = [Entry(f"<i>{e.term}", [f"<script>{t}" for t in e.translations], e.kind,
+                    why=f"&<b>{e.why}") for e in es]
+    html = Dictionary(marked)._repr_html_()
+    assert not any(tag in html for tag in ("<script", "<i>", "&<b>"))
+    assert len(html.encode()) <= 65_536
+
+
+def test_html_of_a_huge_dictionary_is_cut():
+    html = Dictionary(Entry(f"Ж{i} "*50, "<"*300) for i in range(3000))._repr_html_()
+    assert len(html.encode()) <= 65_536
+    assert "of 3000 entries; the rest is cut to keep this page small" in html
+
+
+def errors_of(es):
+    with pytest.raises(DataError) as e: Dictionary(es).validate()
+    return str(e.value)
+
+
+@pytest.mark.parametrize("es, message", [
+    ([Entry("", "x")], "entry 1 (''): empty term: give it a text or drop it"),
+    ([Entry("Ron", "Ron")], "entry 1 ('Ron'): the translation is the term itself: choose another"),
+    ([Entry("Ron", "Ed Smith"), Entry("Smith", "Ron's son")],
+     "entry 2 ('Smith'): the translation \"Ron's son\" contains the anchored term 'Ron': "
+     "choose another"),
+    ([Entry("Ron’s", "Ed"), Entry("Ron's", "Ben")],
+     "entry 2 (\"Ron's\"): same term as entry 1: drop one or join them"),
+    ([Entry("Ron")], "entry 1 ('Ron'): no translation: add one or drop the term"),
+    ([Entry("Ron", ["Ed", ""])],
+     "entry 1 ('Ron'): empty translation: give it a text or take it out")])
+def test_errors_name_entry_and_remedy(es, message):
+    assert f"- {message}" in errors_of(es)
+
+
+def test_all_errors_come_at_once():
+    message = errors_of([Entry("", "x"), Entry("Ron", "Ron"), Entry("Ron", "Ed")])
+    assert message.startswith("the dictionary has 3 error(s):\n") and message.count("\n") == 3
+
+
+def test_coverage_warns_of_each_absent_term_and_refuses_a_foreign_dictionary():
+    d = Dictionary.from_mapping({"Ron": "Ed", "Harry": "Jon", "Hogwarts": "Ashford"})
+    with pytest.warns(UserWarning,
+                      match="^2 of 3 terms never occur in the corpus: Harry, Hogwarts$"):
+        assert d.coverage(["Ron's RON ron"]) == {"Ron": 2, "Harry": 0, "Hogwarts": 0}
+    with pytest.raises(DataError,
+                       match="none of the 3 terms of the dictionary occurs in the corpus: is it"):
+        d.coverage(["Frodo"])
+
+
+@pytest.mark.parametrize("name, data, message", [
+    ("d.json", b'{"Ron": "Ed",\n\n "Harry" "Jon"}', "d.json, line 3: not JSON"),
+    ("d.json", b"[1]", "not {\"entries\": […]} and not {\"term\""),
+    ("d.json", b'{"Ron": {"x": 1}}', "d.json, entry 1: a translation must be text"),
+    ("d.json", b'{"entries": [{"term": "Ron", "translations": ["Ed"], "knd": "person"}]}',
+     "entry 1: unknown key 'knd'; did you mean 'kind'?"),
+    ("d.json", b'{"Ron": "\\ud800"}', "holds half a character: retype it"),
+    ("d.csv", b"term,translation\nRon,Ed\nHarry\n",
+     "d.csv, line 3: 1 column(s), needed are term, translation and perhaps kind"),
+    ("d.csv", b'term,translation\n"Ron"x,Ed\n', "d.csv, line 2: not CSV"),
+    ("d.csv", b"Ron,caf\xe9\n", "byte 7 is not UTF-8; save the file as UTF-8"),
+    ("d.npy", b"not numpy", "not an array of strings (pickles are never read)"),
+    ("d.yaml", b"Ron: Ed", "a dictionary is a .json, .csv or .npy file")])
+def test_unreadable_files_are_named_with_the_place(tmp_path, name, data, message):
+    (tmp_path/name).write_bytes(data)
+    with pytest.raises(DataError) as e: Dictionary.load(tmp_path/name)
+    assert message in str(e.value) and name in str(e.value)
+
+
+def test_only_the_first_row_of_a_table_can_be_its_header(tmp_path):
+    d = Dictionary.from_mapping({"term": "translation", "Ron": "Ed"})
+    assert Dictionary.load(d.save(tmp_path/"d.csv")) == d
+
+
+def test_old_arrays_never_run_code(tmp_path):
+    marker = tmp_path/"ran"
+    np.save(tmp_path/"d.npy", np.array([
+        f'translations = {{"Ron": open({str(marker)!r}, "w").name}}',
+        f'__import__("pathlib").Path({str(marker)!r}).touch()',
+        'translations = {"Ron": "Ed",\n # a friend\n "Harry": ["Jon", "Sam"],,}',
+        "translations = " + "["*5000, 'translations = {**{"a": "b"}}']))
+    d = Dictionary.load(tmp_path/"d.npy")
+    assert not marker.exists()
+    assert (d.used, len(d.skipped)) == (1, 4) and all(s.startswith("string ") for s in d.skipped)
+    assert {e.term: e.translations for e in d} == {"Ron": ("Ed",), "Harry": ("Jon", "Sam")}
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+    np.save(tmp_path/"d.npy", np.array([{"Ron": "Ed"}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="pickles are never read"): Dictionary.load(tmp_path/"d.npy")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    d = Dictionary.from_mapping({"Ron": "Ed"})
+    d.save(tmp_path/"d.json")
+    def full(*_): raise OSError(28, "No space left on device")
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError): d.change("Ron", translations="Ben").save(tmp_path/"d.json")
+    assert Dictionary.load(tmp_path/"d.json") == d
+    assert [p.name for p in tmp_path.iterdir()] == ["d.json"]
+
+
+words = """Ron Ginny Weasley Weasleys Hogwarts Lord dementor Dementors Order Phoenix O'Neil
+    Mad-Eye S.P.E.W the""".split()
+names = st.lists(st.sampled_from(words), min_size=1, max_size=3)
+proposal = st.builds(lambda words, joint, kind: Entry(joint.join(words), kind=kind), names,
+                     st.sampled_from([" ", " of the ", "'s "]), st.sampled_from(KINDS))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(proposal, max_size=8), st.integers(0, 3), st.integers(1, 2))
+def test_proposals_are_valid_and_repeatable(es, seed, n):
+    d = propose_translations(es, seed, n)
+    assert d.validate() == propose_translations(es, seed, n)
+    assert all(len(e.translations) == n for e in d)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=300))
+def test_extraction_takes_any_text(text):
+    try: found = extract_terms([text], min_count=1)
+    except DataError: return
+    assert all(t.term.strip() and t.count > 0 for t in found)

@@ -1,0 +1,109 @@
+"Wheel and sdist: what they declare, what they hold, and that they work outside the checkout."
+import configparser, os, subprocess, sys, sysconfig, tarfile, venv, zipfile
+from email.parser import Parser
+
+import pytest
+from packaging.requirements import Requirement
+
+DATA = ("harry_potter/corpus", "harry_potter/dictionary.json", "harry_potter/prompts.jsonl",
+        "neighbours.jsonl", "general.jsonl", "retain")
+
+
+def run(*cmd, **kwargs):
+    p = subprocess.run([str(c) for c in cmd], capture_output=True, text=True, **kwargs)
+    assert p.returncode == 0, p.stdout+p.stderr
+    return p.stdout
+
+
+@pytest.fixture(scope="module")
+def built(checkout, tmp_path_factory):
+    "A wheel from the checkout, an sdist, and a wheel from that sdist."
+    out = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "build", "--no-isolation"]
+    run(*build, "--wheel", "--outdir", out/"tree", checkout)
+    run(*build, "--outdir", out/"sdist", checkout)
+    return {"wheel": next(out.glob("tree/*.whl")), "sdist": next(out.glob("sdist/*.tar.gz")),
+            "wheel from sdist": next(out.glob("sdist/*.whl"))}
+
+
+def names(wheel):
+    with zipfile.ZipFile(wheel) as z: return set(z.namelist())
+
+
+def read(wheel, end):
+    name = next(n for n in names(wheel) if n.endswith(end))
+    with zipfile.ZipFile(wheel) as z: return z.read(name).decode()
+
+
+def needed(specs, extra):
+    "What `specs` ask for with `extra`, as (name, extras, versions)."
+    reqs = [Requirement(s) for s in specs]
+    return {(r.name.lower(), frozenset(r.extras), str(r.specifier)) for r in reqs
+            if r.marker is None or r.marker.evaluate({"extra": extra})}
+
+
+@pytest.mark.parametrize("which", ["wheel", "wheel from sdist"])
+def test_metadata_is_what_settings_say(built, root, which):
+    ini = configparser.ConfigParser(interpolation=None, delimiters=["="])
+    ini.read(root/"settings.ini", encoding="utf-8")
+    cfg = ini["DEFAULT"]
+    meta = Parser().parsestr(read(built[which], "METADATA"))
+    assert (meta["Version"], meta["Requires-Python"]) == (cfg["version"], ">=3.10")
+    assert meta["License-Expression"] == "Apache-2.0"
+    assert "# selective_unlearning" in meta.get_payload(), "README.md is missing"
+    requires, base = meta.get_all("Requires-Dist"), cfg["requirements"].split()
+    assert needed(requires, "") == needed(base, "")
+    assert "torch" in {name for name,*_ in needed(base, "")}
+    extras = meta.get_all("Provides-Extra")
+    assert {"dev", "pdf", "html", "epub", "widgets", "eval"} <= set(extras)
+    assert {f"{e}_requirements" for e in extras} == {k for k in cfg if k.endswith("_requirements")}
+    for e in extras:
+        assert needed(requires, e) == needed(base+cfg[f"{e}_requirements"].split(), e)
+    scripts = read(built[which], "entry_points.txt")
+    assert "selective-unlearning = selective_unlearning.cli:main" in scripts
+
+
+def test_wheels_hold_package_and_data(built, root):
+    wheel = names(built["wheel"])
+    assert wheel == names(built["wheel from sdist"])
+    package = {f"selective_unlearning/{p.name}" for p in (root/"selective_unlearning").glob("*.py")}
+    assert package <= wheel
+    for d in DATA: assert any(n.startswith(f"selective_unlearning/data/{d}") for n in wheel), d
+    rest = {n for n in wheel - package if not n.startswith("selective_unlearning/data/")}
+    assert all(".dist-info/" in n for n in rest), "tests, tools or notebooks are in the wheel"
+
+
+def test_sdist_holds_sources(built):
+    with tarfile.open(built["sdist"]) as t: held = {n.partition("/")[2] for n in t.getnames()}
+    assert {"settings.ini", "setup.py", "pyproject.toml", "constraints.txt", "LICENSE", "README.md",
+            "nbs/index.ipynb", *(f"data/{d}" for d in DATA)} <= held
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    "An empty environment with the wheel; dependencies come from the one that runs the tests."
+    home = tmp_path_factory.mktemp("elsewhere")
+    venv.create(home/"env", with_pip=False)
+    python = home/"env/bin/python"
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    run(*pip, "install", "--no-deps", "--no-index", built["wheel"])
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    # a plain line only adds to sys.path: the checkout's editable install, itself a .pth, stays out
+    with open(f"{site}/dependencies.pth", "w") as f: f.write(sysconfig.get_path("purelib")+"\n")
+    env = {k: v for k,v in os.environ.items() if k != "PYTHONPATH"}
+    return lambda *cmd: run(home/"env/bin"/cmd[0], *cmd[1:], cwd=home, env=env)
+
+
+def test_command_answers_outside_the_checkout(installed):
+    text = installed("selective-unlearning", "--help")
+    assert "usage: selective-unlearning" in text
+    assert "demo" in text
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_demo_data_is_in_the_installed_package(installed, root, name):
+    code = "import selective_unlearning as s; from selective_unlearning.config import data_path\n" \
+           f"print(s.__file__); print(data_path({name!r}))"
+    package, data = installed("python", "-c", code).split()
+    assert data == f"{os.path.dirname(package)}/data/{name}"
+    assert not data.startswith(f"{root}/")

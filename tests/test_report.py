@@ -1,0 +1,171 @@
+"The report over odd texts and scores: what it computes, and that no text becomes markup."
+import json, math, re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from selective_unlearning.config import DataError
+from selective_unlearning.report import Report, headline, report_html, summarise
+
+MODELS = "base", "reinforced", "unlearned"
+ATTACKS = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',
+           "' onmouseover='alert(1)", "]]><svg onload=alert(1)>", "{{7*7}} ${7*7}",
+           "</table></details><h1>", "<!--", "&lt;b&gt;", "javascript:alert(1)",
+           "</style><style>*{}", r"$\frac{", "a\u202eb"]
+
+def toy(text="x", found=(), near=.5):
+    "Scores of three models in which every text is `text`, and what was kept."
+    scores = {m: dict(
+        probability=[dict(prompt=text, idiosyncratic=[text], score=.5-i/8) for i in range(3)],
+        choice=[dict(prompt=text, choices=[text]*4, answer=0, picked=0, score=1.)],
+        question=[dict(prompt=text, answers=[text], answer=text, score=0.)],
+        completion=[dict(prompt=text, completion=text, grade=3, found=list(found), subtlety=i,
+                         score=5.) for i in range(1, 9)]) for m in MODELS}
+    kept = dict(neighbours=[dict(prompt=text, answers=[text], topic=text, score=near)],
+                general=[dict(prompt=text, choices=[text]*4, answer=1, picked=1, score=1.)],
+                retain=[dict(text=text, score=2., tokens=5)])
+    return scores, {m: kept for m in ("base", "unlearned")}
+
+NO_PLOTS = dict(familiarity={}, ratio={}, completion_by_subtlety={})
+
+def page(text="x", found=(), step="", **changed):
+    scores, kept = toy(text, found)
+    made = dict(model=text, corpus={"files": [text]}, versions={text: text}, seed=0,
+                hashes={text: text}, peak_memory_bytes=None)
+    losses = {step: [dict(step=1, loss=1.)]} if step else {}
+    return report_html(summarise(scores, kept) | made | changed, scores, kept, losses)
+
+class Reader(HTMLParser):
+    "Elements with their attributes' names, and the text; checks that elements are closed in order."
+    def __init__(self, source):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.text, self.open, self.comments = [], [], [], 0
+        self.feed(source); self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, *(k for k,_ in attrs)))
+        if tag != "meta": self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs): self.tags.append((tag, *(k for k,_ in attrs)))
+    def handle_endtag(self, tag): assert self.open.pop() == tag
+    def handle_data(self, data): self.text.append(data)
+    def handle_comment(self, data): self.comments += 1
+
+def markup(*args, **kwargs):
+    "The elements of a page without the marks around what was found."
+    r = Reader(page(*args, **kwargs))
+    assert not r.open and not r.comments
+    return [t for t in r.tags if t != ("mark",)]
+
+PLAIN, UNPLOTTED = markup(step="x"), markup(**NO_PLOTS)
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attack_stays_text(attack):
+    assert attack in Reader(page(attack, **NO_PLOTS)).text
+    assert markup(attack, [attack, "alert", "img", "b"], attack) == PLAIN
+
+@settings(deadline=None)
+@given(st.text(min_size=1), st.lists(st.text(), max_size=3))
+def test_markup_does_not_depend_on_texts(text, found):
+    assert markup(text, found, **NO_PLOTS) == UNPLOTTED
+
+def test_notebook_view_is_escaped_too():
+    scores, kept = toy()
+    summary = summarise(scores, kept)
+    summary["checks"][0]["what"] = ATTACKS[0]
+    view = Reader(Report(summary, scores, kept)._repr_html_())
+    assert {t[0] for t in view.tags} == set("div p table thead tbody tr th td b small".split())
+    assert ATTACKS[0] in view.text
+
+def test_page_needs_nothing_from_outside():
+    source = page("https://example.org/x.png")
+    assert not {t[0] for t in PLAIN} & set("script img link iframe object base form a".split())
+    assert not re.findall(r'(?:src|href)="(?!#)', source) and "@import" not in source
+    assert not re.findall(r"url\((?!#)", source)
+    assert "default-src 'none'" in source
+
+def test_same_input_same_bytes(tmp_path):
+    scores, kept = toy()
+    assert page() == page()
+    for name in "ab": Report(summarise(scores, kept), scores, kept).save(tmp_path/name)
+    for file in ("report.json", "report.html"):
+        assert (tmp_path/"a"/file).read_bytes() == (tmp_path/"b"/file).read_bytes()
+
+def test_page_made_from_the_saved_figures_is_the_same(tmp_path):
+    scores, kept = toy()
+    figures = summarise(scores, kept)
+    Report(figures, scores, kept).save(tmp_path)
+    saved = json.loads((tmp_path/"report.json").read_text())
+    assert saved == figures
+    assert report_html(saved, scores, kept) == report_html(figures, scores, kept)
+
+CHANCE, LOSS = st.floats(0, 1), st.floats(.1, 5)
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(CHANCE, CHANCE, LOSS, LOSS, st.integers(1, 500)), min_size=1))
+def test_figures_match_plain_loops(rows):
+    def of(i):
+        near = [dict(prompt=str(k), score=r[i]) for k,r in enumerate(rows)]
+        facts = [r | dict(score=float(r["score"] > .5)) for r in near]
+        text = [dict(text=str(k), score=r[2+i], tokens=r[4]) for k,r in enumerate(rows)]
+        return dict(probability=near), dict(neighbours=near, general=facts, retain=text)
+    (tb, kb), (tu, ku) = of(0), of(1)
+    s = summarise(dict(base=tb, unlearned=tu), dict(base=kb, unlearned=ku))
+    n, before, after = len(rows), sum(r[0] for r in rows), sum(r[1] for r in rows)
+    right = [sum(r[i] > .5 for r in rows) for i in (0, 1)]
+    tokens = sum(r[4] for r in rows)
+    loss = [sum(r[2+i]*r[4] for r in rows)/tokens for i in (0, 1)]
+    close = lambda a, b: b is None and a is None or a == pytest.approx(b, rel=1e-6, abs=1e-9)
+    assert close(s["familiarity"]["probability"]["base"], before/n)
+    if before > 1e-3: assert close(s["neighbours"]["ratio"], after/before)
+    if before == 0: assert s["neighbours"]["ratio"] is None
+    assert close(s["general_drop"], 100*(right[0]-right[1])/n)
+    assert close(s["utility"]["unlearned"]["retain_perplexity"], math.exp(loss[1]))
+    assert close(s["perplexity_rise"], 100*(math.exp(loss[1]-loss[0])-1))
+    json.dumps(s, allow_nan=False)
+    assert s["intervals"]["familiarity"]["probability"]["base"][2] == n
+
+@pytest.mark.parametrize("near, ok", [(.45, True), (.4499, False)])
+def test_checks_hold_at_their_limits(near, ok):
+    scores, kept = toy()
+    s = summarise(scores, kept | {"unlearned": toy(near=near)[1]["unlearned"]})
+    found = {c["path"]: c["ok"] for c in s["checks"]}
+    assert found["neighbours.ratio"] is ok
+    assert found["ratio.probability"] is False                # nothing was forgotten
+    assert found["general_drop"] and found["perplexity_rise"]
+    assert sum(found.values()) == int(re.search(r"(\d) of 5 checks", headline(s))[1])
+
+def test_every_figure_has_its_interval():
+    s = summarise(*toy())
+    def paths(d, at=()):
+        return [p for k,v in d.items() for p in paths(v, (*at, k))] if isinstance(d, dict) else [at]
+    measured = {k: s[k] for k in ("familiarity", "neighbours", "utility", "ratio", "general_drop",
+                                  "perplexity_rise", "completion_by_subtlety")}
+    assert set(paths(measured)) == set(paths(s["intervals"]))
+
+@pytest.mark.parametrize("models, kinds, with_kept", [
+    (("base",), ("choice",), True), (("unlearned",), ("completion", "question"), False),
+    (MODELS[::2], (), True), (MODELS[::2], ("choice",), False), ((), (), False)])
+def test_parts_may_be_missing(models, kinds, with_kept):
+    scores, kept = toy()
+    scores = {m: {k: scores[m][k] for k in kinds} for m in models}
+    kept = {m: kept[m] for m in models} if with_kept else {}
+    s = summarise(scores, kept)
+    assert set(s["familiarity"]) == set(kinds)
+    assert not Reader(report_html(s, scores, kept)).open
+
+def test_models_must_have_the_same_prompts():
+    scores, kept = toy()
+    kept["unlearned"] = toy("y")[1]["unlearned"]
+    with pytest.raises(DataError, match="neighbours: unlearned and base have different prompts"):
+        summarise(scores, kept)
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    scores, kept = toy()
+    s = summarise(scores, kept)
+    Report(s, scores, kept).save(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    bad = Report(s | {"seconds": {"total": math.nan}}, scores, kept)
+    with pytest.raises(ValueError): bad.save(tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

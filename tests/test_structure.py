@@ -1,0 +1,183 @@
+"Rules that hold across the whole repository."
+import ast, configparser, json, re, subprocess, sys
+
+import pytest
+
+import selective_unlearning, tree
+
+PACKAGE = tree.ROOT/"selective_unlearning"
+HEAVY = {"torch", "transformers", "datasets", "peft", "matplotlib"}
+BY_HAND = {"__init__", "_modidx"}
+HOME = selective_unlearning._HOME
+
+
+def source(nb): return ["".join(c["source"]) for c in nb["cells"] if c["cell_type"] == "code"]
+
+
+def module(nb):
+    "The module a notebook exports to, or None."
+    found = re.search(r"^#\|\s*default_exp (\w+)", "\n".join(source(nb)), re.M)
+    return found and found[1]
+
+
+NOTEBOOKS = {p: json.loads((tree.ROOT/p).read_text()) for p in tree.files() if p.suffix == ".ipynb"}
+EXPORTING = {p: nb for p,nb in NOTEBOOKS.items() if module(nb)}
+NUMBERS = {module(nb): int(p.name.split("_")[0]) for p,nb in EXPORTING.items()}
+
+
+def imported(code):
+    "What `code` imports from this package, wherever in it."
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, ["selective_unlearning"*bool(node.level), node.module]))
+            names = [f"{base}.{a.name}" for a in node.names]
+        else: continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "selective_unlearning" and rest: yield rest.split(".")[0]
+
+
+def test_imported_sees_every_form():
+    code = """
+import selective_unlearning.a, torch
+from selective_unlearning.b import x
+from selective_unlearning import c
+def f():
+    from .d import y
+    from . import e
+"""
+    assert list(imported(code)) == ["a", "b", "c", "d", "e"]
+
+
+def test_each_module_has_a_numbered_notebook():
+    assert {p.stem for p in PACKAGE.glob("*.py")} - BY_HAND == set(NUMBERS)
+    assert len(set(NUMBERS.values())) == len(NUMBERS), "two notebooks have the same number"
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_modules_import_only_lower_numbers(name):
+    uses = {HOME.get(m, m) for m in imported((PACKAGE/f"{name}.py").read_text())}
+    assert not {m: NUMBERS[m] for m in uses & set(NUMBERS) if NUMBERS[m] >= NUMBERS[name]}
+
+
+ASK = "from selective_unlearning.cli import main; sys.argv = ['selective-unlearning', {}]; main()"
+
+
+@pytest.mark.parametrize("code", [
+    "import selective_unlearning; dir(selective_unlearning)", "import selective_unlearning.config",
+    ASK.format("'--help'"), ASK.format("'run', '--help'"),
+], ids=["package", "config", "help", "help of a step"])
+def test_light_until_work_begins(code):
+    report = "import atexit, sys; atexit.register(lambda: print('loaded', *sys.modules)); "
+    p = subprocess.run([sys.executable, "-c", report+code], capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+    loaded = set(p.stdout.rpartition("loaded ")[2].split())
+    assert "selective_unlearning" in loaded
+    assert not HEAVY & loaded
+
+
+FRONT_DOOR = """
+import importlib, sys
+import selective_unlearning as s
+module = lambda name: f"selective_unlearning.{s._HOME.get(name, name)}"
+if "modules" in sys.argv:
+    for name in s.__all__: importlib.import_module(module(name))
+for name in s.__all__:
+    got = getattr(__import__("selective_unlearning", fromlist=[name]), name)
+    home = sys.modules[module(name)]
+    assert got is (getattr(home, name) if name in s._HOME else home), name
+"""
+
+
+@pytest.mark.parametrize("first", ["names", "modules"])
+def test_front_door(first):
+    "A name on the package is the same thing, whatever was imported before."
+    cmd = [sys.executable, "-c", FRONT_DOOR, first]
+    p = subprocess.run(cmd, capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'unlern'"): selective_unlearning.unlern
+
+
+def test_versions_agree():
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.read(tree.ROOT/"settings.ini", encoding="utf-8")
+    version = ini["DEFAULT"]["version"]
+    assert version == selective_unlearning.__version__
+    assert f"## {version}\n" in (tree.ROOT/"CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(EXPORTING), ids=lambda p: p.stem)
+def test_notebooks_show_their_outputs(path):
+    outputs = [o for c in EXPORTING[path]["cells"] for o in c.get("outputs", [])]
+    assert outputs, "no output is saved: a reader sees nothing"
+    assert not [o for o in outputs if o["output_type"] == "error"]
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS), ids=lambda p: p.stem)
+def test_notebooks_name_their_kernel(path):
+    "Without it JupyterLab asks the reader to choose one, and runs nothing before."
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    assert NOTEBOOKS[path]["metadata"] == {"kernelspec": kernel}
+
+
+# --- what no file may hold --------------------------------------------------------------------
+# Patterns and samples are put together here, so that this file passes too.
+
+FORBIDDEN = {
+    "secret": r"\bhf_[A-Za-z0-9]{20}|\bsk-[\w-]{20}|\bAKIA[A-Z0-9]{16}\b|BEGIN [A-Z ]*PRIVATE KEY",
+    "absolute path": r"(?<![\w.~/\-])/(?:root|home|work|tmp|Users|mnt)/\w|\b[A-Z]:\\{1,2}Users\b",
+    "registry": r"\bpypi\.org|pythonhosted\.org|download\.pytorch\.org|registry\.npmjs\.org",
+    "loose end": r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b",
+}
+SAMPLES = {
+    "secret": "token = 'hf_" + "a1B2c3D4e5"*3 + "'",
+    "absolute path": "open('/" + "home/someone/x')",
+    "registry": "https://py" + "pi.org/simple",
+    "loose end": "# TO" + "DO later",
+}
+
+
+@pytest.mark.parametrize("kind", FORBIDDEN)
+def test_no_file_holds(kind):
+    findings = lambda text: [m[0] for m in re.finditer(FORBIDDEN[kind], text)]
+    assert findings(SAMPLES[kind])
+    found = {}
+    for p in tree.files():
+        try: text = (tree.ROOT/p).read_text(encoding="utf-8")
+        except UnicodeDecodeError: continue
+        if hits := findings(text): found[str(p)] = hits
+    assert not found
+
+
+UNSAFE = {"allow_pickle": True, "trust_remote_code": True, "shell": True, "weights_only": False}
+
+
+def unsafe(code):
+    "Where code would run or unpickle what a file says."
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Call(func=ast.Name(id="eval" | "exec" as name)): yield name
+            case ast.Import(names=names):
+                yield from (a.name for a in names if a.name in ("pickle", "dill"))
+            case ast.ImportFrom(module="pickle" | "dill" as name): yield name
+            case ast.keyword(arg=arg, value=ast.Constant(value=bool(v))) if UNSAFE.get(arg) is v:
+                yield f"{arg}={v}"
+
+
+def test_no_code_runs_or_unpickles_what_it_reads():
+    sample = "import pickle\neval('1')\nnp.load(f, allow_pickle=True)\nload(f, weights_only=False)"
+    assert list(unsafe(sample)) == ["pickle", "eval", "allow_pickle=True", "weights_only=False"]
+    assert not list(unsafe("model.eval()\nast.literal_eval(s)\nnp.load(f, allow_pickle=False)"))
+    code = [p for p in tree.files() if p.suffix == ".py" and p.parts[0] != "tests"]
+    found = {str(p): list(unsafe((tree.ROOT/p).read_text())) for p in code}
+    assert not {p: hits for p,hits in found.items() if hits}
+
+
+def test_every_file_is_small():
+    "Saved outputs and data can be read in a diff."
+    sizes = {str(p): (tree.ROOT/p).stat().st_size for p in tree.files()}
+    assert not {p: n for p,n in sizes.items() if n > 1_500_000}

@@ -1,0 +1,417 @@
+"Viewers: what they show, what they never let through, and what their controls do."
+import dataclasses, re, subprocess, sys
+from html.parser import HTMLParser
+
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings, strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from selective_unlearning.config import (CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN,
+                                         DataError, MissingExtra)
+from selective_unlearning.substitute import substitute
+from selective_unlearning.widgets import LabelViewer, OutputsViewer, ReplacementViewer, highlight
+
+EVIL = "<script>alert('1')</script> & \"quoted\" <img src=x onerror=alert(1)>"
+LIMIT = 64*1024
+
+
+class Page(HTMLParser):
+    "Tags, attributes and text of some HTML; every tag that opens must close."
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.open = [], [], "", []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in ("br", "wbr"): self.open.append(tag)
+
+    def handle_endtag(self, tag): assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open: self.text += data
+
+
+def harmless(html):
+    "The page, once nothing in it runs, loads, or is larger than it may be."
+    page = Page(html)
+    assert len(html.encode()) <= LIMIT
+    assert set(page.tags) <= set("style div p small code table thead tbody tr th td".split()) | \
+           set("mark b u ruby rt br wbr".split())
+    assert {name for name,_ in page.attributes} <= {"class", "dir", "title"}
+    assert not re.search(r"url\(|@import|https?:", html)
+    return page
+
+
+def toy_tokenizer(words):
+    tok = Tokenizer(models.WordLevel({w: i for i,w in enumerate(words)}, unk_token="?"))
+    tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tok, unk_token="?", bos_token="<bos>")
+
+
+WORDS = ["?", "<bos>", "a", "Harry", "Potter", "met", "he", "the", EVIL.replace(" ", "")]
+TOKENS = toy_tokenizer(WORDS)
+ROW = dict(input_ids=[2, 3, 4, 5, 3, 4, 6, 8],
+           roles=[CONTEXT, START, INSIDE, CONTEXT, START_AGAIN, INSIDE_AGAIN, CONTEXT, CONTEXT])
+HARD = Dataset.from_list([ROW | dict(labels=[-100, 7, -100, 5, -100, -100, -100, 7])])
+SOFT = Dataset.from_list([ROW | dict(
+    topk_ids=[[-100]*2, [7, 6], [-100]*2, [5, 7], [-100]*2, [-100]*2, [-100]*2, [7, 8]],
+    topk_logprobs=[[0.]*2, [-.5, -1.], [0.]*2, [-.1, -3.], [0.]*2, [0.]*2, [0.]*2, [-.5, -1.]])])
+
+
+def controls(box):
+    "Every control of a widget by its description, and its HTML boxes in order."
+    named, shown = {}, []
+    def walk(w):
+        for c in getattr(w, "children", ()): walk(c)
+        if type(w).__name__ == "HTML": shown.append(w)
+        elif getattr(w, "description", ""): named[w.description] = w
+    walk(box)
+    return named, shown
+
+
+def rows(html):
+    "Text of the cells of the last table, its heading left out."
+    table = html.rpartition("<tbody>")[2]
+    return [[Page(c).text for c in re.findall(r'<td dir="auto">(.*?)</td>', r, re.S)]
+            for r in re.findall(r"<tr>(.*?)</tr>", table, re.S)]
+
+
+def records(n=1, **more):
+    return [dict(prompt=f"prompt {i}", subtlety=i % 10 + 1, outputs={"base": f"text {i}"}) | more
+            for i in range(n)]
+
+
+# --- marks --------------------------------------------------------------------------------------------------------
+
+@settings(deadline=None)
+@given(st.text(max_size=60),
+       st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), st.text(max_size=9)), max_size=6))
+def test_highlight_keeps_the_text(text, spans):
+    spans = [(min(a, b, len(text)), min(max(a, b), len(text)), t) for a,b,t in spans]
+    page = harmless(highlight(text, spans))
+    lone = re.compile("[\ud800-\udfff]")
+    if "\0" not in text and "\r" not in text: assert page.text == lone.sub("?", text)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40), st.integers(0, 40))
+def test_highlight_cuts_and_says_so(text, limit):
+    html = highlight(text, [(0, len(text), "")], limit)
+    assert (f"({len(text)-limit} more characters)" in html) == (len(text) > limit)
+
+
+def test_highlight_escapes():
+    assert highlight("<b> & </b>", [(0, 3, '"<i>\'')]) == \
+           '<mark title="&quot;&lt;i&gt;&#x27;">&lt;b&gt;</mark> &amp; &lt;/b&gt;'
+
+
+@pytest.mark.parametrize("span", [(-1, 2, ""), (2, 1, ""), (0, 5, "")])
+def test_highlight_refuses_a_span_outside(span):
+    where = f"span {span[0]} to {span[1]} lies outside a text of 4 characters"
+    with pytest.raises(DataError, match=where):
+        highlight("abcd", [span])
+
+
+# --- all viewers --------------------------------------------------------------------------------------------------
+
+def evil_viewers():
+    words = {"script": EVIL, "quoted": '"><script>'}
+    yield ReplacementViewer([substitute(f"{EVIL}\n"*30, words)]*2, [EVIL, "b/c"])
+    yield LabelViewer(HARD, TOKENS)
+    yield LabelViewer(SOFT, TOKENS)
+    yield OutputsViewer(records(30, prompt=EVIL, subtlety=None, outputs={EVIL: EVIL*9, "b": ""},
+                                grade={EVIL: EVIL},
+                                found={EVIL: ["script", "<img", "\ud800", EVIL]}))
+
+
+def huge_viewers():
+    yield ReplacementViewer([substitute('"Harry" & '*50_000, {"Harry": "<Jon>"})], ["a"*9_000])
+    yield LabelViewer(Dataset.from_list([{k: v*900 for k,v in SOFT[0].items()}]), TOKENS)
+    yield OutputsViewer(records(100, prompt='"'*9_000, outputs={m: "a " *9_000 for m in "abcd"},
+                                found={m: ["a"] for m in "abcd"}))
+
+
+@pytest.mark.parametrize("viewer", [*evil_viewers(), *huge_viewers()], ids=repr)
+def test_static_form_is_harmless_and_small(viewer):
+    html = viewer._repr_html_()
+    harmless(html)
+    assert rows(html)
+    (view,) = controls(viewer.widget())[1]
+    assert view.value == html.replace("; <code>.widget()</code> turns the pages", "")
+    assert "<" not in repr(viewer)
+
+
+@pytest.mark.parametrize("viewer", [*huge_viewers()], ids=repr)
+def test_what_was_cut_is_said(viewer):
+    html = viewer._repr_html_()
+    cuts = r"more characters\)", r"\d+ more of this page cut", r"last [\d,]+ tokens of the text cut"
+    assert re.search("|".join(cuts), html)
+
+
+def test_same_data_same_html():
+    for a,b in zip(evil_viewers(), evil_viewers()): assert a._repr_html_() == b._repr_html_()
+
+
+@pytest.mark.parametrize("viewer", [*evil_viewers()], ids=repr)
+def test_viewers_are_immutable(viewer):
+    field = dataclasses.fields(viewer)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError): setattr(viewer, field, ())
+
+
+def test_later_changes_do_not_show():
+    given = records(2)
+    viewer = OutputsViewer(given)
+    before = viewer._repr_html_()
+    given[0]["outputs"]["base"] = "changed"
+    given.pop()
+    assert viewer._repr_html_() == before
+
+
+def test_no_ipywidgets(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    viewer = OutputsViewer(records())
+    viewer._repr_html_()
+    with pytest.raises(MissingExtra, match=r"pip install 'selective_unlearning\[widgets\]'"):
+        viewer.widget()
+
+
+def test_import_needs_neither_widgets_nor_torch():
+    code = "import sys, selective_unlearning.widgets\n" \
+           "print(*{'ipywidgets', 'torch', 'matplotlib'} & set(sys.modules))"
+    p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (p.returncode, p.stdout.strip()) == (0, ""), p.stderr
+
+
+def test_pages():
+    named, (view,) = controls(OutputsViewer(records(45)).widget())
+    page, seen = named["page"], []
+    assert page.max == 3
+    for i in range(3):
+        seen += [r[1] for r in rows(view.value)]
+        named["Next"].click()
+    assert seen == [f"prompt {i}" for i in range(45)]
+    assert page.value == 3 and "prompts 41 to 45 of 45" in view.value
+    page.value = 2
+    assert "prompts 21 to 40 of 45" in view.value
+    for _ in range(3): named["Previous"].click()
+    assert page.value == 1 and "prompts 1 to 20 of 45" in view.value
+
+
+def test_one_page_cannot_be_turned():
+    named, (view,) = controls(OutputsViewer(records(20)).widget())
+    assert named["page"].disabled and named["Next"].disabled and named["Previous"].disabled
+    assert "prompts 1 to 20 of 20" in view.value
+
+
+def test_choosing_goes_back_to_the_first_page():
+    named, (view,) = controls(OutputsViewer(records(60)).widget())
+    named["page"].value = 3
+    named["text"].value = "PROMPT 1"
+    assert named["page"].value == 1
+    assert [r[1] for r in rows(view.value)] == ["prompt 1"] + [f"prompt {i}" for i in range(10, 20)]
+    named["text"].value = "nowhere"
+    assert "no prompts" in view.value and not rows(view.value)
+    named["text"].value = ""
+    assert named["page"].max == 3 and not named["page"].disabled
+
+
+def test_each_widget_has_its_own_state():
+    viewer = OutputsViewer(records(45))
+    (one, (shown,)), (two, (other,)) = controls(viewer.widget()), controls(viewer.widget())
+    one["Next"].click()
+    assert two["page"].value == 1 and shown.value != other.value
+
+
+# --- replacements -------------------------------------------------------------------------------------------------
+
+NAMES = {"Harry": "Jon", "Hogwarts": "Ashford Hall"}
+
+
+def replacement_viewer():
+    texts = "Harry ran.\nNothing here.\n\nHarry saw Hogwarts.", "HARRY and Harry."
+    return ReplacementViewer([substitute(t, NAMES) for t in texts], ["one.md", "two.md"])
+
+
+def test_both_sides_line_by_line():
+    html = replacement_viewer()._repr_html_()
+    assert rows(html) == [["one.md", "Harry ran.", "Jon ran."],
+                          ["one.md", "Nothing here.", "Nothing here."],
+                          ["one.md", "Harry saw Hogwarts.", "Jon saw Ashford Hall."],
+                          ["two.md", "HARRY and Harry.", "JON and Jon."]]
+    assert html.count('<mark title="Hogwarts → Ashford Hall">') == 2
+    assert "5 replacements of 2 anchored terms" in html
+
+
+def test_most_frequent_replacements():
+    frequent = replacement_viewer()._repr_html_().rpartition("<table>")[0]
+    assert rows(frequent) == [["Harry", "Jon | JON", "4"], ["Hogwarts", "Ashford Hall", "1"]]
+
+
+def test_document_and_term():
+    named, (view,) = controls(replacement_viewer().widget())
+    assert [label for label,_ in named["document"].options] == ["all", "1. one.md", "2. two.md"]
+    named["term"].value = " hog"
+    assert [r[1] for r in rows(view.value)] == ["Harry saw Hogwarts."]
+    assert "1 replacements of 1 anchored terms" in view.value
+    named["term"].value = ""
+    named["document"].value = 1
+    assert [r[0] for r in rows(view.value)] == ["two.md"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(["Harry", " ", "\n", "Hogwarts", ". ", "So it went", "é", "\t"]),
+                max_size=60).map("".join))
+def test_no_word_is_lost(text):
+    sub = substitute(text, NAMES)
+    lines = ReplacementViewer([sub], ["a"])._all
+    words = lambda s: re.sub(r"\s", "", s)
+    assert words("".join(r[0] for l in lines for r in l.runs)) == words(text)
+    assert words("".join(r[1] for l in lines for r in l.runs)) == words(sub.translated)
+
+
+def test_long_lines_are_broken_at_sentences():
+    viewer = ReplacementViewer([substitute("Harry said this and that. "*100, NAMES)], ["a"])
+    lengths = [sum(len(r[0]) for r in l.runs) for l in viewer._all]
+    assert len(lengths) > 4 and max(lengths) < 450
+
+
+def test_a_name_each():
+    with pytest.raises(DataError, match="1 substitutions need as many names, got 0"):
+        ReplacementViewer([substitute("a", {})], [])
+
+
+# --- labels -------------------------------------------------------------------------------------------------------
+
+def test_every_label_has_its_reason():
+    shown = rows(LabelViewer(HARD, TOKENS)._repr_html_())
+    assert [(r[2], r[3]) for r in shown] == [
+        ("ordinary text", "does not train"), ("starts a term", "␣the"),
+        ("inside a term", "does not train"),
+        ("ordinary text", "␣met"), ("starts a term again", "does not train"),
+        ("inside a term again", "does not train"), ("ordinary text", "does not train"),
+        ("ordinary text", "␣the")]
+    reasons = ["first token", "first mention", "inside a term", "say it too", "repeated mention",
+               "inside a term", "no counterpart", "another word"]
+    for row,why in zip(shown, reasons): assert why in row[4]
+
+
+def test_soft_labels_show_probabilities():
+    shown = [r[3] for r in rows(LabelViewer(SOFT, TOKENS)._repr_html_())]
+    assert shown[1] == "␣the 60.7%, ␣he 36.8%; the text's own not among 2"
+    assert shown[3] == "␣met 90.5%, ␣the 5.0%"
+    assert shown[7].endswith("; the text's own 36.8%")
+
+
+def test_only_three_of_a_soft_label():
+    ids, logprobs = [[-100]*5, [3, 4, 5, 6, 7]], [[0.]*5, [-1., -2., -3., -4., -5.]]
+    data = Dataset.from_list([dict(input_ids=[2, 7], roles=[CONTEXT, CONTEXT], topk_ids=ids,
+                                   topk_logprobs=logprobs)])
+    assert rows(LabelViewer(data, TOKENS)._repr_html_())[1][3] == \
+           "␣Harry 36.8%, ␣Potter 13.5%, ␣met 5.0%; the text's own 0.7%"
+
+
+def test_a_lone_bos_tells_nothing():
+    data = Dataset.from_list([dict(input_ids=[1, 2, 3], roles=[CONTEXT]*3, labels=[-100, -100, 3])])
+    reasons = [r[4] for r in rows(LabelViewer(data, TOKENS)._repr_html_())]
+    assert ["first token" in why for why in reasons] == [True, True, False]
+
+
+def test_running_text():
+    html = LabelViewer(HARD, TOKENS)._repr_html_()
+    text = Page(re.search(r'<div class="su-text">.*?</div>', html, re.S)[0]).text
+    assert text.startswith(" a Harrythe Potter met Harry Potter he ")
+
+
+def test_blocks_and_changed_tokens():
+    data = Dataset.from_list([HARD[0], {k: v[:3] for k,v in HARD[0].items()}])
+    named, (view,) = controls(LabelViewer(data, TOKENS).widget())
+    assert len(rows(view.value)) == 8
+    assert "8 tokens; 3 train, 2 of them on another token" in view.value
+    named["only changed"].value = True
+    assert [r[0] for r in rows(view.value)] == ["1", "7"]
+    named["block"].value = 1
+    assert [r[0] for r in rows(view.value)] == ["1"] and "Block 1: 3 tokens" in view.value
+
+
+@pytest.mark.parametrize("columns", [["input_ids", "roles"], ["input_ids", "labels"],
+                                     ["roles", "labels"]])
+def test_columns_are_needed(columns):
+    with pytest.raises(DataError, match=f"there are {columns[0]}, {columns[1]}"):
+        LabelViewer(HARD.select_columns(columns), TOKENS)
+
+
+def test_blocks_are_needed():
+    with pytest.raises(DataError, match="hold no block"): LabelViewer(HARD.select([]), TOKENS)
+
+
+# --- outputs ------------------------------------------------------------------------------------------------------
+
+def test_found_terms_are_marked_and_listed():
+    said = {"base": " of Hogwarts, not Hogwartsian", "unlearned": " a map"}
+    html = OutputsViewer([dict(prompt="She reads", outputs=said, grade={"base": 3, "unlearned": 0},
+                               found={"base": ["hogwarts"], "unlearned": []})])._repr_html_()
+    assert html.count("<mark>") == 1 and "of <mark>Hogwarts</mark>, not Hogwartsian" in html
+    base = "of Hogwarts, not Hogwartsiangrade 3, a name or a fact; found: hogwarts"
+    assert rows(html) == [["", "She reads", base, "a mapgrade 0, nothing"]]
+
+
+def test_models_of_all_records_are_columns():
+    given = [dict(prompt="a", outputs={"base": "b"}), dict(prompt="c", outputs={"new": "d"})]
+    html = OutputsViewer(given)._repr_html_()
+    assert rows(html) == [["", "a", "b", "none"], ["", "c", "none", "d"]]
+
+
+def test_optional_fields_may_be_none():
+    given = dict(prompt="a", subtlety=None, outputs={"base": "b"}, found=None, grade={"base": None})
+    assert rows(OutputsViewer([given])._repr_html_()) == [["", "a", "b"]]
+
+
+def test_order():
+    given = [dict(prompt=str(s), subtlety=s, outputs={}) for s in (3, None, 1, 7)]
+    named, (view,) = controls(OutputsViewer(given).widget())
+    def after(order):
+        named["order"].value = order
+        return [r[1] for r in rows(view.value)]
+    assert after("least subtle first") == ["1", "3", "7", "None"]
+    assert after("most subtle first") == ["7", "3", "1", "None"]
+    assert after("as given") == ["3", "None", "1", "7"]
+
+
+@pytest.mark.parametrize("bad", [{}, {"prompt": "a"}, {"prompt": 1, "outputs": {}},
+                                 {"prompt": "a", "outputs": "b"},
+                                 {"prompt": "a", "outputs": {"m": None}}])
+def test_a_record_needs_prompt_and_outputs(bad):
+    with pytest.raises(DataError, match="record 2 needs 'prompt', a text, and 'outputs'"):
+        OutputsViewer(records()+[bad])
+
+
+def test_ask():
+    asked = []
+    def generate(prompt):
+        asked.append(prompt)
+        return {"base": EVIL, "unlearned": "no"}
+    named, (view, answer) = controls(OutputsViewer(records(), generate).widget())
+    before = view.value
+    named["prompt"].value = "<i>Who?</i>"
+    assert not asked and not answer.value
+    named["Ask"].click()
+    harmless(answer.value)
+    assert asked == ["<i>Who?</i>"] and rows(answer.value) == [["", "<i>Who?</i>", EVIL, "no"]]
+    assert view.value == before and not named["Ask"].disabled
+
+
+def test_ask_shows_a_failure():
+    def generate(prompt): raise ValueError(EVIL)
+    named, (_, answer) = controls(OutputsViewer(records(), generate).widget())
+    named["Ask"].click()
+    assert harmless(answer.value).text == f"no answer: ValueError: {EVIL}"
+    assert not named["Ask"].disabled
+
+
+def test_nothing_to_ask_without_generate():
+    assert "Ask" not in controls(OutputsViewer(records()).widget())[0]

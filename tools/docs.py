@@ -1,0 +1,266 @@
+"""Build the documentation site and README.md from the notebooks, with smalldocs.
+
+The site shows the outputs saved in the notebooks. It is complete without a network: a page that
+would load something from another host is a problem, as is a link, or an anchor, that leads nowhere.
+"""
+import argparse, ast, os, posixpath, re, shutil, sys, tempfile
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat, yaml
+from fastcore.nbio import mk_cell, read_nb, write_nb
+from nbconvert import MarkdownExporter
+from nbdev.config import get_config
+from nbdev.processors import FilterDefaults, exec_show_docs
+from pygments import formatters, highlight, lexers
+
+from tree import ROOT
+
+SECTIONS = {"Guide": ".", "Tutorials": "tutorials"}  # heading of the sidebar -> folder of nbs/
+PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # further pages
+THEMES = {"light": "cosmo", "dark": "darkly"}
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
+<rect width="16" height="16" rx="3" fill="#0072B2"/>
+<path d="M3 5h10M3 8h4M3 11h7" stroke="#fff" stroke-width="2"/>
+<path d="M9 8h4" stroke="#E69F00" stroke-width="2" stroke-dasharray="1"/>
+</svg>
+"""
+LINK = re.compile(r'(\]\(|\b(?:src|href)=")(?!\w+:|[#/])([^)"#\s]+)')  # relative, Markdown or HTML
+IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+def short(path):
+    "`40_substitute.ipynb` -> `substitute.ipynb`, as nbdev links it."
+    folder, name = posixpath.split(path)
+    return posixpath.join(folder, re.sub(r"^\d+[a-z]?_", "", name))
+
+
+def target(match, at):
+    "Where a link in the document `at` leads, from the repository's root."
+    return posixpath.normpath(posixpath.join(posixpath.dirname(at), match[2]))
+
+
+# --- site -------------------------------------------------------------------------------------
+
+def relink(text, at, src, cfg):
+    "Links of the document `at`, for the site in `src`; files it links outside nbs/ come along."
+    def site(match):
+        to = target(match, at)
+        if to.startswith("nbs/"): return f"{match[1]}/{short(to.removeprefix('nbs/'))}"
+        if (ROOT/to).is_file() and not (src/to).exists():
+            (src/to).parent.mkdir(parents=True, exist_ok=True)
+            if to.endswith(".md"): (src/to).write_text(relink((ROOT/to).read_text(), to, src, cfg))
+            else: shutil.copy2(ROOT/to, src/to)
+        return f"{match[1]}/{to}"
+    source = rf"{re.escape(cfg.git_url)}/blob/{cfg.branch}/([\w/]+)\.py#L(\d+)"
+    return re.sub(source, r"/source/\1.html#L-\2", LINK.sub(site, text))
+
+
+class Definitions(exec_show_docs):
+    "Runs what signatures need: exported cells, `show_doc`, and cells of nothing but imports."
+    def __call__(self, cell):
+        trees = (cell.cell_type == "code" and cell.parsed_()) or []
+        wanted = {"export", "exporti", "exports"} & set(cell.directives_) \
+            or "show_doc(" in cell.source or all(isinstance(t, IMPORTS) for t in trees)
+        imports = any(isinstance(n, IMPORTS) for t in trees for n in ast.walk(t))
+        if imports and not wanted: return
+        super().__call__(cell)
+        for t in trees:  # names that only annotations use
+            if isinstance(t, ast.If) and ast.unparse(t.test) == "TYPE_CHECKING":
+                self.k.run_cell("\n".join(ast.unparse(s) for s in t.body))
+
+
+class Processors(FilterDefaults):
+    "nbdev's own, which would also run any cell that imports something somewhere."
+    def base_procs(self):
+        return [Definitions if p is exec_show_docs else p for p in super().base_procs()]
+
+
+def process(path, to):
+    "Write the notebook as nbdev prepares it for documentation."
+    nb = read_nb(path)
+    for i,c in enumerate(nb.cells):  # nbdev takes title and summary, and drops what follows
+        head = c.cell_type == "markdown" and re.match(r"# .+\n(\s*\n)*(>.*\n?)*", c.source)
+        if not head: continue
+        rest = c.source[head.end():].strip()
+        c.set_source(head[0].strip())
+        if rest: nb.cells.insert(i+1, mk_cell(rest, "markdown"))
+        break
+    Processors()(nb)
+    write_nb(nb, to)
+
+
+def stage(cfg, src):
+    "Processed notebooks under their short names, a page for each module's source, and the icon."
+    for f in sorted(p for p in cfg.nbs_path.rglob("*") if p.is_file()):
+        path = f.relative_to(cfg.nbs_path).as_posix()
+        to = src/short(path)
+        if any(q[0] in "._" for q in path.split("/")): continue
+        if to.exists(): sys.exit(f"two notebooks become {to.name}")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if f.suffix != ".ipynb": shutil.copy2(f, to); continue
+        process(f, to)
+        nb = nbformat.read(to, 4)
+        link = partial(relink, at=f"nbs/{path}", src=src, cfg=cfg)
+        nb.metadata.pop("widgets", None)
+        for c in nb.cells:
+            c.pop("has_sd", None)  # nbdev's own mark, which strict readers refuse
+            if c.cell_type == "raw": c.source = re.sub(r"(?m)^output-file:.*\n", "", c.source)
+            if c.cell_type == "markdown": c.source = link(c.source)
+            for o in c.get("outputs", []):
+                if md := o.get("data", {}).get("text/markdown"):
+                    o.data["text/markdown"] = link(md).replace("__main__.", "")
+        nbformat.write(nb, to)
+    for page in PROJECT: (src/page).write_text(relink((ROOT/page).read_text(), page, src, cfg))
+    form = formatters.HtmlFormatter(cssclass="sourceCode", linenos="inline", lineanchors="L",
+                                    noclasses=True, nobackground=True)
+    for py in sorted(cfg.lib_path.rglob("*.py")):
+        name = py.relative_to(ROOT)
+        to = src/"source"/name.with_suffix(".md")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        code = highlight(py.read_text(), lexers.PythonLexer(), form)
+        to.write_text(f"---\ntitle: {name}\nsearch: false\n---\n\n```{{=html}}\n{code}\n```\n")
+    (src/"icon.svg").write_text(ICON)
+
+
+def themes(src):
+    "The bundled stylesheets without their import of web fonts."
+    import smalldocs
+    for mode,theme in THEMES.items():
+        css = Path(smalldocs.__file__).parent/f"assets/vendor/bootswatch/{theme}.min.css"
+        (src/f"{mode}.css").write_text(re.sub(r"@import url\([^)]*\);?", "", css.read_text()))
+
+
+def site_config(cfg, out):
+    "The site's settings: titles, sidebar, search."
+    side = []
+    for title,folder in SECTIONS.items():
+        nbs = (cfg.nbs_path/folder).glob("*.ipynb")
+        nbs = sorted(nbs, key=lambda p: (p.stem != "index", p.name))
+        pages = [posixpath.normpath(f"{folder}/{short(p.name)}") for p in nbs]
+        if pages: side.append({"section": title, "contents": pages})
+    side.append({"section": "Project", "contents": PROJECT})
+    web = {"title": cfg.title, "description": cfg.description, "favicon": "icon.svg",
+           "navbar": {"search": True}, "page-navigation": True, "llms-txt": True,
+           "sidebar": {"style": "floating", "contents": side}}  # docked is white on white when dark
+    return {"project": {"output-dir": str(out)}, "website": web, "toc": True, "code-copy": True,
+            "code-overflow": "wrap", "theme": {mode: f"{mode}.css" for mode in THEMES}}
+
+
+class Page(HTMLParser):
+    "What a built page can be pointed at, what it points to, and what it loads."
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.loads = set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        self.ids |= {a.get("id"), a.get("name")}
+        if tag == "a" and a.get("href"): self.links.append(a["href"])
+        if tag == "link" and a.get("href"): self.loads.append(a["href"])
+        if a.get("src"): self.loads.append(a["src"])
+
+
+def problems(out):
+    "Dead links and anchors, and things loaded from another host, in the pages under `out`."
+    pages = {p: Page(p.read_text()) for p in sorted(out.rglob("*.html"))}
+    bad = []
+    for p,page in pages.items():
+        for href in [*page.links, *page.loads]:
+            say = lambda what: bad.append(f"{p.relative_to(out)}: {what} {href}")
+            u = urlsplit(href)
+            if u.scheme or u.netloc:
+                if href in page.loads and u.scheme != "data": say("another host is needed for")
+                continue
+            to = (p.parent/unquote(u.path)).resolve() if u.path else p
+            if to.is_dir(): to = to/"index.html"
+            anchor = unquote(u.fragment)
+            if not to.is_file(): say("dead link")
+            elif anchor and to in pages and anchor not in pages[to].ids: say("dead anchor")
+    return bad
+
+
+def build(out):
+    "Build the site in `out`; the number of pages, and what is wrong with them."
+    try:
+        from smalldocs.config import load
+        from smalldocs.site import Site
+    except ImportError: sys.exit("the site needs smalldocs, which needs Python 3.11 or newer")
+    out = Path(out).resolve()
+    if out.is_dir() and any(out.iterdir()) and not (out/"search.json").exists():
+        sys.exit(f"{out} holds something else than a site: name another folder")
+    shutil.rmtree(out, ignore_errors=True)
+    os.chdir(ROOT)
+    os.environ["IN_TEST"] = "1"  # as nbdev sets it where it runs a notebook's cells
+    cfg = get_config()
+    with tempfile.TemporaryDirectory() as tmp:
+        src = Path(tmp).resolve()
+        stage(cfg, src)
+        themes(src)
+        (src/"_smalldocs.yml").write_text(yaml.safe_dump(site_config(cfg, out)))
+        site = Site(load(src), quiet=True)
+        n = site.build()
+    return n, [*site.warnings, *problems(out)]
+
+
+# --- README -----------------------------------------------------------------------------------
+
+def readme(cfg):
+    "README.md and its pictures, {path: bytes}, from the index notebook and its saved outputs."
+    at = f"nbs/{cfg.readme_nb}"
+    nb = nbformat.read(ROOT/at, 4)
+    nb.metadata["language_info"] = {"name": "python"}  # nbdev-clean drops it
+    nb.cells = [c for c in nb.cells if not re.match(r"#\s*\|\s*hide\b", c.source)]
+    for c in nb.cells:
+        if c.cell_type == "markdown": c.source = LINK.sub(lambda m: m[1]+target(m, at), c.source)
+        else: c.source = re.sub(r"^#\s*\|.*\n?", "", c.source, flags=re.M)
+    pictures = {"output_files_dir": "README_files"}
+    md, res = MarkdownExporter().from_notebook_node(nb, resources=pictures)
+    md = re.sub(r"[ \t]+$", "", md, flags=re.M).strip()+"\n"
+    return {"README.md": md.encode(), **res["outputs"]}
+
+
+def readme_problems(files):
+    "How the README on disk differs from `files`, and its dead links."
+    here = {"README.md", *(p.relative_to(ROOT).as_posix() for p in (ROOT/"README_files").glob("*"))}
+    fresh = lambda f: f in files and (ROOT/f).exists() and (ROOT/f).read_bytes() == files[f]
+    to = [unquote(m[2]) for m in LINK.finditer(files["README.md"].decode())]
+    return [f"{f} is not what nbs/index.ipynb gives: run make docs"
+            for f in sorted({*here, *files}) if not fresh(f)] + \
+           [f"README.md: dead link {t}" for t in to if not (ROOT/t).exists()]
+
+
+def write_readme(files):
+    "Write README.md and its pictures, and remove pictures that are gone."
+    shutil.rmtree(ROOT/"README_files", ignore_errors=True)
+    for name,data in files.items():
+        (ROOT/name).parent.mkdir(exist_ok=True)
+        (ROOT/name).write_bytes(data)
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    a.add_argument("--check", action="store_true", help="write nothing, only compare README.md")
+    a.add_argument("--out", help="build the site in this folder and leave README.md alone")
+    a = a.parse_args()
+    cfg = get_config(ROOT)
+    bad, done = [], []
+    if not a.out:
+        files = readme(cfg)
+        if not a.check:
+            write_readme(files)
+            done.append("README.md")
+        bad += readme_problems(files)
+    if not a.check:
+        n, wrong = build(a.out or cfg.doc_path)
+        bad += wrong
+        done.append(f"{n} pages in {a.out or cfg.doc_path.name}")
+    for b in bad: print(b)
+    print(", ".join([*done, f"{len(bad)} problems"]))
+    return bool(bad)
+
+
+if __name__ == "__main__": raise SystemExit(main())

@@ -1,0 +1,56 @@
+"Run notebooks, each in a process of its own; refuse to pass when nothing ran."
+import argparse, os, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from nbdev.config import get_config
+from nbdev.test import nb_test_cells
+
+from tree import ROOT
+
+BIN = Path(sys.executable).parent
+
+
+def run(nb, flags, threads):
+    "Run one notebook: whether it passed, cells run, seconds, and what it printed."
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # notebooks may call the commands in there
+    env = dict(os.environ, PATH=path, OMP_NUM_THREADS=str(threads))
+    start = time.time()
+    p = subprocess.run([BIN/"nbdev-test", nb, "--n-workers", "0", "--flags", " ".join(flags)],
+                       cwd=ROOT, env=env, capture_output=True, text=True)
+    secs = time.time()-start
+    ok = p.returncode == 0 and "Success." in p.stdout  # nbdev-test exits with 0 if it runs nothing
+    skip = get_config(ROOT).tst_flags.split()
+    cells = len(nb_test_cells(ROOT/nb, skip_flags=skip, force_flags=flags)) if ok else 0
+    return ok, cells, secs, p.stdout+p.stderr
+
+
+def run_all(globs, flags=(), workers=2):
+    "Run every notebook that matches, print a line each; how many passed, how many failed."
+    found = {g: [p.relative_to(ROOT) for p in ROOT.glob(g)] for g in globs}
+    nbs = sorted({p for ps in found.values() for p in ps if not any(q[0] in "._" for q in p.parts)})
+    none = [g for g,ps in found.items() if not ps]
+    if none or not nbs: sys.exit(f"no notebook matches {none or globs}")
+    threads = max(1, (os.cpu_count() or 1)//workers)
+    failed = 0
+    with ThreadPoolExecutor(workers) as ex:
+        results = ex.map(lambda nb: run(nb, list(flags), threads), nbs)
+        for nb,(ok, cells, secs, out) in zip(nbs, results):
+            failed += not ok
+            print(f"ok   {nb} ({cells} cells, {secs:.1f} s)" if ok else f"FAIL {nb}\n{out}",
+                  flush=True)
+    return len(nbs)-failed, failed
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__)
+    a.add_argument("globs", nargs="*", default=["nbs/**/*.ipynb"], help="from the project's root")
+    a.add_argument("--flags", nargs="*", default=[], help="run cells with these flags too: slow")
+    a.add_argument("--workers", type=int, default=2)
+    a = a.parse_args()
+    passed, failed = run_all(a.globs, a.flags, a.workers)
+    print(f"{passed} passed, {failed} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__": raise SystemExit(main())
