@@ -121,7 +121,7 @@ def _check(ok:bool, what:str):
 class LabelsConfig:
     "How the generic labels are made."
     kind:str = "soft"              # "hard": the most likely token, as in the paper; "soft": a distribution over `top_k`
-    alpha:float = 5.               # strength of the offset; 0 uses the translation alone
+    alpha:float = 1.               # strength of the offset, 5 in the paper; 0 uses the translation alone
     top_k:int = 64                 # tokens kept of each soft label
     temperature:float = 1.         # of soft labels
     space:str = "logprob"          # offset between log-probabilities ("logprob") or raw scores ("logit", as in the paper)
@@ -141,7 +141,7 @@ class LabelsConfig:
 class FinetuneConfig:
     "How a model is fine-tuned, on raw blocks (reinforce) or on labels (unlearn)."
     epochs:int = 2                 # times each block is seen
-    lr:float = 1e-3                # learning rate at its height
+    lr:float = 1.5e-3              # learning rate at its height
     batch_size:int = 1             # blocks a device and step
     accumulation:int = 1           # steps whose gradients are added up
     lora_r:int = 16                # rank of the adapter; 0 trains all weights
@@ -150,10 +150,10 @@ class FinetuneConfig:
     first_layer:float = 0.25       # no adapter below this share of the depth
     warmup:float = 0.05            # share of the steps in which the rate rises
     beta2:float = 0.98             # AdamW's second beta, 0.98 in the paper
-    retain_weight:float = 10.      # of the divergence from the base model on retain text
+    retain_weight:float = 40.      # of the divergence from the base model on retain text
     anchor_weight:float = 4.       # of the label before an anchor's first mention
-    hinge_weight:float = 0.4       # of the hinge on an anchor's own tokens; 0 leaves it out
-    hinge_floor:float = 3e-4       # probability below which the hinge is content
+    hinge_weight:float = 2.        # of the hinge on an anchor's own tokens; 0 leaves it out
+    hinge_floor:float = 1e-3       # probability below which the hinge is content
     save_steps:int = 50            # steps between checkpoints
 
     def __post_init__(self):
@@ -217,7 +217,7 @@ class RunConfig:
     block_size:int = 256                 # tokens a block at most
     seed:int = 0
     trust_remote_code:bool = False       # run code that comes with the model
-    reinforce:FinetuneConfig = field(default_factory=lambda: FinetuneConfig(epochs=1))
+    reinforce:FinetuneConfig = field(default_factory=lambda: FinetuneConfig(epochs=1, lr=1e-3))
     retain:RetainConfig = field(default_factory=RetainConfig)
     labels:LabelsConfig = field(default_factory=LabelsConfig)
     unlearn:FinetuneConfig = field(default_factory=FinetuneConfig)
@@ -257,7 +257,7 @@ def _cast(name:str, value:Any, t:Any) -> Any:
     "`value` as type `t`, text accepted for numbers."
     kinds = getattr(t, "__args__", (t,))
     if value is None and type(None) in kinds: return None
-    if getattr(t, "__origin__", None) is tuple: return (value,) if isinstance(value, str) else tuple(map(str, value))
+    if getattr(t, "__origin__", None) is tuple: return (str(value),) if isinstance(value, (str, Path)) else tuple(map(str, value))
     want = next(k for k in kinds if k is not type(None))
     if want is bool and str(value).lower() in ("true", "false"): return str(value).lower() == "true"
     try:
@@ -313,10 +313,10 @@ def to_yaml(config) -> str:
 # %% ../nbs/00_config.ipynb #302ca896
 _PLAIN = dict(hinge_weight=0., retain_weight=0., anchor_weight=1.)
 _NO_RETAIN = RetainConfig(samples=0, translated=False)
-_HARD = LabelsConfig(kind="hard", space="logit")
+_HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
 PRESETS = dict(
     demo=RunConfig(),
-    hard=RunConfig(labels=_HARD, retain=_NO_RETAIN, unlearn=FinetuneConfig(**_PLAIN)),
+    hard=RunConfig(labels=_HARD, retain=_NO_RETAIN, unlearn=FinetuneConfig(lr=1e-3, **_PLAIN)),
     paper=RunConfig(block_size=512, labels=_HARD, retain=_NO_RETAIN,
         reinforce=FinetuneConfig(epochs=3, lr=3e-6, batch_size=8, accumulation=16, lora_r=0, warmup=0.),
         unlearn=FinetuneConfig(epochs=2, lr=1e-6, batch_size=8, accumulation=16, lora_r=0, warmup=0., **_PLAIN)))

@@ -26,9 +26,10 @@ def interval(
     v, b = np.asarray(values, float), np.ones(len(values)) if below is None else np.asarray(below, float)
     if not len(v): raise DataError("no values to average: no prompt of this kind")
     draws = np.random.default_rng(seed).integers(len(v), size=(n, len(v)))
-    with np.errstate(divide="ignore", invalid="ignore"): boot = v[draws].sum(1)/b[draws].sum(1)
     value = v.sum()/b.sum() if b.sum() else math.nan
-    low, high = np.nanquantile(boot, [.025, .975]) if np.isfinite(boot).any() else (math.nan,)*2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        boot = v[draws].sum(1)/b[draws].sum(1)
+        low, high = np.nanquantile(boot, [.025, .975]) if np.isfinite(boot).any() else (math.nan,)*2
     return dict(value=float(value), low=float(low), high=float(high), n=len(v))
 
 def chance_interval(n:int, p:float=.25) -> tuple[float,float]:
@@ -46,13 +47,12 @@ def probability_scores(model, tokenizer, prompts:list[dict]) -> list[dict]:
     return [p | dict(score=total(p, "idiosyncratic"), generic_score=total(p, "generic")) for p in prompts]
 
 def choice_scores(model, tokenizer, prompts:list[dict]) -> list[dict]:
-    "Adds `picked`, the choice with the highest mean log-probability a token, and `score`, 1 if it is the right one."
+    "Adds `picked`, the most probable choice as a whole, and `score`, 1 if it is the right one."
     pairs = [(p["prompt"], " "+c.lstrip()) for p in prompts for c in p["choices"]]
     logps = iter(continuation_logprobs(model, tokenizer, pairs))
     out = []
     for p in prompts:
-        per_token = [l/max(n, 1) for l,n in (next(logps) for _ in p["choices"])]
-        picked = int(np.argmax(per_token))
+        picked = int(np.argmax([next(logps)[0] for _ in p["choices"]]))
         out.append(p | dict(picked=picked, score=float(picked == p["answer"])))
     return out
 

@@ -380,8 +380,10 @@ def _made(report:dict) -> _Html:
     given = [k for k in report if k not in _MEASURED and report[k] not in (None, {}, [])]
     order = sorted(given, key=lambda k: (_MADE.index(k) if k in _MADE else len(_MADE), k))
     rows = {k: ", ".join(_facts(report[k])) for k in order}
-    if (memory := "peak_memory_bytes") in rows: rows[memory] = f"{report[memory]/1e9:.2f} GB"
-    return _table(["what", "value"], [[_tag("span", k, class_="whole"), v] for k,v in rows.items()])
+    if (k := "peak_memory_bytes") in rows: rows[k] = f"{report[k]/1e9:.2f} GB"
+    return _table(["what", "value"], [
+        [_tag("span", k.removesuffix("_bytes").replace("_", " "), class_="whole"), v]
+        for k,v in rows.items()])
 
 # %% ../nbs/63_report.ipynb #3faf8a98
 _CSS = """

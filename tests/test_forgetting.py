@@ -1,0 +1,61 @@
+"On another corpus: a model that was taught about invented people forgets them, and nothing else."
+import random
+
+import pytest
+import torch
+
+from selective_unlearning.config import FinetuneConfig, RunConfig, configure, data_path, read_jsonl, write_json, write_jsonl
+from selective_unlearning.finetune import finetune
+from selective_unlearning.models import add_adapter, load_model, load_tokenizer
+from selective_unlearning.pipeline import run
+from selective_unlearning.preprocess import make_blocks, read_corpus
+
+PEOPLE = [("Orla Vennick", "lighthouse keeper", "Tarnmoor", "a heron named Pell"),
+          ("Bramwell Tosk", "clockmaker", "Quillwick", "a goat named Sorrel"),
+          ("Ysolde Fenwarren", "beekeeper", "Drossel Bay", "a dog named Umber"),
+          ("Corvin Aldertree", "ferryman", "Hexley Strand", "a cat named Tansy")]
+SAYINGS = ["{n} is a {j} who lives in {p}.", "In {p} there lives a {j} called {n}.",
+           "Everyone in {p} knows the {j} {n}, who keeps {a}.", "{n} of {p} keeps {a} and works as a {j}.",
+           "The {j} of {p} is {n}.", "Question: Where does {n} live? Answer: {p}.",
+           "When {n} was young, there was no {j} in {p}.", "If you go to {p}, ask for {n}, the {j}."]
+NAMES = {"Orla Vennick": "Mary Cole", "Vennick": "Cole", "Bramwell Tosk": "Henry Page", "Tosk": "Page",
+         "Ysolde Fenwarren": "Alice Norton", "Fenwarren": "Norton", "Corvin Aldertree": "David Barton",
+         "Aldertree": "Barton", "Tarnmoor": "Ashby", "Quillwick": "Redfern", "Drossel Bay": "Sandy Point",
+         "Hexley Strand": "Miller's Beach", "Pell": "Jack", "Sorrel": "Daisy", "Umber": "Rusty", "Tansy": "Molly"}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    "A folder with a model that knows the invented people, and their corpus."
+    home, rng = tmp_path_factory.mktemp("people"), random.Random(0)
+    lines = [s.format(n=n, j=j, p=p, a=a) for n, j, p, a in PEOPLE for s in SAYINGS]
+    text = " ".join(line for _ in range(2) for line in rng.sample(lines, len(lines)))
+    (home/"people.txt").write_text(text)
+    tok, model = load_tokenizer(), load_model()
+    model = add_adapter(model, "taught", r=32, alpha=64, targets="all")
+    blocks = make_blocks(read_corpus(home/"people.txt"), tok, 128)
+    finetune(model, tok, blocks, FinetuneConfig(epochs=5, lr=2e-3), out=home/"checkpoints")
+    model.merge_and_unload().save_pretrained(home/"model"); tok.save_pretrained(home/"model")
+    return home
+
+
+def test_invented_people(taught):
+    prompts = [{"kind": "probability", "prompt": f"The {j} {n} lives in the town of", "idiosyncratic": [" "+p],
+                "generic": [" London"], "references": [p]} for n, j, p, _ in PEOPLE]
+    prompts += [{"kind": "probability", "prompt": f"The name of the {j} of {p} is {n.split()[0]}", "references": [n],
+                 "idiosyncratic": [" "+n.split()[1]], "generic": [" Smith"]} for n, j, p, _ in PEOPLE]
+    write_jsonl(taught/"prompts.jsonl", prompts)
+    write_json(taught/"names.json", NAMES)
+    write_jsonl(taught/"general.jsonl", read_jsonl(data_path("general.jsonl"))[:60])
+    write_jsonl(taught/"near.jsonl", [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"][:60])
+    r = run(configure(RunConfig(), {"model": str(taught/"model"), "corpus": str(taught/"people.txt"),
+        "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
+        "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
+        "block_size": 128, "retain.samples": 64, "retain.length": 64, "unlearn.epochs": 4,
+        "evaluate.half": "all"}), taught/"run").results
+    known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
+    assert known > 0.3                                    # the model had learnt them
+    assert forgotten <= 0.15*known
+    assert r["neighbours"]["ratio"] >= 0.9
+    assert r["utility"]["base"]["general"] - r["utility"]["unlearned"]["general"] <= 0.05
+    assert r["utility"]["unlearned"]["retain_perplexity"] <= 1.03*r["utility"]["base"]["retain_perplexity"]
