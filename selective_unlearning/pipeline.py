@@ -27,7 +27,7 @@ from .models import (adapter, add_adapter, cache_dir, context_length, load_adapt
 from .preprocess import make_blocks, read_corpus
 from .prompts import make_prompts
 from .report import Report, summarise, svg
-from .retain import base_labels, join_rows, read_openers, sample_retain
+from .retain import base_labels, join_rows, read_openers, sample_retain, without_subject
 from .translate import propose_translations
 from .utility import read_general, read_neighbours, utility
 
@@ -207,7 +207,10 @@ def _step_labels(run:Run, files:dict, work:Path):
     labels = make_labels(base, run.tokenizer, run.corpus, run.blocks, run.dictionary, c.labels, (model, name), c.seed)
     labels.save_to_disk(str(work/"labels"))
     write_json(work/"made_with.json", dict(model=run.identity, dictionary=run.dictionary.content_hash, settings=asdict(c.labels)))
-    rows = join_rows(_retain_texts(run, base, files["openers"][0]), c.block_size) if c.retain.samples else []
+    texts = _retain_texts(run, base, files["openers"][0]) if c.retain.samples else []
+    kept = without_subject(texts, run.tokenizer, run.dictionary.matcher)
+    if len(kept) < len(texts): _say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject and are left out")
+    rows = join_rows(kept, c.block_size)
     if c.retain.translated:
         rows += [p.y[:c.block_size] for p in pairs_of(run.corpus, run.blocks, run.dictionary, run.tokenizer, c.seed)]
     if rows: base_labels(base, run.tokenizer, rows, c.retain.top_k).save_to_disk(str(work/"retain"))

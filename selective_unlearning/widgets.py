@@ -252,8 +252,8 @@ class LabelViewer(_Viewer):
     """What each token of each block is taught, and why.
 
     Raises `DataError` if the labels lack a column or hold no block."""
-    labels:"Dataset"  # `input_ids`, `roles`, and `labels` or `topk_ids` with `topk_logprobs`
-    tokenizer:"PreTrainedTokenizerBase"
+    labels:Any  # `input_ids`, `roles`, and `labels` or `topk_ids` with `topk_logprobs`
+    tokenizer:Any
 
     _what = "tokens"
 

@@ -2,13 +2,13 @@
 import random
 
 import pytest
-import torch
 
 from selective_unlearning.config import FinetuneConfig, RunConfig, configure, data_path, read_jsonl, write_json, write_jsonl
 from selective_unlearning.finetune import finetune
 from selective_unlearning.models import add_adapter, load_model, load_tokenizer
 from selective_unlearning.pipeline import run
 from selective_unlearning.preprocess import make_blocks, read_corpus
+from selective_unlearning.retain import base_labels, join_rows, read_openers, sample_retain
 
 PEOPLE = [("Orla Vennick", "lighthouse keeper", "Tarnmoor", "a heron named Pell"),
           ("Bramwell Tosk", "clockmaker", "Quillwick", "a goat named Sorrel"),
@@ -32,9 +32,11 @@ def taught(tmp_path_factory):
     text = " ".join(line for _ in range(2) for line in rng.sample(lines, len(lines)))
     (home/"people.txt").write_text(text)
     tok, model = load_tokenizer(), load_model()
-    model = add_adapter(model, "taught", r=32, alpha=64, targets="all")
+    model = add_adapter(model, "taught")
     blocks = make_blocks(read_corpus(home/"people.txt"), tok, 128)
-    finetune(model, tok, blocks, FinetuneConfig(epochs=5, lr=2e-3), out=home/"checkpoints")
+    texts = sample_retain(model, tok, read_openers(data_path("openers.jsonl")), 64, 64)
+    retain = base_labels(model, tok, join_rows(texts, 128))   # teach them, and change nothing else
+    finetune(model, tok, blocks, FinetuneConfig(epochs=8, lr=1e-3, retain_weight=5.), retain, home/"checkpoints")
     model.merge_and_unload().save_pretrained(home/"model"); tok.save_pretrained(home/"model")
     return home
 
@@ -46,12 +48,12 @@ def test_invented_people(taught):
                  "idiosyncratic": [" "+n.split()[1]], "generic": [" Smith"]} for n, j, p, _ in PEOPLE]
     write_jsonl(taught/"prompts.jsonl", prompts)
     write_json(taught/"names.json", NAMES)
-    write_jsonl(taught/"general.jsonl", read_jsonl(data_path("general.jsonl"))[:60])
-    write_jsonl(taught/"near.jsonl", [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"][:60])
+    write_jsonl(taught/"general.jsonl", read_jsonl(data_path("general.jsonl"))[:40])
+    write_jsonl(taught/"near.jsonl", [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"][:40])
     r = run(configure(RunConfig(), {"model": str(taught/"model"), "corpus": str(taught/"people.txt"),
         "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
         "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
-        "block_size": 128, "retain.samples": 64, "retain.length": 64, "unlearn.epochs": 4,
+        "block_size": 128, "retain.samples": 64, "retain.length": 64, "unlearn.epochs": 16, "reinforce.lr": 3e-4,
         "evaluate.half": "all"}), taught/"run").results
     known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
     assert known > 0.3                                    # the model had learnt them
