@@ -235,7 +235,7 @@ def plot_subtlety(
         err = _errors(y, [at[m][l] for l in levels])
         ax.errorbar([int(l)+.14*(j-1) for l in levels], y, err, color=color, marker=marker, ms=5,
                     ls=line, lw=1.2, elinewidth=.8, capsize=2, label=m)
-    ax.set(ylim=(-.2, 5.2), xlabel="subtlety of the prompt (1 blunt, 10 subtle)",
+    ax.set(ylim=(-.2, 5.2), xlabel="subtlety of the prompt (1 subtle, 10 blunt)",
            ylabel="completion score (0 to 5)", title="What free completions give away")
     ax.xaxis.get_major_locator().set_params(integer=True)
     _legend(ax, 3)
