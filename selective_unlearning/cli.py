@@ -6,7 +6,7 @@
 __all__ = ['STEP_COMMANDS', 'make_parser', 'settings_of', 'columns', 'chat', 'main']
 
 # %% ../nbs/90_cli.ipynb #58659bec
-import argparse, errno, os, shutil, sys, textwrap
+import argparse, errno, shutil, sys, textwrap
 from . import __version__
 from selective_unlearning.config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, field_help, field_names,
     preset, read_config)
@@ -21,14 +21,14 @@ STEP_COMMANDS = dict(
     prompts=("prompts", "collect or make the evaluation prompts"),
     evaluate=("evaluation", "measure base, reinforced and unlearned model"))
 
-def _add_settings(p:argparse.ArgumentParser, skip=()):
+def _add_settings(p:argparse.ArgumentParser, helps:dict[str,str], skip=()):
     "A flag for each setting."
-    groups, helps = {}, field_help(PRESETS["demo"])
+    groups = {}
     for name in field_names(RunConfig):
         if name in skip: continue
         head = name.partition(".")[0] if "." in name else "input"
-        group = groups.setdefault(head, p.add_argument_group(f"settings: {head}"))
-        group.add_argument(f"--{name}", dest=name, metavar="PATH" if name == "corpus" else "X", default=argparse.SUPPRESS,
+        if head not in groups: groups[head] = p.add_argument_group(f"settings: {head}")
+        groups[head].add_argument(f"--{name}", dest=name, metavar="PATH" if name == "corpus" else "X", default=argparse.SUPPRESS,
                            nargs="+" if name == "corpus" else None, help=helps.get(name, "").replace("%", "%%"))
 
 def make_parser() -> argparse.ArgumentParser:
@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("selective-unlearning", description="Make a language model forget a body of text, and show that it did.",
                                   epilog="Try `selective-unlearning demo`, or `selective-unlearning COMMAND --help`.")
     top.add_argument("--version", action="version", version=__version__)
+    helps = field_help(PRESETS["demo"])
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     def command(name, what, settings=True, skip=()):
         p = sub.add_parser(name, help=what, description=what[0].upper()+what[1:]+".")
@@ -44,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
         if settings:
             p.add_argument("--preset", choices=list(PRESETS), default="demo", help="a named recipe (default: %(default)s)")
             p.add_argument("--config", metavar="FILE", help="settings as YAML")
-            _add_settings(p, skip)
+            _add_settings(p, helps, skip)
         return p
     command("demo", "the whole job on the embedded model and the demo data", skip=("corpus", "dictionary", "prompts"))
     command("run", "the whole job on your corpus and model")
