@@ -380,6 +380,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'selective_unlearning/pipeline.py'),
                                                'selective_unlearning.pipeline.Run.manifest': ( 'pipeline.html#run.manifest',
                                                                                                'selective_unlearning/pipeline.py'),
+                                               'selective_unlearning.pipeline.Run.measured': ( 'pipeline.html#run.measured',
+                                                                                               'selective_unlearning/pipeline.py'),
                                                'selective_unlearning.pipeline.Run.model': ( 'pipeline.html#run.model',
                                                                                             'selective_unlearning/pipeline.py'),
                                                'selective_unlearning.pipeline.Run.open': ( 'pipeline.html#run.open',

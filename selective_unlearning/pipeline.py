@@ -6,7 +6,7 @@
 __all__ = ['STEPS', 'VERSIONS', 'Run', 'covered', 'check_labels', 'check', 'run', 'rewrite_report', 'unlearn', 'demo_config']
 
 # %% ../nbs/80_pipeline.ipynb #084d000d
-import json, os, platform, resource, shutil, sys, time, warnings
+import json, platform, resource, shutil, sys, time, warnings
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -104,11 +104,14 @@ class Run:
     @property
     def results(self) -> dict: return read_json(self.folder/"report.json")
 
-    @property
-    def report(self) -> Report:
+    def measured(self) -> tuple[dict,dict,dict]:
+        "What the steps measured: familiarity, utility, and the losses of both fine-tunings."
         e = self.path("evaluation")
         losses = {n: read_json(self.path(n)/"loss.json") for n in ("reinforced", "unlearned")}
-        return Report(self.results, read_json(e/"familiarity.json"), read_json(e/"utility.json"), losses)
+        return read_json(e/"familiarity.json"), read_json(e/"utility.json"), losses
+
+    @property
+    def report(self) -> Report: return Report(self.results, *self.measured())
 
     def open(self, which:str="unlearned"):
         "`(model, adapter name or None)`: the base, reinforced or unlearned model; adapters share one base."
@@ -219,7 +222,7 @@ def _step_labels(run:Run, files:dict, work:Path):
 def _step_prompts(run:Run, files:dict, work:Path):
     half = run.config.evaluate.half
     if files["prompts"]: prompts = read_prompts(files["prompts"][0], half)
-    else: prompts = make_prompts(run.corpus, run.dictionary, *run.open("base")[:1], run.tokenizer, run.config.generate, run.config.seed)
+    else: prompts = make_prompts(run.corpus, run.dictionary, run.open("base")[0], run.tokenizer, run.config.generate, run.config.seed)
     write_jsonl(work/"prompts.jsonl", prompts)
     write_jsonl(work/"neighbours.jsonl", read_neighbours(files["neighbours"][0], half))
     write_jsonl(work/"general.jsonl", read_general(files["general"][0]))
@@ -338,14 +341,12 @@ def rewrite_report(r:Run) -> Path:
     manifest = r.manifest
     missing = [s for s in STEPS if s not in manifest["steps"]]
     if missing: raise DataError(f"{r.folder}: the run is not finished, {missing[0]} is missing: run it again to go on")
-    e, steps = r.path("evaluation"), manifest["steps"]
-    scores, useful = read_json(e/"familiarity.json"), read_json(e/"utility.json")
+    steps, (scores, useful, losses) = manifest["steps"], r.measured()
     seconds = {s: steps[s]["seconds"] for s in STEPS}
     report = summarise(scores, useful) | dict(model=manifest["model"], seed=r.config.seed,
         corpus=dict(documents=len(r.corpus), tokens=sum(map(len, r.blocks["input_ids"]))), dictionary=dict(terms=len(r.dictionary)),
         seconds=seconds | dict(total=round(sum(seconds.values()), 2)), peak_memory_bytes=max(s["peak_memory_bytes"] for s in steps.values()),
         versions=_versions(), config=json.loads(json.dumps(asdict(r.config))), robustness={})
-    losses = {n: read_json(r.path(n)/"loss.json") for n in ("reinforced", "unlearned")}
     Report(report, scores, useful, losses).save(r.folder)
     return r.folder/"report.html"
 
