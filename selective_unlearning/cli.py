@@ -6,7 +6,7 @@
 __all__ = ['STEP_COMMANDS', 'make_parser', 'settings_of', 'columns', 'chat', 'main']
 
 # %% ../nbs/90_cli.ipynb #58659bec
-import argparse, errno, shutil, sys, textwrap
+import argparse, difflib, errno, shutil, sys, textwrap
 from . import __version__
 from selective_unlearning.config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, field_help, field_names,
     preset, read_config)
@@ -57,6 +57,15 @@ def make_parser() -> argparse.ArgumentParser:
     chat.add_argument("--plain", action="store_true", help="continue the text as it is, without the model's chat format")
     return top
 
+# %% ../nbs/90_cli.ipynb #5fee8e1d
+def _parse(argv:list[str]|None) -> argparse.Namespace:
+    parser = make_parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], [f"--{n}" for n in field_names(RunConfig)], 1)
+        parser.error(f"unknown argument {unknown[0]}" + (f": did you mean {near[0]}?" if near else ""))
+    return args
+
 # %% ../nbs/90_cli.ipynb #b6719fce
 def settings_of(args:argparse.Namespace) -> RunConfig:
     "Preset, then the YAML file, then flags.\n\nRaises `ConfigError` for a wrong value or an unknown name."
@@ -95,28 +104,43 @@ def _work(args:argparse.Namespace):
         from selective_unlearning.pipeline import Run, rewrite_report
         return print(rewrite_report(Run(args.out)))
     config = settings_of(args)
+    from selective_unlearning.models import processes
     from selective_unlearning.pipeline import demo_config, run
     if args.command == "demo": config = demo_config(config)
     done = run(config, args.out, STEP_COMMANDS.get(args.command, (None,))[0])
+    if not processes().is_main_process: return
     if args.command in STEP_COMMANDS: print(done.path(STEP_COMMANDS[args.command][0]))
     else: print(done.report)
+
+_FULL = ("No space left on device", "inline_container", "iostream error")  # in the words of safetensors and of torch.save
+
+def _cause(e:Exception, out:str) -> str:
+    "An error that nobody raised on purpose, in one line."
+    if getattr(e, "errno", None) == errno.ENOSPC or any(w in str(e) for w in _FULL):
+        return f"the disk is full ({getattr(e, 'filename', None) or out}): free some space; the same command goes on from here"
+    if isinstance(e, OSError) and e.filename: return f"{e.filename}: {e.strerror}: check the path, or choose another folder with --out"
+    return f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}: --debug shows where"
 
 def main(
     argv:list[str]|None=None,  # default: the command line's
 ) -> int:                      # exit code
     "The `selective-unlearning` command."
-    args = make_parser().parse_args(argv)
+    args = _parse(argv)
     try: _work(args)
     except KeyboardInterrupt: return _fail("stopped; the same command goes on from here", 130)
     except ConfigError as e: return _fail(e, 2, args.debug)
     except UnlearnError as e: return _fail(e, 1, args.debug)
-    except OSError as e:
-        if e.errno != errno.ENOSPC: raise
-        return _fail(f"the disk is full ({e.filename or args.out}): free some space; the same command goes on from here", 1, args.debug)
+    except Exception as e: return _fail(_cause(e, args.out), 1, args.debug)
     return 0
+
+def _close_bars():
+    "A progress bar that an error left open would be drawn once more behind the message."
+    if tqdm := sys.modules.get("tqdm"):
+        for bar in list(tqdm.tqdm._instances): bar.close()
 
 def _fail(why, code:int, debug:bool=False) -> int:
     if debug: raise
+    _close_bars()
     print(f"selective-unlearning: {why}", file=sys.stderr)
     return code
 

@@ -11,7 +11,8 @@ __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'PRESETS
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
 import difflib, hashlib, json, os, tempfile
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -36,7 +37,7 @@ def write_atomic(
     path:str|Path,   # where it shall stand
     data:str|bytes,  # text is written as UTF-8
 ) -> Path:           # `path`
-    "Write `data` to a temporary name beside `path`, then rename. Raises `OSError`, leaving `path` as it was."
+    "Write `data` to a temporary name beside `path`, then rename. Raises `OSError` that names `path`, leaving it as it was."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -44,8 +45,9 @@ def write_atomic(
         with os.fdopen(fd, "wb") as f: f.write(data.encode() if isinstance(data, str) else data)
         os.chmod(tmp, 0o644)
         os.replace(tmp, path)
-    except BaseException:
+    except BaseException as e:
         Path(tmp).unlink(missing_ok=True)
+        if isinstance(e, OSError): e.filename = str(path)  # a full disk does not say where
         raise
     return path
 
@@ -126,15 +128,16 @@ class LabelsConfig:
     temperature:float = 1.         # of soft labels
     space:str = "logprob"          # offset between log-probabilities ("logprob") or raw scores ("logit", as in the paper)
     suppress:str = "translations"  # "translations", "both" (the anchored terms too) or "none"
+    repeats:bool = False           # label an anchored term that is met again too; the paper does not
 
     def __post_init__(self):
-        _check(self.kind in ("hard", "soft"), f"labels.kind must be 'hard' or 'soft', got {self.kind!r}")
-        _check(self.alpha >= 0, f"labels.alpha must be at least 0, got {self.alpha}: use e.g. 5")
-        _check(self.top_k >= 1, f"labels.top_k must be at least 1, got {self.top_k}: use e.g. 64")
-        _check(self.temperature > 0, f"labels.temperature must be above 0, got {self.temperature}")
-        _check(self.space in ("logprob", "logit"), f"labels.space must be 'logprob' or 'logit', got {self.space!r}")
+        _check(self.kind in ("hard", "soft"), f"kind must be 'hard' or 'soft', got {self.kind!r}")
+        _check(0 <= self.alpha < inf, f"alpha must be a number, at least 0, got {self.alpha}: use e.g. 1")
+        _check(self.top_k >= 1, f"top_k must be at least 1, got {self.top_k}: use e.g. 64")
+        _check(0 < self.temperature < inf, f"temperature must be a number above 0, got {self.temperature}: use e.g. 1")
+        _check(self.space in ("logprob", "logit"), f"space must be 'logprob' or 'logit', got {self.space!r}")
         _check(self.suppress in ("translations", "both", "none"),
-               f"labels.suppress must be 'translations', 'both' or 'none', got {self.suppress!r}")
+               f"suppress must be 'translations', 'both' or 'none', got {self.suppress!r}")
 
 # %% ../nbs/00_config.ipynb #92656486
 @dataclass(frozen=True)
@@ -159,13 +162,13 @@ class FinetuneConfig:
     def __post_init__(self):
         for name in ("epochs", "batch_size", "accumulation", "save_steps"):
             _check(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        _check(self.lr > 0, f"lr must be above 0, got {self.lr}: use e.g. 1e-3 for an adapter, 3e-6 for all weights")
+        _check(0 < self.lr < inf, f"lr must be a number above 0, got {self.lr}: use e.g. 1e-3 for an adapter, 3e-6 for all weights")
         _check(self.lora_r >= 0, f"lora_r must be at least 0, got {self.lora_r}: 0 trains all weights")
         _check(self.lora_targets in ("mlp", "all"), f"lora_targets must be 'mlp' or 'all', got {self.lora_targets!r}")
         for name in ("warmup", "first_layer", "beta2"):
             _check(0 <= getattr(self, name) < 1, f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
-        for name in ("retain_weight", "anchor_weight", "hinge_weight"):
-            _check(getattr(self, name) >= 0, f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("lora_alpha", "retain_weight", "anchor_weight", "hinge_weight"):
+            _check(0 <= getattr(self, name) < inf, f"{name} must be a number, at least 0, got {getattr(self, name)}")
         _check(0 < self.hinge_floor < 1, f"hinge_floor is a probability between 0 and 1, got {self.hinge_floor}")
 
 # %% ../nbs/00_config.ipynb #f87f98fa
@@ -176,10 +179,10 @@ class EvaluateConfig:
     max_new_tokens:int = 24    # length of a completion
 
     def __post_init__(self):
-        _check(self.half in ("tune", "test", "all"), f"evaluate.half must be 'tune', 'test' or 'all', got {self.half!r}")
-        _check(self.max_new_tokens >= 1, f"evaluate.max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        _check(self.half in ("tune", "test", "all"), f"half must be 'tune', 'test' or 'all', got {self.half!r}")
+        _check(self.max_new_tokens >= 1, f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
 
-# %% ../nbs/00_config.ipynb #2a28f753
+# %% ../nbs/00_config.ipynb #fac0f865
 @dataclass(frozen=True)
 class PromptsConfig:
     "How evaluation prompts are made from a corpus when none are given."
@@ -187,9 +190,10 @@ class PromptsConfig:
     min_probability:float = .0 # keep only prompts whose telling continuation has at least this chance in the base model
 
     def __post_init__(self):
-        _check(self.n >= 1, f"prompts.n must be at least 1, got {self.n}")
-        _check(0 <= self.min_probability < 1, f"prompts.min_probability must be at least 0 and below 1, got {self.min_probability}")
+        _check(self.n >= 1, f"n must be at least 1, got {self.n}")
+        _check(0 <= self.min_probability < 1, f"min_probability must be at least 0 and below 1, got {self.min_probability}")
 
+# %% ../nbs/00_config.ipynb #af8dba95
 @dataclass(frozen=True)
 class RetainConfig:
     "The text that training holds on to: what the base model writes itself, and the translated corpus."
@@ -199,15 +203,17 @@ class RetainConfig:
     top_k:int = 64             # tokens kept of the base model's prediction
 
     def __post_init__(self):
-        _check(self.samples >= 0, f"retain.samples must be at least 0, got {self.samples}")
-        _check(self.length >= 1, f"retain.length must be at least 1, got {self.length}")
-        _check(self.top_k >= 1, f"retain.top_k must be at least 1, got {self.top_k}")
+        _check(self.samples >= 0, f"samples must be at least 0, got {self.samples}")
+        _check(self.length >= 1, f"length must be at least 1, got {self.length}")
+        _check(self.top_k >= 1, f"top_k must be at least 1, got {self.top_k}")
 
+# %% ../nbs/00_config.ipynb #2a28f753
 @dataclass(frozen=True)
 class RunConfig:
     "A whole run: what is read, and the settings of each step."
     model:str = "smollm2-135m"           # the embedded model, a local folder, or a hub id
     corpus:tuple[str,...] = ()           # files or folders: the forget set
+    text_column:str = "text"             # of .jsonl, .csv, .parquet and saved datasets: the column with the text
     dictionary:str|None = None           # anchored terms; made from the corpus if not given
     prompts:str|None = None              # evaluation prompts; made from the corpus if not given
     neighbours:str|None = None           # probes of near knowledge; the demo's if not given
@@ -253,19 +259,39 @@ def field_help(
         else: out[prefix+f.name] = (comments.get(f.name) or "") + (f" (default: {value})" if value not in (None, ()) else "")
     return out
 
+# %% ../nbs/00_config.ipynb #785b9452
+def _cast_paths(name:str, value:Any) -> tuple[str,...]:
+    paths = (value,) if isinstance(value, (str, Path)) else value
+    good = isinstance(paths, (list, tuple)) and all(isinstance(p, (str, Path)) and str(p) for p in paths)
+    if not good: raise ConfigError(f"{name} must be a path or a list of paths, got {value!r}")
+    return tuple(map(str, paths))
+
 def _cast(name:str, value:Any, t:Any) -> Any:
     "`value` as type `t`, text accepted for numbers."
+    if getattr(t, "__origin__", None) is tuple: return _cast_paths(name, value)
     kinds = getattr(t, "__args__", (t,))
     if value is None and type(None) in kinds: return None
-    if getattr(t, "__origin__", None) is tuple: return (str(value),) if isinstance(value, (str, Path)) else tuple(map(str, value))
     want = next(k for k in kinds if k is not type(None))
     if want is bool and str(value).lower() in ("true", "false"): return str(value).lower() == "true"
     try:
-        if want is bool or isinstance(value, (bool, list, dict)): raise ValueError
+        if value is None or want is bool or isinstance(value, (bool, list, dict)): raise ValueError
         if want is int and float(value) != int(float(value)): raise ValueError
         return int(float(value)) if want is int else want(value)
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name} must be {want.__name__}, got {value!r}") from None
+
+# %% ../nbs/00_config.ipynb #60800d1a
+def _flat(changes:dict, known, prefix:str="") -> dict[str,Any]:
+    "Nested settings under their dotted names."
+    out = {}
+    for k,v in changes.items():
+        step = isinstance(v, dict) and any(n.startswith(f"{prefix}{k}.") for n in known)
+        out |= _flat(v, known, f"{prefix}{k}.") if step else {f"{prefix}{k}": v}
+    return out
+
+def _replaced(config, changes:dict, where:str):
+    try: return replace(config, **changes)
+    except ConfigError as e: raise ConfigError(f"{where}{e}") from None
 
 def configure(
     config,            # settings to start from
@@ -273,32 +299,25 @@ def configure(
     where:str="",      # named in errors, e.g. the file the changes come from
 ):                     # settings of the same class
     "The settings with some changed.\n\nRaises `ConfigError` for an unknown name or a wrong value."
-    known, flat = field_names(type(config)), {}
-    def flatten(d, prefix=""):
-        for k,v in d.items():
-            nested = isinstance(v, dict) and any(n.startswith(f"{prefix}{k}.") for n in known)
-            if nested: flatten(v, f"{prefix}{k}.")
-            else: flat[f"{prefix}{k}"] = v
-    flatten(changes)
-    at, parts = f"{where}: " if where else "", {}
-    for name,value in flat.items():
+    known, at, parts = field_names(type(config)), f"{where}: " if where else "", {}
+    for name,value in _flat(changes, known).items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.4)
             raise ConfigError(f"{at}unknown setting {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-        head, _, rest = name.partition(".")
-        value = _cast(at+name, value, known[name])
-        if rest: parts.setdefault(head, {})[rest] = value
-        else: parts[head] = value
-    return replace(config, **{k: replace(getattr(config, k), **v) if isinstance(v, dict) else v for k,v in parts.items()})
+        head, _, rest = name.rpartition(".")
+        parts.setdefault(head, {})[rest] = _cast(at+name, value, known[name])
+    steps = {k: _replaced(getattr(config, k), v, f"{at}{k}.") for k,v in parts.items() if k}
+    return _replaced(config, parts.get("", {}) | steps, at)
 
-# %% ../nbs/00_config.ipynb #785b9452
+# %% ../nbs/00_config.ipynb #bb339cd8
 def read_config(
     path,
     config=None,  # settings to start from, default `RunConfig()`
 ):
-    "Settings from a YAML file.\n\nRaises `ConfigError` with the line if it is malformed or has an unknown name."
+    "Settings from a YAML file.\n\nRaises `ConfigError` if it is missing, malformed (with the line) or has an unknown name."
     import yaml
     try: data = yaml.safe_load(read_text(path)) or {}
+    except DataError as e: raise ConfigError(str(e)) from None
     except yaml.YAMLError as e:
         line = f", line {e.problem_mark.line+1}" if getattr(e, "problem_mark", None) else ""
         raise ConfigError(f"{path}{line}: not YAML: {getattr(e, 'problem', e)}") from None

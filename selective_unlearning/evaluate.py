@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from wordfreq import zipf_frequency
 from .config import DataError, EvaluateConfig, read_jsonl
-from .dictionary import TermMatcher
+from .match import TermMatcher
 from .generate import complete, continuation_logprobs, says
 from .models import adapter
 
@@ -112,6 +112,8 @@ def check_prompt(p:dict) -> str|None:
     for key in _NEEDS[kind]:
         if p.get(key) is None or p[key] == "" or p[key] == [] and key != "references": return f"a {kind} prompt needs {key!r}"
     if not isinstance(p["prompt"], str): return "prompt must be text"
+    for key in set(_NEEDS[kind])-{"prompt", "answer"}:
+        if not isinstance(p[key], list) or not all(isinstance(x, str) for x in p[key]): return f"{key} must be a list of texts, got {p[key]!r}"
     if kind == "choice" and not (isinstance(p["answer"], int) and 0 <= p["answer"] < len(p["choices"])):
         return f"answer must be the place of a choice, 0 to {len(p['choices'])-1}, got {p['answer']!r}"
 
@@ -121,7 +123,7 @@ def read_prompts(path, half:str="all") -> list[dict]:
     for i,p in enumerate(records, 1):
         if why := check_prompt(p): raise DataError(f"{path}, record {i}: {why}")
     records = [p for p in records if half == "all" or p.get("half", half) == half]
-    if not records: raise DataError(f"{path}: no usable record" + ("" if half == "all" else f" in the {half!r} half"))
+    if not records: raise DataError(f"{path}: no usable record" + ("" if half == "all" else f" in the {half!r} half: set evaluate.half"))
     return records
 
 # %% ../nbs/60_evaluate.ipynb #93fcf1a6

@@ -15,7 +15,7 @@ from typing import Iterable, Iterator, Mapping
 import regex
 
 from .config import DataError
-from .dictionary import TermMatcher, term_key
+from .match import TermMatcher, term_key
 
 # %% ../nbs/11_extract.ipynb #0db54fa7
 def _frequency(language:str):

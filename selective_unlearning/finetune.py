@@ -7,7 +7,7 @@ __all__ = ['label_loss', 'hinge_loss', 'as_labels', 'collate', 'schedule', 'batc
            'history', 'plot_loss', 'finetune']
 
 # %% ../nbs/30_finetune.ipynb #fc7919ee
-import math
+import math, shutil
 from pathlib import Path
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
-from .config import INSIDE, START, DataError, FinetuneConfig
+from .config import INSIDE, START, DataError, FinetuneConfig, read_json
+from .models import processes
 
 # %% ../nbs/30_finetune.ipynb #f4b5b358
 def label_loss(
@@ -105,7 +106,8 @@ def batch_losses(model, batch:dict, config:FinetuneConfig) -> dict[str,torch.Ten
 
 class ProgressBar(TrainerCallback):
     "One bar with the time left and the last loss, in a terminal and in a notebook alike."
-    def on_train_begin(self, args, state, control, **kw): self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tune")
+    def on_train_begin(self, args, state, control, **kw):
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tune", disable=not state.is_world_process_zero)
     def on_step_end(self, args, state, control, **kw): self.bar.update(state.global_step-self.bar.n)
     def on_log(self, args, state, control, logs=None, **kw):
         if "loss" in (logs or {}): self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
@@ -142,6 +144,16 @@ def plot_loss(records:list[dict], ax:Axes|None=None, title:str="Training loss") 
     return ax
 
 # %% ../nbs/30_finetune.ipynb #23161261
+def _last_checkpoint(folder:Path) -> str|None:
+    "The last checkpoint that is whole; others are removed."
+    if processes().is_main_process:
+        for p in folder.glob("checkpoint-*"):
+            try: read_json(p/"trainer_state.json")
+            except DataError: shutil.rmtree(p)
+    processes().wait_for_everyone()
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+# %% ../nbs/30_finetune.ipynb #1ff619dd
 def finetune(
     model,                          # whose trainable weights are trained: an adapter, or all
     tokenizer,
@@ -159,7 +171,7 @@ def finetune(
     def rows_of(items):
         pairs = [(rows[i], False) for i,_ in items] + [(retain[j], True) for _,j in items if j >= 0]
         return collate([r for r,_ in pairs], tokenizer.pad_token_id, width, [is_retain for _,is_retain in pairs])
-    steps = -(-len(places)//(config.batch_size*config.accumulation))
+    steps = -(-len(places)//(config.batch_size*config.accumulation*processes().num_processes))
     args = TrainingArguments(str(out), num_train_epochs=1, learning_rate=config.lr, adam_beta2=config.beta2,
         per_device_train_batch_size=config.batch_size, gradient_accumulation_steps=config.accumulation,
         warmup_steps=round(config.warmup*steps), lr_scheduler_type="linear", weight_decay=0., max_grad_norm=1.,
@@ -169,7 +181,6 @@ def finetune(
     trainer = UnlearnTrainer(model, args, finetune_config=config, train_dataset=places, data_collator=rows_of,
                              callbacks=[ProgressBar(), *callbacks])
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(out)) if Path(out).is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(Path(out)))
     model.eval()
     return history(trainer)

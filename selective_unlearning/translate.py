@@ -13,7 +13,8 @@ from hashlib import blake2b
 from itertools import chain, count, islice
 from typing import Iterable, Iterator, Sequence
 
-from .dictionary import Dictionary, Entry, TermMatcher, term_key
+from .dictionary import Dictionary, Entry
+from .match import TermMatcher, term_key
 from .extract import Term, given_names
 
 # %% ../nbs/12_translate.ipynb #9bc77938

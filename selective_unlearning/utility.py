@@ -29,6 +29,8 @@ def read_general(path) -> list[dict]:
     for i,r in enumerate(out, 1):
         if not r.get("prompt") or not r.get("choices") or not isinstance(r.get("answer"), int):
             raise DataError(f"{path}, record {i}: needs 'prompt', 'choices' and 'answer'")
+        if not 0 <= r["answer"] < len(r["choices"]):
+            raise DataError(f"{path}, record {i}: answer must be the place of a choice, 0 to {len(r['choices'])-1}, got {r['answer']}")
     if not out: raise DataError(f"{path}: no usable record")
     return out
 

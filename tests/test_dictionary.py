@@ -1,84 +1,15 @@
 "What holds for any dictionary and any text, and the exact message of each bad file."
 import pickle
-import re
-import unicodedata
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from selective_unlearning.config import DataError
-from selective_unlearning.dictionary import (KINDS, Dictionary, Entry, TermMatcher, find_terms,
-                                             is_word, term_key)
+from selective_unlearning.dictionary import KINDS, Dictionary, Entry
 from selective_unlearning.extract import extract_terms
+from selective_unlearning.match import term_key
 from selective_unlearning.translate import propose_translations
-
-awkward = st.text(alphabet="aabABé'’-_1ß \n\u00a0\u00ad\u0301", max_size=16)
-term = awkward.filter(term_key)
-
-
-def norm(s):
-    s = unicodedata.normalize("NFC", s).replace("’", "'").replace("\u00ad", "")
-    return re.sub(r"\s+", " ", s)
-
-
-def forms(t):
-    t = norm(t).strip()
-    return t, (t[:1].title() + t[1:] if t[:1].islower() else t), norm(t.upper())
-
-
-def whole(text, i, j, hyphen):
-    inside, left, right = (s.replace("\u00ad", "") for s in (text[i:j], text[:i][::-1], text[j:]))
-
-    def goes_on(edge, s):
-        skip = hyphen and s[:1] == "-" and len(s) > 1
-        return is_word(edge) and bool(s) and is_word(s[skip])
-    return not goes_on(inside[0], left) and not goes_on(inside[-1], right)
-
-
-def slow_find(text, terms):
-    "Every stretch of the text against every form of every term, the longest at each place."
-    known = {}
-    for rank in range(3):
-        for n, t in enumerate(terms): known.setdefault(forms(t)[rank], n)
-    found, i = [], 0
-    while i < len(text):
-        ends = [j for j in range(len(text), i, -1) if "\u00ad" not in (text[i], text[j-1])
-                and norm(text[i:j]) in known and whole(text, i, j, "-" in norm(text[i:j]))]
-        if ends: found.append((i, ends[0], known[norm(text[i:ends[0]])]))
-        i = ends[0] if ends else i+1
-    return found
-
-
-@settings(max_examples=400, deadline=None)
-@given(awkward, st.lists(term, max_size=5))
-def test_matcher_agrees_with_trying_everything(text, terms):
-    assert TermMatcher(terms).find(text) == slow_find(text, terms)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(max_size=60), st.lists(st.text(min_size=1, max_size=4).filter(term_key), max_size=6))
-def test_matches_are_in_order_apart_and_whole(text, terms):
-    last = 0
-    for start, end, i in find_terms(text, terms):
-        assert last <= start < end <= len(text)
-        assert term_key(text[start:end]) in forms(term_key(terms[i]))
-        last = end
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.text(max_size=40))
-def test_a_term_between_spaces_is_found(t):
-    key = term_key(t)
-    if key: assert find_terms(f"x {t} y", [t]) == find_terms(f"x {t} y", [key])
-    if key and unicodedata.category(key[0])[0] not in "MC" and len(key) == len(t):
-        assert [text_range[:2] for text_range in find_terms(f"- {t} -", [t])] == [(2, 2+len(t))]
-
-
-def test_matcher_survives_pickling():
-    m = pickle.loads(pickle.dumps(TermMatcher(["Ron", "Ron Weasley"])))
-    assert m.find("Ron Weasley's") == [(0, 11, 1)]
-
 
 # No control characters: spreadsheets have none, and Python 3.10's CSV reader refuses NUL.
 line = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from selective_unlearning.config import DataError
-from selective_unlearning.report import Report, headline, report_html, summarise
+from selective_unlearning.report import Report, report_html
+from selective_unlearning.summary import headline, summarise
 
 MODELS = "base", "reinforced", "unlearned"
 ATTACKS = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 from selective_unlearning.config import (CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN,
                                          DataError, MissingExtra)
+from selective_unlearning.label_viewer import LabelViewer
 from selective_unlearning.substitute import substitute
-from selective_unlearning.widgets import LabelViewer, OutputsViewer, ReplacementViewer, highlight
+from selective_unlearning.widgets import OutputsViewer, ReplacementViewer, highlight
 
 EVIL = "<script>alert('1')</script> & \"quoted\" <img src=x onerror=alert(1)>"
 LIMIT = 64*1024
@@ -180,8 +181,9 @@ def test_no_ipywidgets(monkeypatch):
         viewer.widget()
 
 
-def test_import_needs_neither_widgets_nor_torch():
-    code = "import sys, selective_unlearning.widgets\n" \
+@pytest.mark.parametrize("module", ["widgets", "label_viewer"])
+def test_import_needs_neither_widgets_nor_torch(module):
+    code = f"import sys, selective_unlearning.{module}\n" \
            "print(*{'ipywidgets', 'torch', 'matplotlib'} & set(sys.modules))"
     p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (p.returncode, p.stdout.strip()) == (0, ""), p.stderr

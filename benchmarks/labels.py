@@ -1,0 +1,168 @@
+"""How fast labels are made, and in how much memory: against the bare forward passes, and against the plain algorithm.
+
+The floor is what no label maker can do without: for each block the scores of the base model on the translation and of
+the reinforced model on the original, in bfloat16, thrown away. The plain algorithm is what one would first write from
+the paper: two whole models in float32, both sets of scores in float32, the formula over the whole vocabulary. All read the
+same 512-token blocks of the demo corpus and take turns; ratios are of paired runs, and the median is kept. Peak memory is
+measured in a process of its own for each side.
+
+    python benchmarks/labels.py [--side NAME --blocks N]      one side only, printing its peak memory
+"""
+import argparse, json, resource, statistics, subprocess, sys, tempfile, time
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from run import save
+from selective_unlearning.config import LabelsConfig, data_path
+from selective_unlearning.dictionary import Dictionary
+from selective_unlearning.label_files import write_labels
+from selective_unlearning.labels import iter_labels, pairs_of, suppress, suppressed
+from selective_unlearning.models import adapter, add_adapter, load_model, load_tokenizer
+from selective_unlearning.preprocess import make_blocks, read_corpus
+
+HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
+SOFT = LabelsConfig(kind="soft", alpha=5., space="logit", top_k=64)
+DEMO = LabelsConfig()
+SWEEP = (0., .5, 1., 2., 5.)
+
+
+def reinforced_model(dtype):
+    "The base model with an adapter that stands for reinforcement: small random weights, the same in every precision."
+    model = add_adapter(load_model(dtype=dtype), "reinforced")
+    rng = torch.Generator().manual_seed(0)
+    for name, p in model.named_parameters():
+        if "lora_B" in name: p.data.copy_(torch.randn(p.shape, generator=rng)*.005)
+    return model
+
+
+class Data:
+    def __init__(self, blocks):
+        self.tok, self.terms = load_tokenizer(), Dictionary.load(data_path("harry_potter/dictionary.json"))
+        self.corpus = read_corpus(data_path("harry_potter/corpus"))
+        self.blocks = make_blocks(self.corpus, self.tok, 512)
+        self.blocks = self.blocks.filter(lambda n: len(n) > 400, input_columns="input_ids").select(range(blocks))
+        self.pairs = list(pairs_of(self.corpus, self.blocks, self.terms, self.tok))
+
+
+def ours(d, model, config, **kw):
+    return [rows for rows in iter_labels(model, d.tok, d.corpus, d.blocks, d.terms, config, **kw)]
+
+
+@torch.no_grad()
+def floor(d, model):
+    for p in d.pairs:
+        with adapter(model, None): model(input_ids=torch.tensor([p.y])).logits
+        with adapter(model, "reinforced"): model(input_ids=torch.tensor([p.x])).logits
+
+
+@torch.no_grad()
+def plain(d, base, reinforced):
+    "Hard labels as one would first write them; returns those of each block."
+    out = []
+    for p in d.pairs:
+        zb, zr = base(torch.tensor([p.y])).logits[0].float(), reinforced(torch.tensor([p.x])).logits[0].float()
+        suppress(zb, np.arange(len(p.y)), suppressed(p, d.tok))
+        zb, zr = zb[p.index[p.at]], zr[p.at]
+        labels = np.full(len(p.x), -100)
+        labels[p.at+1] = (zb-5.*torch.relu(zr-zb)).argmax(-1)
+        out.append(labels)
+    return out
+
+
+def plain_models():
+    return load_model(dtype=torch.float32), reinforced_model(torch.float32).merge_and_unload()
+
+
+def timed(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter()-start
+
+
+def in_turn(repeats, **sides):
+    "name → seconds of each repeat; each side warms up once."
+    for work in sides.values(): work()
+    seconds = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, work in sides.items(): seconds[name].append(timed(work))
+    return seconds
+
+
+def row(claim, seconds, a, b, tokens, target, unit="tok/s"):
+    "Throughput of side `a` over that of side `b`."
+    ratios = sorted(y/x for x, y in zip(seconds[a], seconds[b]))
+    rate = lambda s: round(tokens/statistics.median(seconds[s]), 1)
+    return dict(claim=claim, ours=rate(a), peer=rate(b), unit=unit, ratio=round(statistics.median(ratios), 3),
+                spread=round((ratios[-1]-ratios[0])/2, 3), target=target, better="higher")
+
+
+def agreement(mine, theirs):
+    pairs = [(a, b) for m, t in zip(mine, theirs) for a, b in zip(m[0]["labels"], t) if b >= 0]
+    return sum(a == b for a, b in pairs)/len(pairs)
+
+
+def peak(side, blocks):
+    "Peak memory of one side in a process of its own, in bytes."
+    cmd = [sys.executable, __file__, "--side", side, "--blocks", str(blocks)]
+    return json.loads(subprocess.run(cmd, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
+def lengthened(d, times):
+    "The demo corpus many times over, on disk, as a run keeps it: read a piece at a time."
+    folder = tempfile.mkdtemp()
+    Dataset.from_dict({"text": d.corpus["text"][:3]*times, "source": [str(i) for i in range(3*times)]}).save_to_disk(f"{folder}/corpus")
+    corpus = Dataset.load_from_disk(f"{folder}/corpus")
+    make_blocks(corpus, d.tok, 512).save_to_disk(f"{folder}/blocks")
+    return folder, corpus, Dataset.load_from_disk(f"{folder}/blocks")
+
+
+def one_side(side, blocks):
+    "Run one side alone, in this process, then print its peak memory."
+    if side.startswith("corpus"):
+        from transformers import LlamaConfig, LlamaForCausalLM
+        d = Data(1)
+        tiny = LlamaForCausalLM(LlamaConfig(vocab_size=len(d.tok), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+                                            num_attention_heads=2)).eval()
+        folder, corpus, blocks = lengthened(d, int(side.removeprefix("corpus")))
+        write_labels(f"{folder}/labels", tiny, d.tok, corpus, blocks, d.terms, HARD, (tiny, None))
+    elif side == "plain": plain(Data(blocks), *plain_models())
+    else: ours(Data(blocks), reinforced_model(torch.bfloat16), HARD)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024)
+
+
+def main(blocks=6, repeats=7):
+    d, model = Data(blocks), reinforced_model(torch.bfloat16)
+    tokens = sum(len(p.x) for p in d.pairs)
+    s = in_turn(repeats, floor=lambda: floor(d, model), hard=lambda: ours(d, model, HARD), soft=lambda: ours(d, model, SOFT),
+                demo=lambda: ours(d, model, DEMO), sweep=lambda: ours(d, model, HARD, alphas=SWEEP))
+    rows = [row("hard labels against the two bare forward passes", s, "hard", "floor", tokens, .95),
+            row("soft top-64 labels against the two bare forward passes", s, "soft", "floor", tokens, .95),
+            row("the demo's labels (soft, log-probabilities) against the two bare forward passes", s, "demo", "floor", tokens, .95),
+            row("soft top-64 labels against hard labels", s, "soft", "hard", tokens, round(1/1.1, 3)),
+            row("a sweep of 5 alphas against one", s, "sweep", "hard", tokens, round(1/1.2, 3))]
+    base, reinforced = plain_models()
+    s = in_turn(3, hard=lambda: ours(d, model, HARD), plain=lambda: plain(d, base, reinforced))
+    rows.append(row("hard labels in bfloat16 against the plain algorithm in float32", s, "hard", "plain", tokens, 3.))
+    want = plain(d, base, reinforced)
+    exact = reinforced_model(torch.float32)
+    for name, m, target in (("bfloat16", model, .995), ("float32", exact, 1.)):
+        share = agreement(ours(d, m, HARD), want)
+        rows.append(dict(claim=f"labels in {name} that agree with the plain algorithm in float32", ours=round(share, 4), peer=1., unit="share",
+                         ratio=round(share, 4), spread=0., target=target, better="higher"))
+    a, b = peak("hard", 4), peak("plain", 4)
+    rows.append(dict(claim="peak memory against the plain algorithm", ours=round(a/2**20), peer=round(b/2**20), unit="MiB",
+                     ratio=round(a/b, 3), spread=0., target=.55, better="lower"))
+    a, b = peak("corpus50", 1), peak("corpus5", 1)
+    rows.append(dict(claim="peak memory on ten times the text", ours=round(a/2**20), peer=round(b/2**20), unit="MiB", ratio=round(a/b, 3),
+                     spread=0., target=1.05, better="lower"))
+    save("labels", rows)
+
+
+if __name__ == "__main__":
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--side"); args.add_argument("--blocks", type=int, default=6)
+    a = args.parse_args()
+    one_side(a.side, a.blocks) if a.side else main(a.blocks)

@@ -1,0 +1,375 @@
+"Each kind of bad input: the whole message, its class, the exit code, and that nothing was made or changed."
+import errno, json, os, re, shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from pypdf import PdfWriter
+from transformers import ByT5Tokenizer
+
+from selective_unlearning import config as config_module
+from selective_unlearning.cli import main
+from selective_unlearning.config import (ConfigError, DataError, ModelError, configure, path_hash,
+                                         to_yaml, write_json)
+from selective_unlearning.label_files import read_labels
+from selective_unlearning.pipeline import Run, run
+from tiny import NAMES, TEXT, results, save_model, settings
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory, monkeypatch):
+    "No network, and a cache of our own."
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path_factory.getbasetemp()/"cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+class Trap:
+    "What makes a folder when it is unpickled."
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return os.mkdir, (str(self.path),)
+
+
+FILES = {
+    "empty.txt": "  \n", "latin.txt": b"caf\xe9", "notes.docx": "x",
+    "broken.jsonl": '{"text": "a"}\n{"text": }\n', "broken.csv": 'id,text\n1,"a\n', "short.csv": "id,text\n1\n", "other.csv": "id,body\n1,a\n",
+    "empty_term.json": '{"": "x", "Orla": "Mary"}', "same.json": '{"Orla": "Orla"}',
+    "contains.json": '{"Orla": "the Quillwick girl", "Quillwick": "Ashby"}', "twice.json": '{"Orla": "Mary", "Orla": "Jane"}',
+    "absent.json": '{"Zorblax": "Tim"}', "broken.json": '{"Orla":\n "Mary",,}', "broken_dictionary.csv": 'Orla,Mary\nVenn,"Cole\n',
+    "key.json": '{"entries": [{"term": "Orla", "tranlations": ["Mary"]}]}', "list.json": "[1]", "lonely.json": '{"Orla Venn": "Mary Cole"}',
+    "riddle.jsonl": '{"kind": "riddle", "prompt": "x"}\n', "none.jsonl": "\n", "broken_prompts.jsonl": '{"kind": "question"}\n{"kind"\n',
+    "tune.jsonl": '{"kind": "completion", "prompt": "Orla", "references": [], "half": "tune"}\n', "bare.jsonl": '{"prompt": "x"}\n'}
+
+
+def bad_models(home):
+    "Folders whose weights or tokenizer cannot be used."
+    for name in ("pickled", "cut", "slow", "no_tokenizer"): save_model(home/name, "llama")
+    weights = home/"pickled"/"model.safetensors"
+    weights.unlink(); torch.save({}, home/"pickled"/"pytorch_model.bin")
+    weights = home/"cut"/"model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    for name in ("slow", "no_tokenizer"):
+        for file in ("tokenizer.json", "tokenizer_config.json"): (home/name/file).unlink()
+    ByT5Tokenizer().save_pretrained(home/"slow")
+    (home/"nothing").mkdir()
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    "A folder of good and bad inputs, a finished run in `done`, and its settings."
+    home = tmp_path_factory.mktemp("job")
+    config = settings(home)
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path_factory.getbasetemp()/"cache"))
+        run(config, home/"done")
+    for name,text in FILES.items(): (home/name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    (home/"empty").mkdir()
+    pdf = PdfWriter(); pdf.add_blank_page(100, 100); pdf.write(home/"scan.pdf")
+    np.save(home/"trap.npy", np.array([Trap(home/"trapped")], dtype=object), allow_pickle=True)
+    bad_models(home)
+    return SimpleNamespace(home=home, config=config)
+
+
+def told(capsys):
+    "The error that the command printed, and nothing but the error."
+    err = capsys.readouterr().err
+    assert "Traceback" not in err and "/7]" not in err
+    return err.rpartition("selective-unlearning: ")[2].rstrip("\n")
+
+
+def same(message, wanted):
+    "A wanted message may end in `…` where the rest is another library's."
+    return message.startswith(wanted[:-1]) if wanted.endswith("…") else message == wanted
+
+
+USABLE = "fetch it again, or save it with save_pretrained (…"
+CASES = [
+    (dict(corpus=()), ConfigError, "no corpus: name the files or folders that shall be forgotten, e.g. corpus='my_books/'"),
+    (dict(corpus="T/gone.txt"), DataError, "corpus: T/gone.txt: no such file or folder"),
+    (dict(corpus="T/empty.txt"), DataError, "T/empty.txt: no text found: give a file with words in it"),
+    (dict(corpus="T/empty"), DataError, "T/empty: no text found: give a file with words in it"),
+    (dict(corpus="T/scan.pdf"), DataError, "T/scan.pdf: no text in the PDF: run OCR on it if it is a scan"),
+    (dict(corpus="T/latin.txt"), DataError, "T/latin.txt: byte 3 is not UTF-8; save the file as UTF-8"),
+    (dict(corpus="T/notes.docx"), DataError, "T/notes.docx: no reader for notes.docx (1 in all), only for "
+     ".txt .md .html .htm .pdf .epub .jsonl .csv .parquet"),
+    (dict(corpus="T/broken.jsonl"), DataError, "T/broken.jsonl, line 2: not JSON: Expecting value (column 10)"),
+    (dict(corpus="T/broken.csv"), DataError, "T/broken.csv, line 2: not CSV: unexpected end of data"),
+    (dict(corpus="T/short.csv"), DataError, "T/short.csv, line 2: 1 cells, 2 are needed"),
+    (dict(corpus="T/other.csv"), DataError, "T/other.csv: no column 'text', only id, body: set text_column"),
+    (dict(corpus="T/short.csv", text_column="body"), DataError, "T/short.csv: no column 'body', only id, text: set text_column"),
+
+    (dict(dictionary="T/empty_term.json"), DataError, "T/empty_term.json: the dictionary has 1 error(s):\n"
+     "- entry 1 (''): empty term: give it a text or drop it"),
+    (dict(dictionary="T/same.json"), DataError, "T/same.json: the dictionary has 1 error(s):\n"
+     "- entry 1 ('Orla'): the translation is the term itself: choose another"),
+    (dict(dictionary="T/contains.json"), DataError, "T/contains.json: the dictionary has 1 error(s):\n"
+     "- entry 1 ('Orla'): the translation 'the Quillwick girl' contains the anchored term 'Quillwick': choose another"),
+    (dict(dictionary="T/twice.json"), DataError, "T/twice.json: the dictionary has 1 error(s):\n"
+     "- entry 2 ('Orla'): same term as entry 1: drop one or join them"),
+    (dict(dictionary="T/absent.json"), DataError, "T/absent.json: none of the 1 terms of the dictionary occurs in the corpus: "
+     "is it the dictionary of another one?"),
+    (dict(dictionary="T/lonely.json"), DataError, "no sentence of the corpus leads up to an anchored term, so no prompts can be "
+     "made from it: give a prompt file"),
+    (dict(dictionary="T/broken.json"), DataError, "T/broken.json, line 2: not JSON: "
+     "Expecting property name enclosed in double quotes (column 9)"),
+    (dict(dictionary="T/broken_dictionary.csv"), DataError, "T/broken_dictionary.csv, line 2: not CSV: unexpected end of data"),
+    (dict(dictionary="T/key.json"), DataError, "T/key.json, entry 1: unknown key 'tranlations'; did you mean 'translations'?"),
+    (dict(dictionary="T/list.json"), DataError, 'T/list.json: not {"entries": […]} and not {"term": "translation", …}'),
+    (dict(dictionary="T/trap.npy"), DataError, "T/trap.npy: not an array of strings (pickles are never read): …"),
+
+    (dict(prompts="T/none.jsonl"), DataError, "T/none.jsonl: no usable record in the 'test' half: set evaluate.half"),
+    (dict(prompts="T/tune.jsonl"), DataError, "T/tune.jsonl: no usable record in the 'test' half: set evaluate.half"),
+    (dict(prompts="T/riddle.jsonl"), DataError, "T/riddle.jsonl, record 1: kind must be one of completion, probability, question, "
+     "choice, got 'riddle'"),
+    (dict(prompts="T/broken_prompts.jsonl"), DataError, "T/broken_prompts.jsonl, line 2: not JSON: Expecting ':' delimiter (column 8)"),
+    (dict(neighbours="T/bare.jsonl"), DataError, "T/bare.jsonl, record 1: needs 'prompt' and 'answers'"),
+    (dict(general="T/bare.jsonl"), DataError, "T/bare.jsonl, record 1: needs 'prompt', 'choices' and 'answer'"),
+    (dict(openers="T/bare.jsonl"), DataError, "T/bare.jsonl, record 1: needs 'opener'"),
+    (dict(retain_texts="T/empty"), DataError, "T/empty: no text found: give a file with words in it"),
+
+    (dict(block_size=256), ConfigError, "block_size 256 exceeds the context: use at most 128"),
+    (dict(model="nobody/made-up"), ModelError, "no tokenizer for model 'nobody/made-up': it is neither smollm2-135m, nor a folder, "
+     "nor a hub id that can be reached: check the name and the connection (…"),
+    (dict(model="T/slow"), ModelError, "the tokenizer of 'T/slow' gives no character offsets; labels are aligned by them: "
+     "use a model with a fast tokenizer (tokenizer.json)"),
+    (dict(model="T/pickled"), ModelError, "T/pickled: pytorch_model.bin is a pickle, which may run code; only safetensors weights "
+     "are loaded: if you trust it, load it with transformers and write it again with save_pretrained"),
+    (dict(model="T/cut"), ModelError, f"T/cut: no usable weights in this folder: {USABLE}"),
+    (dict(model="T/no_tokenizer"), ModelError, f"T/no_tokenizer: no usable tokenizer in this folder: {USABLE}"),
+    (dict(model="T/nothing"), ModelError, f"T/nothing: no usable tokenizer in this folder: {USABLE}")]
+
+
+@pytest.mark.parametrize("changes, error, message", CASES, ids=["-".join(map(str, c[0].values())) for c in CASES])
+def test_refused(job, tmp_path, capsys, changes, error, message):
+    "By function and by command, for a new folder and for a finished run."
+    fill = lambda v: v.replace("T/", f"{job.home}/") if isinstance(v, str) else v
+    config, before = configure(job.config, {k: fill(v) for k,v in changes.items()}), path_hash(job.home)
+    (tmp_path/"job.yaml").write_text(to_yaml(config))
+    for out in ("new", "done"):
+        with pytest.raises(error) as e: run(config, job.home/out)
+        assert type(e.value) is error and same(str(e.value), fill(message))
+        code = main(["run", "--config", str(tmp_path/"job.yaml"), "--out", str(job.home/out)])
+        assert code == (2 if error is ConfigError else 1) and same(told(capsys), fill(message))
+    assert path_hash(job.home) == before
+
+
+NUMBER = "labels.alpha must be a number, at least 0, got"
+SETTINGS = [
+    ("", ["--labels.alpha", "-1"], f"{NUMBER} -1.0: use e.g. 1"),
+    ("", ["--labels.alpha", "nan"], f"{NUMBER} nan: use e.g. 1"),
+    ("labels: {alpha: .inf}", [], f"job.yaml: {NUMBER} inf: use e.g. 1"),
+    ("", ["--unlearn.lr", "0"], "unlearn.lr must be a number above 0, got 0.0: use e.g. 1e-3 for an adapter, 3e-6 for all weights"),
+    ("", ["--reinforce.epochs", "many"], "reinforce.epochs must be int, got 'many'"),
+    ("", ["--block_size", "4"], "block_size must be at least 8 tokens, got 4: use e.g. 256"),
+    ("unlern: {lr: 1}", [], "job.yaml: unknown setting 'unlern': did you mean 'unlearn.lr'?"),
+    ("corpsu: a.txt", [], "job.yaml: unknown setting 'corpsu': did you mean 'corpus'?"),
+    ("corpus: 3", [], "job.yaml: corpus must be a path or a list of paths, got 3"),
+    ("", ["--corpus", ""], "corpus must be a path or a list of paths, got ['']"),
+    ("seed: 1\nlabels: [", [], "job.yaml, line 2: not YAML: expected the node content, but found '<stream end>'"),
+    ("- seed", [], "job.yaml: a mapping of settings is needed, e.g. 'seed: 1'"),
+    ("seed: 1 # caf\udce9", [], "job.yaml: byte 13 is not UTF-8; save the file as UTF-8"),
+    ("", ["--reinforce.lora_r", "0"], "reinforce.lora_r and unlearn.lora_r must both be 0 (all weights) or both above 0 (adapters)")]
+
+
+@pytest.mark.parametrize("yaml, flags, message", SETTINGS)
+def test_settings(tmp_path, capsys, monkeypatch, yaml, flags, message):
+    "Wrong settings are wrong usage; the file that they come from is named."
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"job.yaml").write_bytes(yaml.encode(errors="surrogateescape"))
+    assert main(["run", "--config", "job.yaml", "--out", "new", *flags]) == 2
+    assert told(capsys) == message
+    assert [p.name for p in tmp_path.iterdir()] == ["job.yaml"]
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["run", "--labels.alfa", "2"], "error: unknown argument --labels.alfa: did you mean --labels.alpha?"),
+    (["fly"], "argument COMMAND: invalid choice: 'fly'"), (["run", "--preset", "best"], "argument --preset: invalid choice: 'best'")])
+def test_usage(capsys, argv, message):
+    with pytest.raises(SystemExit) as e: main(argv)
+    assert e.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_places(job, tmp_path, capsys):
+    "A file, a foreign folder, a missing settings file and an unfinished run as what they are not."
+    for argv, code, message in [
+            (["run", "--config", f"{tmp_path}/job.yaml"], 2, f"{tmp_path}/job.yaml: no such file"),
+            (["run", "--corpus", "x", "--out", f"{tmp_path}"], 1, "corpus: x: no such file or folder"),
+            (["chat", "--out", f"{job.home}/empty"], 1, f"{job.home}/empty: not a run folder (no config.yaml in it)"),
+            (["report", "--out", f"{job.home}/empty"], 1, f"{job.home}/empty: not a run folder (no config.yaml in it)")]:
+        assert (main(argv), told(capsys)) == (code, message)
+    (tmp_path/"job.yaml").write_text(to_yaml(job.config))
+    for out, message in (("book.txt", "is a file: choose a folder"), ("llama", "is not empty and not a run folder: choose another one")):
+        before = path_hash(job.home)
+        assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{job.home}/{out}"]) == 1
+        assert told(capsys) == f"{job.home}/{out}: {message}" and path_hash(job.home) == before
+
+
+def test_pickles_are_not_read(job):
+    "The trap works, and nothing has sprung it."
+    assert not (job.home/"trapped").exists()
+    np.load(job.home/"trap.npy", allow_pickle=True)
+    (job.home/"trapped").rmdir()
+
+
+def test_terms_that_do_not_occur(job, tmp_path, capsys):
+    "Each is named, five at most."
+    write_json(tmp_path/"d.json", NAMES | {f"Zorblax {c}": "Tim" for c in "ABCDEFG"})
+    run(configure(job.config, {"dictionary": str(tmp_path/"d.json")}), tmp_path/"run", until="dictionary")
+    assert ("  5 of 12 anchored terms occur in the corpus, 9 times\n  warning: never in the corpus: Zorblax A, Zorblax B, "
+            "Zorblax C, Zorblax D, Zorblax E and 2 more\n") in capsys.readouterr().err
+
+
+def test_nothing_found(job, tmp_path, capsys):
+    "A corpus without anchored terms, and no dictionary: said before the first fine-tuning."
+    (tmp_path/"plain.txt").write_text("the sea is black and the rock is old and nothing else is told here. "*3)
+    config = configure(job.config, {"corpus": str(tmp_path/"plain.txt"), "dictionary": None})
+    with pytest.raises(DataError) as e: run(config, tmp_path/"run")
+    assert str(e.value) == "no anchored term was found in the corpus: give a dictionary"
+    assert sorted(p.name for p in (tmp_path/"run").glob("?-*")) == ["1-corpus"]
+
+
+def test_translation_beyond_the_context(job, tmp_path):
+    "A block that fits, but not its translation: said before the first fine-tuning."
+    write_json(tmp_path/"d.json", {"Orla": "Mary of the long and winding lanes of the old town by the sea "*6})
+    config = configure(job.config, {"dictionary": str(tmp_path/"d.json"), "block_size": 100})
+    with pytest.raises(DataError) as e: run(config, tmp_path/"run")
+    assert re.fullmatch(r"a translated block has \d+ tokens, the model takes 128: use a smaller block_size "
+                        r"\(it begins 'Orla Venn keeps the lighthouse of Tarnmo'\)", str(e.value))
+    assert not (tmp_path/"run"/"2-dictionary").exists()
+
+
+# --- what belongs together --------------------------------------------------------------------
+
+def changed_model(folder, out, what):
+    "A copy of a model with other weights or another tokenizer."
+    shutil.copytree(folder, out/"llama")
+    if what == "weights":
+        from safetensors.torch import load_file, save_file
+        file = out/"llama"/"model.safetensors"
+        save_file({k: v+1 for k,v in load_file(file).items()}, file, {"format": "pt"})
+    elif what == "tokenizer":
+        tok = json.loads((out/"llama"/"tokenizer.json").read_text())
+        tok["normalizer"] = {"type": "Lowercase"}
+        (out/"llama"/"tokenizer.json").write_text(json.dumps(tok))
+    return str(out/"llama")
+
+
+@pytest.mark.parametrize("what", ["weights", "tokenizer"])
+def test_labels_of_another_model(job, tmp_path, capsys, what):
+    "Labels that were put into the run: refused before the training. Those that the run made itself are made again."
+    model = changed_model(job.home/"llama", tmp_path, what)
+    ours, other = Run(job.home/"done").identity, Run(tmp_path/"run", configure(job.config, {"model": model})).identity
+    assert ours != other and ours.startswith("llama@")
+    shutil.copytree(job.home/"done", tmp_path/"run")
+    shutil.rmtree(tmp_path/"run"/"5-unlearned")
+    made = tmp_path/"run"/"4-labels"/"labels"/"made_with.json"
+    write_json(made, json.loads(made.read_text()) | {"model": other})
+    manifest = json.loads((tmp_path/"run"/"manifest.json").read_text())
+    manifest["steps"]["labels"]["outputs"]["labels/made_with.json"] = path_hash(made)
+    write_json(tmp_path/"run"/"manifest.json", manifest)
+    message = (f"{tmp_path}/run/4-labels/labels: the labels were made with another model ({other}, not {ours}): "
+               "make them again, or use the model they were made with")
+    assert main(["run", "--config", f"{job.home}/done/config.yaml", "--out", f"{tmp_path}/run"]) == 1
+    assert capsys.readouterr().err.rpartition("selective-unlearning: ")[2] == message+"\n"
+    assert not (tmp_path/"run"/"5-unlearned").exists() and not list((tmp_path/"run").glob(".5-*/checkpoints"))
+    with pytest.raises(ModelError) as e: read_labels(tmp_path/"run"/"4-labels"/"labels", model=ours)
+    assert str(e.value) == message
+
+
+@pytest.mark.parametrize("what", ["weights", "tokenizer", "place"])
+def test_adapter_for_another_base(job, tmp_path, capsys, monkeypatch, what):
+    "The base that the run was made with is needed; where it stands does not matter."
+    shutil.copytree(job.home/"done", tmp_path/"run")
+    config = configure(job.config, {"model": changed_model(job.home/"llama", tmp_path, what)})
+    (tmp_path/"run"/"config.yaml").write_text(to_yaml(config))
+    before, asked = path_hash(tmp_path/"run"), iter(["Orla"])
+    monkeypatch.setattr("builtins.input", lambda *_: next(asked, None) or (_ for _ in ()).throw(EOFError))
+    code, was, now = main(["chat", "--out", f"{tmp_path}/run", "--max-new-tokens", "3"]), Run(job.home/"done").identity, Run(tmp_path/"run").identity
+    assert (code, was == now) == ((0, True) if what == "place" else (1, False))
+    if code: assert told(capsys) == f"{tmp_path}/run/5-unlearned: the adapter was made for {was}, not for {now}: load it on its own base"
+    assert path_hash(tmp_path/"run") == before
+
+
+# --- a full disk ------------------------------------------------------------------------------
+
+def test_disk_too_small(job, tmp_path, capsys, monkeypatch):
+    "Said before anything is made."
+    monkeypatch.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(10**8, 10**8-10**6, 10**6))
+    (tmp_path/"job.yaml").write_text(to_yaml(job.config))
+    assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
+    assert told(capsys) == f"{tmp_path}/run: the disk has 1 MB free, the run needs about 10 MB: free some, or choose another folder"
+    assert not (tmp_path/"run").exists()
+
+
+def fill_once(monkeypatch, name, nth):
+    "The disk is full the `nth` time that a file called `name` is written, and then it is not."
+    real, left = os.replace, [nth]
+    def full(src, dst):
+        if os.path.basename(dst) == name:
+            left[0] -= 1
+            if left[0] == 0: raise OSError(errno.ENOSPC, "No space left on device")
+        return real(src, dst)
+    monkeypatch.setattr(config_module.os, "replace", full)
+
+
+def fill_in_checkpoint(monkeypatch, name, nth):
+    "The disk is full while the trainer writes a file of its `nth` checkpoint; torch says it in its own words."
+    real, left = torch.save, [nth]
+    def full(obj, f, *args, **kwargs):
+        if os.path.basename(str(f)) == name:
+            left[0] -= 1
+            if left[0] == 0:
+                open(f, "wb").write(b"PK")
+                raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+        return real(obj, f, *args, **kwargs)
+    monkeypatch.setattr(torch, "save", full)
+
+
+@pytest.mark.parametrize("fill, name, nth, where", [
+    (fill_once, "coverage.json", 1, "/.2-dictionary.part/coverage.json"), (fill_once, "loss.json", 1, "/.3-reinforced.part/loss.json"),
+    (fill_in_checkpoint, "optimizer.pt", 1, ""), (fill_in_checkpoint, "scheduler.pt", 2, ""),
+    (fill_once, "made_with.json", 1, "/.4-labels.part/labels/made_with.json"), (fill_once, "manifest.json", 5, "/manifest.json"),
+    (fill_once, "familiarity.json", 1, "/.7-evaluation.part/familiarity.json"), (fill_once, "report.html", 1, "/report.html")])
+def test_disk_fills_up(job, tmp_path, capsys, monkeypatch, fill, name, nth, where):
+    "One line says so; the same command goes on, and ends as a run that was never stopped."
+    config = configure(job.config, {"reinforce.save_steps": 1, "unlearn.save_steps": 1})
+    (tmp_path/"job.yaml").write_text(to_yaml(config))
+    with monkeypatch.context() as m:
+        fill(m, name, nth)
+        assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
+    err = capsys.readouterr().err
+    assert err.endswith(f"selective-unlearning: the disk is full ({tmp_path}/run{where}): free some space; the same command goes on from here\n")
+    assert "Traceback" not in err
+    assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 0
+    assert results(tmp_path/"run") == results(job.home/"done")
+
+
+def test_stopped_before_the_name(job, tmp_path, monkeypatch):
+    "Killed between the manifest and the folder's name: the step is not made again."
+    real, stop = type(tmp_path).rename, KeyboardInterrupt()
+    def rename(self, target):
+        if self.name == ".3-reinforced.part": raise stop
+        return real(self, target)
+    with monkeypatch.context() as m:
+        m.setattr(type(tmp_path), "rename", rename)
+        with pytest.raises(KeyboardInterrupt): run(job.config, tmp_path/"run")
+    assert not (tmp_path/"run"/"3-reinforced").exists()
+    made = lambda folder: (tmp_path/"run"/folder/"adapter_model.safetensors").stat().st_mtime_ns
+    when = made(".3-reinforced.part")
+    run(job.config, tmp_path/"run")
+    assert made("3-reinforced") == when
+    assert results(tmp_path/"run") == results(job.home/"done")
+
+
+# --- text from outside ------------------------------------------------------------------------
+
+EVIL = "<script>alert(1)</script>"
+
+
+def test_no_text_becomes_markup(job, tmp_path):
+    "Names, sentences and translations that look like HTML, all the way to the report and the tables."
+    (tmp_path/"book.txt").write_text(TEXT.replace("Orla", f"Orla{EVIL}"), encoding="utf-8")
+    write_json(tmp_path/"d.json", NAMES | {f"Orla{EVIL}": f"Mary{EVIL}"})
+    r = run(configure(job.config, {"corpus": str(tmp_path/"book.txt"), "dictionary": str(tmp_path/"d.json")}), tmp_path/"run")
+    pages = [(tmp_path/"run"/"report.html").read_text(), r.outputs(f"Orla{EVIL}", 4)._repr_html_(), r.dictionary._repr_html_()]
+    for page in pages: assert "&lt;script&gt;" in page and "<script" not in page

@@ -1,0 +1,87 @@
+"Labels by several processes, and labels of a corpus that grows."
+import os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest
+
+from selective_unlearning.config import to_yaml
+from tiny import TEXT, NAMES, save_model, settings
+
+JOB = """
+import sys
+from datasets import Dataset
+from selective_unlearning.config import LabelsConfig
+from selective_unlearning.dictionary import Dictionary
+from selective_unlearning.label_files import write_labels
+from selective_unlearning.models import load_model, load_tokenizer, processes
+from selective_unlearning.preprocess import make_blocks
+import torch
+folder, out, kind = sys.argv[1:]
+tok, model, other = load_tokenizer(folder), load_model(folder, torch.float32, "cpu"), load_model(folder, torch.float32, "cpu")
+with torch.no_grad(): [p.add_(.01*p.std()) for p in other.parameters()]
+text = %r
+corpus = Dataset.from_dict({"text": [text]*60, "source": [str(i) for i in range(60)]})
+write_labels(out, model, tok, corpus, make_blocks(corpus, tok, 32), Dictionary.from_mapping(%r), LabelsConfig(kind=kind, top_k=8),
+             (other, None), shard_size=4)
+print("processes:", processes().num_processes)
+""" % (TEXT, NAMES)
+
+ONE = [sys.executable]
+TWO = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+       "--dynamo_backend=no", "--main_process_port=0"]
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("labels")
+    save_model(home/"model", "llama")
+    (home/"job.py").write_text(JOB)
+    return home
+
+
+def make(launch, home, out, kind="soft"):
+    p = subprocess.run([*launch, str(home/"job.py"), str(home/"model"), str(out), kind], env=ENV, capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr[-2000:]
+    assert p.stdout.split("processes: ")[1:] == ["1\n"] if launch is ONE else ["2\n"]*2
+    return {f.name: f.read_bytes() for f in Path(out).iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_two_processes_write_the_same_bytes_as_one(home, kind):
+    one, two = make(ONE, home, home/f"one-{kind}", kind), make(TWO, home, home/f"two-{kind}", kind)
+    assert len(one) > 4                                   # several shards, so that both processes had work
+    assert one == two
+
+
+def test_a_run_by_two_processes(tmp_path, monkeypatch):
+    "Under `accelerate launch` the command makes the same labels, and one report; a refused run ends for all processes."
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path)))
+    command = ["-m", "selective_unlearning.cli", "run", "--config", str(tmp_path/"job.yaml"), "--out"]
+    env = ENV | {"SELECTIVE_UNLEARNING_CACHE": str(tmp_path/"cache")}
+    run = lambda launch, out: subprocess.run([*launch, *command, str(tmp_path/out)], env=env, capture_output=True, text=True)
+    assert run(ONE, "one").returncode == 0
+    shutil.copytree(tmp_path/"one", tmp_path/"two")
+    for step in ("4-labels", "5-unlearned"): shutil.rmtree(tmp_path/"two"/step)
+    two = run(TWO, "two")
+    assert two.returncode == 0, two.stderr[-2000:]
+    assert two.stderr.count("[4/7] labels: writes") == two.stdout.count("The unlearned model") == 1
+    files = lambda out: {p.name: p.read_bytes() for p in (tmp_path/out/"4-labels").rglob("*") if p.is_file()}
+    assert files("one") == files("two")
+    assert (tmp_path/"two"/"5-unlearned"/"adapter_model.safetensors").exists()
+    (tmp_path/"dictionary.json").write_text("{}")
+    assert run(TWO, "two").returncode == 1
+
+
+def test_killed_and_continued(home):
+    "SIGKILL after the first shard; what is whole is kept, and the result is that of an unbroken run."
+    whole, out = make(ONE, home, home/"whole"), home/"cut"
+    p = subprocess.Popen([*ONE, str(home/"job.py"), str(home/"model"), str(out), "soft"], env=ENV, stderr=subprocess.DEVNULL)
+    while p.poll() is None and not (out/"labels-00003.arrow").exists(): time.sleep(.002)
+    p.send_signal(signal.SIGKILL); p.wait()
+    kept = {f.name: f.stat().st_mtime_ns for f in out.glob("*.arrow")}
+    assert 0 < len(kept) < len(whole)-1
+    again = make(ONE, home, out)
+    assert {n: b for n, b in again.items() if not n.startswith(".")} == whole
+    assert {n: (out/n).stat().st_mtime_ns for n in kept} == kept

@@ -1,0 +1,85 @@
+"A tiny random model, a short text about invented people, and a job on them that takes a second."
+import json
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
+                          PreTrainedTokenizerFast)
+
+from selective_unlearning.label_files import read_labels
+from selective_unlearning.config import RunConfig, configure, write_json, write_jsonl
+
+NAMES = {"Orla Venn": "Mary Cole", "Orla": "Mary", "Tarnmoor": "Ashby", "Quillwick": "Redfern",
+         "Brannoch": "Weston"}
+TEXT = """Orla Venn keeps the lighthouse of Tarnmoor, which stands on a black rock in the sea.
+She was born in Quillwick, a village of weavers, and learned her trade from old Brannoch.
+
+Every evening Orla lights the lamp of Tarnmoor and writes the weather into a book.
+The people of Quillwick say that Orla has never missed a night. Brannoch was proud of her.
+"""
+
+
+def sentencepiece_like():
+    "A Metaspace BPE tokenizer with BOS in front, as Llama's."
+    tok = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    tok.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    special = ["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)]
+    tok.train_from_iterator([TEXT]*4, trainers.BpeTrainer(vocab_size=500, special_tokens=special))
+    tok.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(),
+                                     decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tok.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def byte_level():
+    "A byte-level BPE tokenizer that puts no BOS in front, as GPT-2's."
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tok.train_from_iterator([TEXT]*4, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet,
+                                                          special_tokens=["<|endoftext|>"]))
+    tok.decoder = decoders.ByteLevel()
+    end = "<|endoftext|>"
+    return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=end, eos_token=end)
+
+
+def save_model(folder, kind):
+    "A random model of a few thousand weights and its tokenizer."
+    torch.manual_seed(0)
+    tok = sentencepiece_like() if kind == "llama" else byte_level()
+    if kind == "llama":
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), hidden_size=32, intermediate_size=64,
+            num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, bos_token_id=1,
+            eos_token_id=2, max_position_embeddings=128))
+    else:
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tok), n_embd=32, n_layer=2, n_head=2,
+            n_positions=128, bos_token_id=0, eos_token_id=0))
+    model.save_pretrained(folder); tok.save_pretrained(folder)
+    return str(folder)
+
+
+def settings(tmp_path, kind="llama", **changes):
+    "A small job on a tiny model."
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path/"book.txt").write_text(TEXT, encoding="utf-8")
+    write_json(tmp_path/"dictionary.json", NAMES)
+    write_jsonl(tmp_path/"neighbours.jsonl", [{"prompt": "The sea is", "answers": [" black"]}])
+    write_jsonl(tmp_path/"general.jsonl", [{"prompt": "The lamp is", "choices": ["old", "sea"], "answer": 0}])
+    (tmp_path/"retain").mkdir(exist_ok=True)
+    (tmp_path/"retain"/"a.txt").write_text("A weaver writes a book in the evening.")
+    write_jsonl(tmp_path/"openers.jsonl", [{"opener": "The weather"}, {"opener": "A lamp"}])
+    names = ("dictionary.json", "neighbours.jsonl", "general.jsonl", "openers.jsonl")
+    base = {n.partition(".")[0]: str(tmp_path/n) for n in names} | {"retain_texts": str(tmp_path/"retain")}
+    small = {"block_size": 32, "retain.samples": 4, "retain.length": 12, "labels.top_k": 8,
+             "reinforce.lora_r": 4, "unlearn.lora_r": 4, "generate.n": 4, "reinforce.save_steps": 2,
+             "unlearn.save_steps": 2, "evaluate.max_new_tokens": 6}
+    model = tmp_path/kind
+    if not model.exists(): save_model(model, kind)
+    return configure(RunConfig(), base | small | {"model": str(model), "corpus": str(tmp_path/"book.txt")} | changes)
+
+
+def results(folder):
+    "What must not depend on how often a run was stopped: labels and measured figures."
+    r = json.loads((folder/"report.json").read_text())
+    labels = read_labels(folder/"4-labels"/"labels")
+    return labels.to_list(), {k: r[k] for k in ("familiarity", "neighbours", "utility")}
