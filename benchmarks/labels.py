@@ -8,7 +8,7 @@ measured in a process of its own for each side.
 
     python benchmarks/labels.py [--side NAME --blocks N]      one side only, printing its peak memory
 """
-import argparse, json, resource, statistics, subprocess, sys, tempfile, time
+import argparse, json, re, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from run import save
 from selective_unlearning.config import LabelsConfig, data_path
 from selective_unlearning.dictionary import Dictionary
 from selective_unlearning.label_files import write_labels
-from selective_unlearning.labels import iter_labels, pairs_of, suppress, suppressed
+from selective_unlearning.labels import iter_labels, pairs_of, suppressed
 from selective_unlearning.models import adapter, add_adapter, load_model, load_tokenizer
 from selective_unlearning.preprocess import make_blocks, read_corpus
 
@@ -64,7 +64,8 @@ def plain(d, base, reinforced):
     out = []
     for p in d.pairs:
         zb, zr = base(torch.tensor([p.y])).logits[0].float(), reinforced(torch.tensor([p.x])).logits[0].float()
-        suppress(zb, np.arange(len(p.y)), suppressed(p, d.tok))
+        mean = zb.mean(-1)
+        for token, j in suppressed(p, d.tok).items(): zb[j+1:, token] = mean[j+1:]
         zb, zr = zb[p.index[p.at]], zr[p.at]
         labels = np.full(len(p.x), -100)
         labels[p.at+1] = (zb-5.*torch.relu(zr-zb)).argmax(-1)
@@ -130,7 +131,7 @@ def one_side(side, blocks):
         write_labels(f"{folder}/labels", tiny, d.tok, corpus, blocks, d.terms, HARD, (tiny, None))
     elif side == "plain": plain(Data(blocks), *plain_models())
     else: ours(Data(blocks), reinforced_model(torch.bfloat16), HARD)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024)
+    print(int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])*1024)   # of this program, not of its parent
 
 
 def main(blocks=6, repeats=7):

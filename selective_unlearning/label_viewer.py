@@ -10,8 +10,9 @@ import math, re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
-from selective_unlearning.config import (CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN,
+from selective_unlearning.config import (CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN, WHY,
     DataError)
 from .widgets import VIEW_BYTES, Viewer, escape, highlight
 
@@ -39,24 +40,40 @@ def _labels(row:dict) -> list[_Label]:
 # %% ../nbs/71_label_viewer.ipynb #cfc734ff
 _ROLES = {CONTEXT: "ordinary text", START: "starts a term", INSIDE: "inside a term",
           START_AGAIN: "starts a term again", INSIDE_AGAIN: "inside a term again"}
-_FIRST = "first token: nothing stands before it"
-_REST = "inside a term: the start gave the rest away"
-_AGAIN = "repeated mention: repeating what was read is no knowledge"
-_NO_PAIR = "the token before it has no counterpart in the translation"
-_UNTRAINED = {INSIDE: _REST, INSIDE_AGAIN: _REST, START_AGAIN: _AGAIN}
+_, _FIRST, _OPENING, _INSIDE, _AGAIN, _UNPAIRED = WHY
+_UNTRAINED = {INSIDE: _INSIDE, INSIDE_AGAIN: _INSIDE, START_AGAIN: _AGAIN}
+_MENTION = {START: "a term's first mention", START_AGAIN: "a term met again"}
 
 def _why(
     role:int,
     trained:bool,
     changed:bool,  # the label is another token than the text's
-    first:bool,    # nothing stands before the token that could tell it
+    edge:str="",   # the reason of a token with nothing before it that could tell it
 ) -> str:
-    "Why a token has the label that it has, or none."
-    if not trained: return _FIRST if first else _UNTRAINED.get(role, _NO_PAIR)
-    if role == START: return "a term's first mention: what a stranger would say"
+    "Why a token has the label that it has, or none, as far as its role tells."
+    if not trained: return edge or _UNTRAINED.get(role, _UNPAIRED)
+    if role in _MENTION: return f"{_MENTION[role]}: what a stranger would say"
     return f"a stranger would say {'another word' if changed else 'it too'}"
 
 # %% ../nbs/71_label_viewer.ipynb #202f0913
+def _short(text:str) -> str: return highlight(_visible(text), [], 50)
+
+def _how(
+    own:int,             # the text's own token
+    label:_Label,
+    base:int,            # the base model's token
+    raised:float,        # nats by which reinforcement raised `own`
+    text:dict[int,str],  # of the tokens
+) -> str:                # HTML
+    "How a label came about."
+    name = lambda i: f"<b>{_short(text[i])}</b>"
+    by = f"raised {name(own)} by {raised:.1f} nats" if raised >= .05 else f"did not raise {name(own)}"
+    best = {i for i,p in label if p == label[0][1]}
+    out = f"the base model would say {'it too' if base == own else name(base)}; reinforcement {by}"
+    if base in best: return out
+    return f"{out}; the offset turned {name(base)} away, so the label is {name(label[0][0])}"
+
+# %% ../nbs/71_label_viewer.ipynb #2325990f
 class _Token(NamedTuple):
     "A token and what it is taught."
     at:int
@@ -65,23 +82,32 @@ class _Token(NamedTuple):
     label:list[tuple[str,float|None]]  # likely tokens, probabilities; empty if it does not train
     own:str                            # what a label that differs says of the text's own token
     changed:bool
-    why:str
+    why:str                            # HTML
 
 def _own(own:int, label:_Label) -> str:
     "The probability that a soft label leaves the text's own token."
     chance = dict(label).get(own)
     return f"{chance:.1%}" if chance is not None else f"not among {len(label)}"
 
+def _reasons(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None) -> list[str]:
+    "Why each token of a block has the label that it has, or none, as HTML."
+    ids, roles = row["input_ids"], row["roles"]
+    if {"why", "base_label", "raised"} <= set(row):
+        told = zip(ids, labels, row["why"], row["base_label"], row["raised"])
+        return [_how(i, label, b, r, text) if label else WHY[why] for i,label,why,b,r in told]
+    edges = (_FIRST, _OPENING) if ids[0] == bos else (_FIRST,)  # nor does a lone BOS tell anything
+    return [_why(role, bool(label), bool(label) and label[0][0] != i, edge)
+            for i,role,label,edge in zip_longest(ids, roles, labels, edges, fillvalue="")]
+
 def _tokens_of(row:dict, tokenizer) -> list[_Token]:
     "A block's tokens, each with the three most likely of its label."
     ids, labels = row["input_ids"], _labels(row)
-    text = _pieces(tokenizer, ids+[i for label in labels for i,_ in label[:3]])
-    first = 1 + (ids[:1] == [tokenizer.bos_token_id])   # nor does a lone BOS tell anything
-    out = []
-    for t,(i,role,label) in enumerate(zip(ids, row["roles"], labels)):
+    known = ids + [i for i in row.get("base_label", ()) if i >= 0]
+    text = _pieces(tokenizer, known+[i for label in labels for i,_ in label[:3]])
+    whys, out = _reasons(row, labels, text, tokenizer.bos_token_id), []
+    for t,(i,role,label,why) in enumerate(zip(ids, row["roles"], labels, whys)):
         changed = bool(label) and label[0][0] != i
         own = _own(i, label) if changed and "labels" not in row else ""
-        why = _why(role, bool(label), changed, t < first)
         out.append(_Token(t, text[i], role, [(text[j], p) for j,p in label[:3]], own, changed, why))
     return out
 
@@ -118,8 +144,6 @@ def _counted(block:int, tokens:Sequence[_Token]) -> str:
             f"{changes} of them on another token than the text's{why}.</p>"
             "<p><small>Marked: anchored terms. Above a token: the label, where it differs. "
             "Dotted: does not train.</small></p>")
-
-def _short(text:str) -> str: return highlight(_visible(text), [], 50)
 
 def _label_cell(t:_Token) -> str:
     "HTML of a label: its tokens, their probabilities, and what is left for the text's own."

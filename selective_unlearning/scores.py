@@ -16,7 +16,7 @@ def row_scores(
     ids:list[int],     # T tokens
     keep=None,         # N places, all if None
     name:str|None=None,# adapter, None for the base model
-    multiple:int=64,   # the width is rounded up to one of these
+    multiple:int=16,   # the width is rounded up to one of these
 ) -> torch.Tensor:     # (N, V) in the model's precision
     "What the model says after each token of one row."
     x = torch.tensor([ids+[ids[-1]]*(-len(ids)%multiple)], device=model.device)

@@ -58,6 +58,7 @@ _STYLE = """<style>
 .su-view mark {color: inherit; padding: 0; background: rgba(230,159,0,.28);
  border-bottom: 2px solid #E69F00}
 .su-lines td:last-child mark {background: rgba(86,180,233,.25); border-bottom: 2px dashed #56B4E9}
+.su-lines td mark:not([title]) {background: none; border-bottom-width: 1px}
 .su-view .su-text {line-height: 2.3; white-space: pre-wrap}
 .su-view rt {opacity: .85; font-size: .72em; padding: 0 .2em}
 .su-view u {text-decoration: underline dotted; text-underline-offset: .25em}
@@ -136,7 +137,7 @@ def widget(self:Viewer):
 
 # %% ../nbs/70_widgets.ipynb #918fc9d4
 class _Line(NamedTuple):
-    "A line of a document as runs: original, translation, and the anchored term or None."
+    "A line of a document as runs: original, translation, and the anchored term if it is one."
     document:int
     runs:list[tuple[str,str,str|None]]
 
@@ -145,7 +146,8 @@ class _Line(NamedTuple):
     def side(self, k:int) -> str:
         text, spans = "", []
         for run in self.runs:
-            if run[2]: spans.append((len(text), len(text)+len(run[k]), f"{run[2]} → {run[1]}"))
+            tip = f"{run[2]} → {run[1]}" if run[2] else ""
+            if run[0] != run[1] or tip: spans.append((len(text), len(text)+len(run[k]), tip))
             text += run[k]
         return highlight(text, spans)
 
@@ -155,8 +157,8 @@ def _lines(document:int, sub:Substitution, width:int=400) -> list[_Line]:
     for s in sub.segments:
         old, new = sub.text[s.start:s.end], sub.translated[s.out_start:s.out_end]
         parts = re.split(r"(\n|(?<=[.!?]) )", old)
-        for old,new in [(old, new)] if s.term else zip(parts, parts):
-            if not s.term and (old == "\n" or old == " " and room < 0):
+        for old,new in [(old, new)] if s.changed else zip(parts, parts):
+            if not s.changed and (old == "\n" or old == " " and room < 0):
                 lines.append([])
                 room = width
             elif old:
@@ -232,7 +234,8 @@ class ReplacementViewer(Viewer):
     def _above(self, document:int=-1, term:str="") -> str:
         count, written = _frequent(self._pick(document, term), term)
         return (f"<p>{count.total():,} replacements of {len(count):,} anchored terms. Each is "
-                "marked on both sides; its tooltip names term and translation.</p>"
+                "marked on both sides; its tooltip names term and translation. An article that "
+                "changed with its term is only underlined.</p>"
                 f"{_frequent_table(count, written)}")
 
 # %% ../nbs/70_widgets.ipynb #efe875e8
