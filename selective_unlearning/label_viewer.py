@@ -10,7 +10,6 @@ import math, re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any, NamedTuple
 from selective_unlearning.config import (CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN, WHY,
     DataError)
@@ -95,9 +94,9 @@ def _reasons(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None
     if {"why", "base_label", "raised"} <= set(row):
         told = zip(ids, labels, row["why"], row["base_label"], row["raised"])
         return [_how(i, label, b, r, text) if label else WHY[why] for i,label,why,b,r in told]
-    edges = (_FIRST, _OPENING) if ids[0] == bos else (_FIRST,)  # nor does a lone BOS tell anything
-    return [_why(role, bool(label), bool(label) and label[0][0] != i, edge)
-            for i,role,label,edge in zip_longest(ids, roles, labels, edges, fillvalue="")]
+    edges = {0: _FIRST} | ({1: _OPENING} if ids[:1] == [bos] else {})  # a lone BOS tells nothing either
+    return [_why(role, bool(label), bool(label) and label[0][0] != i, edges.get(t, ""))
+            for t,(i,role,label) in enumerate(zip(ids, roles, labels))]
 
 def _tokens_of(row:dict, tokenizer) -> list[_Token]:
     "A block's tokens, each with the three most likely of its label."
@@ -157,7 +156,7 @@ class LabelViewer(Viewer):
     """What each token of each block is taught, and why.
 
     Raises `DataError` if the labels lack a column or hold no block."""
-    labels:Any  # `input_ids`, `roles`, and `labels` or `topk_ids` with `topk_logprobs`
+    labels:Any  # from `make_labels`; what `explain=True` adds to them is told where it is there
     tokenizer:Any
 
     _what = "tokens"

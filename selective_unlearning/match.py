@@ -184,7 +184,8 @@ class TermMatcher:
         self._automaton = BytesAhoCorasick(list(self._known), MatchKind.LeftmostLongest,
                                            Implementation.DFA)
         sides = [(is_word(t[0]), is_word(t[-1]), all(map(is_word, t))) for t,*_ in self.forms]
-        self._first, self._last, self._solid = np.array(sides, dtype=np.uint8).reshape(-1, 3).T.copy()
+        sides = np.array(sides, dtype=np.uint8).reshape(-1, 3).T.copy()
+        self._first, self._last, self._solid = sides  # which parts of a form are word characters
         self._reach = max(map(len, self._known), default=0)
         self._lengths = {}  # of the forms that begin with a byte, the longest first
         for form in sorted(self._known, key=len, reverse=True):
@@ -225,10 +226,11 @@ class TermMatcher:
         "The whole words among the candidates, and those that failed candidates hide."
         form, start, end = rows = self._candidates(data)
         text = np.frombuffer(data, np.uint8)
-        beside = np.maximum(_BESIDE[text[start-1]]*self._first[form], _BESIDE[text[end]]*self._last[form])
-        whole = beside == 0
-        for i in np.flatnonzero(beside >= _CLOSER).tolist(): whole[i] = self._stands(data, *rows[:, i].tolist())
-        walked, i = [], 0
+        beside = np.maximum(_BESIDE[text[start-1]]*self._first[form],
+                            _BESIDE[text[end]]*self._last[form])
+        whole, walked, i = beside == 0, [], 0
+        for k in np.flatnonzero(beside >= _CLOSER).tolist():
+            whole[k] = self._stands(data, *rows[:, k].tolist())
         for failed in np.flatnonzero(~whole & (self._solid[form] == 0)).tolist():
             if failed < i: continue
             i, at = failed, int(start[failed])

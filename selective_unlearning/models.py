@@ -247,6 +247,8 @@ def save_adapter(model:PeftModel, name:str, folder:str|Path, base:str=""):
         for p in (folder/name).iterdir(): p.replace(folder/p.name)
         (folder/name).rmdir()
     (folder/"README.md").unlink(missing_ok=True)
+    config = read_json(folder/"adapter_config.json")       # a set of names, in whatever order it came
+    write_json(folder/"adapter_config.json", config | {"target_modules": sorted(config["target_modules"])})
     write_json(folder/"base.json", {"base": base})
 
 def load_adapter(model, name:str, folder:str|Path, base:str="") -> PeftModel:
