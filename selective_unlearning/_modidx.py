@@ -387,6 +387,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'selective_unlearning/match.py'),
                                             'selective_unlearning.match.TermMatcher._candidates': ( 'match.html#termmatcher._candidates',
                                                                                                     'selective_unlearning/match.py'),
+                                            'selective_unlearning.match.TermMatcher._longest': ( 'match.html#termmatcher._longest',
+                                                                                                 'selective_unlearning/match.py'),
                                             'selective_unlearning.match.TermMatcher._stands': ( 'match.html#termmatcher._stands',
                                                                                                 'selective_unlearning/match.py'),
                                             'selective_unlearning.match.TermMatcher._walk': ( 'match.html#termmatcher._walk',

@@ -66,7 +66,8 @@ def _how(
 ) -> str:                # HTML
     "How a label came about."
     name = lambda i: f"<b>{_short(text[i])}</b>"
-    by = f"raised {name(own)} by {raised:.1f} nats" if raised >= .05 else f"did not raise {name(own)}"
+    by = f"raised {name(own)} by {raised:.1f} nats"
+    if raised < .05: by = f"did not raise {name(own)}"
     best = {i for i,p in label if p == label[0][1]}
     out = f"the base model would say {'it too' if base == own else name(base)}; reinforcement {by}"
     if base in best: return out
@@ -94,7 +95,7 @@ def _reasons(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None
     if {"why", "base_label", "raised"} <= set(row):
         told = zip(ids, labels, row["why"], row["base_label"], row["raised"])
         return [_how(i, label, b, r, text) if label else WHY[why] for i,label,why,b,r in told]
-    edges = {0: _FIRST} | ({1: _OPENING} if ids[:1] == [bos] else {})  # a lone BOS tells nothing either
+    edges = {0: _FIRST} | ({1: _OPENING} if ids[:1] == [bos] else {})
     return [_why(role, bool(label), bool(label) and label[0][0] != i, edges.get(t, ""))
             for t,(i,role,label) in enumerate(zip(ids, roles, labels))]
 

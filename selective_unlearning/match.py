@@ -67,7 +67,7 @@ def _compose(text:str) -> tuple[str, _Shift]:
 _BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 _SAME = {c: b"'" for c in "’‘ʼ＇"} | {c: b"-" for c in "‐‑"} | {c: b" " for c in _BLANKS}
 _ASCII, _SOFT = bytes(range(128)), "\u00ad".encode()
-_BLANK = bytes.maketrans(*(s.encode() for s in (_BLANKS[:10], " "*10)))
+_BLANK = bytes(ord(" ") if chr(i) in _BLANKS and i < 128 else i for i in range(256))
 
 def _rare(data:bytes) -> set[str]: return set(data.translate(None, _ASCII).decode())
 
@@ -248,15 +248,17 @@ class TermMatcher:
     def _walk(self, data:bytes, at:int, stop:int) -> Iterator[tuple[int, int, int]]:
         "The whole words that begin from `at` to `stop`."
         while at < stop:
-            found = None
-            if not (_BESIDE[data[at-1]] == 1 == _BESIDE[data[at]]):
-                for n in self._lengths.get(data[at], ()):
-                    form = self._known.get(data[at:at+n])
-                    if form is not None and self._stands(data, form, at, at+n):
-                        found = form, at, at+n
-                        break
+            found = self._longest(data, at)
             if found: yield found
             at = found[2] if found else at+1
+
+    def _longest(self, data:bytes, at:int) -> tuple[int, int, int]|None:
+        "The longest whole word that begins at a place, if any: form, start, end."
+        if _BESIDE[data[at-1]] == 1 == _BESIDE[data[at]]: return None  # inside a word
+        for n in self._lengths.get(data[at], ()):
+            form = self._known.get(data[at:at+n])
+            if form is not None and self._stands(data, form, at, at+n): return form, at, at+n
+        return None
 
     def _stands(self, data:bytes, form:int, start:int, end:int) -> bool:
         "Whether no word goes on beside a form."

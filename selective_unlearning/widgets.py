@@ -158,7 +158,7 @@ def _lines(document:int, sub:Substitution, width:int=400) -> list[_Line]:
         old, new = sub.text[s.start:s.end], sub.translated[s.out_start:s.out_end]
         parts = re.split(r"(\n|(?<=[.!?]) )", old)
         for old,new in [(old, new)] if s.changed else zip(parts, parts):
-            if not s.changed and (old == "\n" or old == " " and room < 0):
+            if old == "\n" or old == " " and room < 0:
                 lines.append([])
                 room = width
             elif old:

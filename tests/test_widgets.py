@@ -8,7 +8,8 @@ from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from selective_unlearning.config import (CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN,
+from selective_unlearning import labels
+from selective_unlearning.config import (CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN, WHY,
                                          DataError, MissingExtra)
 from selective_unlearning.label_viewer import LabelViewer
 from selective_unlearning.substitute import substitute
@@ -62,6 +63,9 @@ HARD = Dataset.from_list([ROW | dict(labels=[-100, 7, -100, 5, -100, -100, -100,
 SOFT = Dataset.from_list([ROW | dict(
     topk_ids=[[-100]*2, [7, 6], [-100]*2, [5, 7], [-100]*2, [-100]*2, [-100]*2, [7, 8]],
     topk_logprobs=[[0.]*2, [-.5, -1.], [0.]*2, [-.1, -3.], [0.]*2, [0.]*2, [0.]*2, [-.5, -1.]])])
+TOLD = dict(why=[1, 0, 3, 0, 4, 3, 5, 0], base_label=[-100, 8, -100, 5, -100, -100, -100, 7],
+            raised=[0., 6.1, 0., .04, 0., 0., 0., 2.5])
+TOLD_HARD, TOLD_SOFT = (Dataset.from_list([d[0] | TOLD]) for d in (HARD, SOFT))
 
 
 def controls(box):
@@ -123,8 +127,7 @@ def test_highlight_refuses_a_span_outside(span):
 def evil_viewers():
     words = {"script": EVIL, "quoted": '"><script>'}
     yield ReplacementViewer([substitute(f"{EVIL}\n"*30, words)]*2, [EVIL, "b/c"])
-    yield LabelViewer(HARD, TOKENS)
-    yield LabelViewer(SOFT, TOKENS)
+    for data in (HARD, SOFT, TOLD_HARD, TOLD_SOFT): yield LabelViewer(data, TOKENS)
     yield OutputsViewer(records(30, prompt=EVIL, subtlety=None, outputs={EVIL: EVIL*9, "b": ""},
                                 grade={EVIL: EVIL},
                                 found={EVIL: ["script", "<img", "\ud800", EVIL]}))
@@ -132,7 +135,8 @@ def evil_viewers():
 
 def huge_viewers():
     yield ReplacementViewer([substitute('"Harry" & '*50_000, {"Harry": "<Jon>"})], ["a"*9_000])
-    yield LabelViewer(Dataset.from_list([{k: v*900 for k,v in SOFT[0].items()}]), TOKENS)
+    for data in (SOFT, TOLD_SOFT):
+        yield LabelViewer(Dataset.from_list([{k: v*900 for k,v in data[0].items()}]), TOKENS)
     yield OutputsViewer(records(100, prompt='"'*9_000, outputs={m: "a " *9_000 for m in "abcd"},
                                 found={m: ["a"] for m in "abcd"}))
 
@@ -231,7 +235,7 @@ def test_each_widget_has_its_own_state():
 
 # --- replacements -------------------------------------------------------------------------------------------------
 
-NAMES = {"Harry": "Jon", "Hogwarts": "Ashford Hall"}
+NAMES = {"Harry": "Jon", "Hogwarts": "Ashford Hall"}  # a Hogwarts becomes an Ashford Hall
 
 
 def replacement_viewer():
@@ -265,8 +269,17 @@ def test_document_and_term():
     assert [r[0] for r in rows(view.value)] == ["two.md"]
 
 
+def test_a_changed_article_is_marked_faintly():
+    sub = substitute("He saw a Hippogriff.", {"Hippogriff": "eagle horse"})
+    html = ReplacementViewer([sub], ["a"])._repr_html_()
+    assert rows(html) == [["a", "He saw a Hippogriff.", "He saw an eagle horse."]]
+    assert "saw <mark>a</mark> <mark title=" in html and "saw <mark>an</mark> <mark title=" in html
+    assert "1 replacements of 1 anchored terms" in html
+    assert rows(html.rpartition("<table>")[0]) == [["Hippogriff", "eagle horse", "1"]]
+
+
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from(["Harry", " ", "\n", "Hogwarts", ". ", "So it went", "é", "\t"]),
+@given(st.lists(st.sampled_from(["Harry", " ", "\n", "Hogwarts", ". ", "So it went", "é", "\t", " a "]),
                 max_size=60).map("".join))
 def test_no_word_is_lost(text):
     sub = substitute(text, NAMES)
@@ -297,9 +310,45 @@ def test_every_label_has_its_reason():
         ("ordinary text", "␣met"), ("starts a term again", "does not train"),
         ("inside a term again", "does not train"), ("ordinary text", "does not train"),
         ("ordinary text", "␣the")]
-    reasons = ["first token", "first mention", "inside a term", "say it too", "repeated mention",
-               "inside a term", "no counterpart", "another word"]
+    reasons = ["nothing before it", "first mention", "inside an anchored term", "say it too",
+               "met again", "inside an anchored term", "no counterpart", "another word"]
     for row,why in zip(shown, reasons): assert why in row[4]
+
+
+def test_reasons_have_the_same_words_with_and_without_columns():
+    plain, told = (rows(LabelViewer(d, TOKENS)._repr_html_()) for d in (HARD, TOLD_HARD))
+    silent = [t for t,why in enumerate(TOLD["why"]) if why]
+    assert [plain[t][4] for t in silent] == [told[t][4] for t in silent] == \
+           [WHY[TOLD["why"][t]] for t in silent]
+    assert labels.WHY is WHY
+
+
+def test_a_label_says_how_it_came_about():
+    shown = [r[4] for r in rows(LabelViewer(TOLD_HARD, TOKENS)._repr_html_())]
+    evil = f"␣{WORDS[8]}"[:50] + f"… ({len(WORDS[8])+1-50} more characters)"
+    assert shown[1] == f"the base model would say {evil}; reinforcement raised ␣Harry by 6.1 " \
+                       f"nats; the offset turned {evil} away, so the label is ␣the"
+    assert shown[3] == "the base model would say it too; reinforcement did not raise ␣met"
+    assert shown[7] == f"the base model would say ␣the; reinforcement raised {evil} by 2.5 nats"
+    assert [r[:4] for r in rows(LabelViewer(TOLD_SOFT, TOKENS)._repr_html_())] == \
+           [r[:4] for r in rows(LabelViewer(SOFT, TOKENS)._repr_html_())]
+
+
+def test_an_equally_likely_token_was_not_turned_away():
+    def shown(*logprobs):
+        row = dict(input_ids=[2, 5], roles=[CONTEXT]*2, topk_ids=[[-100]*2, [7, 6]], why=[1, 0],
+                   topk_logprobs=[[0.]*2, logprobs], base_label=[-100, 6], raised=[0., 1.])
+        return rows(LabelViewer(Dataset.from_list([row]), TOKENS)._repr_html_())[1][4]
+    assert "away" not in shown(-.7, -.7) and "away" in shown(-.6, -.7)
+
+
+@pytest.mark.parametrize("told", [{}, dict(why=[1, 0], base_label=[-100, 6], raised=[0., 1.])])
+def test_a_repeated_mention_may_have_a_label(told):
+    row = dict(input_ids=[2, 3], roles=[CONTEXT, START_AGAIN], labels=[-100, 6])
+    html = LabelViewer(Dataset.from_list([row | told]), TOKENS)._repr_html_()
+    assert "2 tokens; 1 train" in html and WHY[4] not in html
+    why = "the base model would say ␣he" if told else "a term met again: what a stranger would say"
+    assert rows(html)[1][3] == "␣he" and why in rows(html)[1][4]
 
 
 def test_soft_labels_show_probabilities():
@@ -320,7 +369,7 @@ def test_only_three_of_a_soft_label():
 def test_a_lone_bos_tells_nothing():
     data = Dataset.from_list([dict(input_ids=[1, 2, 3], roles=[CONTEXT]*3, labels=[-100, -100, 3])])
     reasons = [r[4] for r in rows(LabelViewer(data, TOKENS)._repr_html_())]
-    assert ["first token" in why for why in reasons] == [True, True, False]
+    assert reasons == [WHY[1], WHY[2], "a stranger would say it too"]
 
 
 def test_running_text():
