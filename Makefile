@@ -20,7 +20,7 @@ test: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python tools/docs.py
 
-bench: .venv/.installed
+bench: .venv/.bench
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 lab: .venv/.installed
@@ -29,6 +29,11 @@ lab: .venv/.installed
 
 .venv/.installed: settings.ini setup.py pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# What the benchmarks compare with.
+.venv/.bench: .venv/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
 
 # Debian parts ensurepip from Python: without it, the environment gets pip from the pip outside.

@@ -31,12 +31,12 @@ def met(row):
     return ratio >= goal if row["better"] == "higher" else ratio <= goal
 
 
-def save(name, rows):
-    "Write `benchmarks/results/NAME.json` with machine and versions."
+def save(name, rows, *packages):
+    "Write `benchmarks/results/NAME.json` with machine and versions, those of further `packages` too."
     for r in rows:
         if set(r) != KEYS: raise ValueError(f"{name}: a row has {sorted(r)}, needs {sorted(KEYS)}")
         if r["better"] not in SIGNS: raise ValueError(f"{name}: better is {r['better']!r}")
-    versions = {p: metadata.version(p) for p in PACKAGES} | {"python": platform.python_version()}
+    versions = {p: metadata.version(p) for p in (*PACKAGES, *packages)} | {"python": platform.python_version()}
     result = {"name": name, "machine": machine(), "versions": versions, "rows": rows}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(result, indent=1, sort_keys=True)+"\n"

@@ -723,6 +723,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'selective_unlearning/retain.py')},
             'selective_unlearning.scores': { 'selective_unlearning.scores.logsumexp': ( 'scores.html#logsumexp',
                                                                                         'selective_unlearning/scores.py'),
+                                             'selective_unlearning.scores.mean_score': ( 'scores.html#mean_score',
+                                                                                         'selective_unlearning/scores.py'),
                                              'selective_unlearning.scores.row_scores': ( 'scores.html#row_scores',
                                                                                          'selective_unlearning/scores.py'),
                                              'selective_unlearning.scores.top_logprobs': ( 'scores.html#top_logprobs',

@@ -17,7 +17,7 @@ from selective_unlearning.config import (INSIDE, INSIDE_AGAIN, START_AGAIN, WHY,
 from .dictionary import Dictionary
 from .models import context_length
 from .preprocess import bos_ids, encode
-from .scores import logsumexp, row_scores
+from .scores import logsumexp, mean_score, row_scores
 from .substitute import Substitution, align, substitute, token_roles
 
 # %% ../nbs/41_labels.ipynb #6b1b0935
@@ -44,7 +44,7 @@ def top_generic(
     shift = logsumexp(base)-logsumexp(reinforced) if space == "logprob" else base.new_zeros(len(base), dtype=torch.float32)
     if since is None: since = torch.full(base.shape[-1:], len(base), device=base.device)
     if at is None: at = torch.arange(len(base), device=base.device)
-    mean = torch.where(at > since.min(), base.mean(-1, dtype=torch.float32), -torch.inf)
+    mean = torch.where(at > since.min(), mean_score(base), -torch.inf)
     return _top(base, reinforced, shift, since, at, mean, alphas, k, pool or 64+3*k)
 
 def _top(base, reinforced, shift, since, at, mean, alphas, k, pool):

@@ -10,10 +10,22 @@ from hypothesis import example, given, settings, strategies as st
 from selective_unlearning import match
 from selective_unlearning.match import TermMatcher, find_terms, is_word, plural, term_key
 
-awkward = st.text(alphabet="aabABé'’-_1ßsyx \n\u00a0\u00ad\u0301\u200a哈ー\u0e01", max_size=16)
-few = st.text(alphabet="ab -", max_size=24)  # long matches that fail, and what they hide
-term = awkward.filter(term_key)
-short = st.text(alphabet="ab -", max_size=7).filter(term_key)
+AWKWARD = "aabABeé'’-_1ßsyx \n\u00a0\u00ad\u0301\u200a哈ーก"
+
+
+def accents_apart(s): return unicodedata.normalize("NFD", s)
+
+
+@st.composite
+def text_and_terms(draw, alphabet, size):
+    "A text and terms, most of them cut from it, some spelled in another way."
+    text, terms = draw(st.text(alphabet=alphabet, max_size=size)), []
+    for _ in range(draw(st.integers(0, 5))):
+        at, n = draw(st.integers(0, max(len(text)-1, 0))), draw(st.integers(1, 8))
+        spelled = draw(st.sampled_from([str, str, norm, str.lower, accents_apart]))
+        if draw(st.integers(0, 3)): terms.append(spelled(text[at:at+n]))
+        else: terms.append(draw(st.text(alphabet=alphabet, max_size=5)))
+    return text, [t for t in terms if term_key(t)]
 
 
 def norm(s):
@@ -56,26 +68,23 @@ def slow_find(text, terms, words=True, plurals=False):
     return found
 
 
-@settings(max_examples=400, deadline=None)
-@given(awkward, st.lists(term, max_size=5), st.booleans(), st.booleans())
-@example("’\u0301", ["'\u0301"], True, False)
-@example("a a'", ["A", "a a"], True, False)
-def test_matcher_agrees_with_trying_everything(text, terms, words, plurals):
+@settings(max_examples=500, deadline=None)
+@given(text_and_terms(AWKWARD, 16), st.booleans(), st.booleans())
+@example(("’\u0301", ["'\u0301"]), True, False)
+@example(("xe\u0301 y", ["xé"]), True, False)
+def test_matcher_agrees_with_trying_everything(text_terms, words, plurals):
+    text, terms = text_terms
+    if not words: text = unicodedata.normalize("NFC", text)  # the slow one would cut accents off
     assert TermMatcher(terms, words, plurals).find(text) == slow_find(text, terms, words, plurals)
 
 
 @settings(max_examples=600, deadline=None)
-@given(few, st.lists(short, max_size=6))
-@example("a b ab", ["a b a", "b ab", "a"])
-@example("a b a ba", ["a b a b", "b a", "a ba"])
-@example("a-b a-bb", ["a-b a-b", "b a", "a-bb"])
-def test_failed_matches_hide_nothing(text, terms):
-    assert TermMatcher(terms).find(text) == slow_find(text, terms)
-
-
-@settings(max_examples=300, deadline=None)
-@given(few, st.lists(short, max_size=6), st.integers(1, 6))
-def test_chunks_change_nothing(text, terms, size):
+@given(text_and_terms("ab  -", 24), st.integers(1, 12))
+@example((" ab-b-", ["b-", "-b-", "-"]), 12)
+@example(("a b ab", ["a b a", "b ab", "a"]), 12)
+@example(("a b a ba", ["a b a b", "b a", "a ba"]), 12)
+def test_failed_matches_and_ends_of_chunks_hide_nothing(text_terms, size):
+    text, terms = text_terms
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(match, "_CHUNK", size)
         assert TermMatcher(terms).find(text) == slow_find(text, terms)
@@ -120,8 +129,9 @@ def test_borders_are_those_of_unicode(text, data):
 
 
 @pytest.mark.parametrize("text, terms, found", [
-    ("昨天哈利波特来了", ["哈利波特"], ["哈利波特"]), ("ハリー・ポッターとハリーの本", ["ハリー", "ポッター"], ["ハリー", "ポッター", "ハリー"]),
-    ("แฮร์รี่พอตเตอร์มาแล้ว", ["พอตเตอร์"], ["พอตเตอร์"]), ("是Ron吗", ["Ron"], ["Ron"]), ("哈利Ronald", ["哈利R", "Ron"], []),
+    ("昨天哈利波特来了", ["哈利波特"], ["哈利波特"]), ("是Ron吗", ["Ron"], ["Ron"]),
+    ("ハリー・ポッターとハリー", ["ハリー", "ポッター"], ["ハリー", "ポッター", "ハリー"]),
+    ("แฮร์รี่พอตเตอร์มาแล้ว", ["พอตเตอร์"], ["พอตเตอร์"]), ("哈利Ronald", ["哈利R", "Ron"], []),
     ("Гарри и Гарриевич", ["Гарри"], ["Гарри"]), ("해리포터", ["해리"], [])])
 def test_scripts_without_spaces_have_no_borders(text, terms, found):
     assert [text[s:e] for s, e, _ in find_terms(text, terms)] == found
@@ -130,14 +140,15 @@ def test_scripts_without_spaces_have_no_borders(text, terms, found):
 def test_what_combines_is_a_mark_or_a_jamo():
     "What the matcher trusts when it leaves a text as it is."
     for c in map(chr, range(0x110000)):
-        apart = unicodedata.normalize("NFD", c) if unicodedata.is_normalized("NFC", c) else c
-        assert all(unicodedata.category(d)[0] == "M" or "\u1160" <= d <= "\u11ff" for d in apart[1:])
+        later = accents_apart(c)[1:] if unicodedata.is_normalized("NFC", c) else ""
+        assert all(unicodedata.category(d)[0] == "M" or "\u1160" <= d <= "\u11ff" for d in later)
 
 
 def test_matcher_survives_pickling():
     m = pickle.loads(pickle.dumps(TermMatcher(["Ron", "Ron Weasley"], plurals=True)))
     assert m.find("Ron Weasleys' Rons") == [(0, 12, 1), (14, 18, 0)]
-    assert pickle.loads(pickle.dumps(TermMatcher(["Ron"], words=False))).find("Ronald") == [(0, 3, 0)]
+    m = pickle.loads(pickle.dumps(TermMatcher(["Ron"], words=False)))
+    assert m.find("Ronald") == [(0, 3, 0)]
 
 
 @settings(max_examples=200, deadline=None)

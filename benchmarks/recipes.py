@@ -1,0 +1,49 @@
+"""What each preset does to the demo: the same corpus, dictionary and prompts; figures of the unlearned model against the base.
+
+    python benchmarks/recipes.py [PRESET …]      some presets only; the rows of the others stay as they are
+
+A run takes minutes, and goes on where it was if it is stopped: its folder is runs/bench-PRESET. Spread is half the 95 %
+interval of the figure, over the prompts of the test half.
+"""
+import json, sys
+
+from run import RESULTS, save
+from selective_unlearning.config import PRESETS
+from selective_unlearning.pipeline import demo_config, run
+
+NAME = "recipes"
+FIGURES = [  # what, where the figure, the base's and their ratio stand in report.json, target of the ratio, which way is better, unit
+    ("probability familiarity", "familiarity.probability.unlearned", "familiarity.probability.base", "ratio.probability", .15, "lower", "probability"),
+    ("choices right", "familiarity.choice.unlearned", "familiarity.choice.base", "ratio.choice", None, "lower", "share"),
+    ("completions, 0 to 5", "familiarity.completion.unlearned", "familiarity.completion.base", "ratio.completion", 1., "lower", "score"),
+    ("near knowledge", "neighbours.unlearned", "neighbours.base", "neighbours.ratio", .90, "higher", "probability"),
+    ("general items right", "utility.unlearned.general", "utility.base.general", "ratio.general", None, "higher", "share"),
+    ("perplexity of other text", "utility.unlearned.retain_perplexity", "utility.base.retain_perplexity", "ratio.retain_perplexity", 1.03, "lower", "perplexity")]
+
+
+def rows(preset):
+    r = run(demo_config(PRESETS[preset]), f"runs/bench-{preset}").results
+    def get(path, d=r):
+        for key in path.split("."): d = d[key]
+        return d
+    out = []
+    for what, unlearned, base, ratio, target, better, unit in FIGURES:
+        low, high, _ = get(ratio, r["intervals"])
+        if what == "choices right": target = r["chance"]["choice"][1]/get(base)
+        if what == "general items right": target = 1-.015/get(base)
+        out.append(dict(claim=f"{preset}: {what}", ours=round(get(unlearned), 4), peer=round(get(base), 4), unit=unit, ratio=round(get(ratio), 4),
+                        spread=round((high-low)/2, 4), target=round(target, 4), better=better))
+    seconds = r["seconds"]["total"]
+    out.append(dict(claim=f"{preset}: seconds from corpus to report, against 8 minutes", ours=round(seconds), peer=480, unit="s", ratio=round(seconds/480, 3),
+                    spread=0., target=1., better="lower"))
+    return out
+
+
+def main(names):
+    kept = []
+    if names and (RESULTS/f"{NAME}.json").exists():
+        kept = [r for r in json.loads((RESULTS/f"{NAME}.json").read_text())["rows"] if r["claim"].partition(":")[0] not in names]
+    save(NAME, kept+[r for name in names or PRESETS for r in rows(name)])
+
+
+if __name__ == "__main__": main(sys.argv[1:])

@@ -1,0 +1,45 @@
+"What the extraction texts promise."
+import re
+
+import pytest
+
+import tree
+from selective_unlearning.dictionary import Dictionary
+
+DATA = tree.ROOT/"data"
+
+
+def texts(folder): return [p.read_text(encoding="utf-8") for p in sorted((DATA/folder).glob("*.md"))]
+
+
+def sentences(folder):
+    "Of at least four words, without list marks and the like."
+    lines = (re.sub(r"^[^\w\"'(]+", "", l) for t in texts(folder) for l in t.splitlines())
+    found = (s.strip() for l in lines for s in re.split(r"(?<=[.!?])\s+", l))
+    return [s for s in found if len(s.split()) > 3]
+
+
+DEMO = {s for f in ("harry_potter/corpus", "retain") for s in sentences(f)}
+
+
+@pytest.fixture(params=["handbook", "scientist"])
+def folder(request): return f"extraction/{request.param}"
+
+
+def test_terms_can_be_used_and_occur(folder):
+    d = Dictionary.load(DATA/folder/"terms.json")
+    assert not [str(p) for p in d.check()]
+    assert 90 <= len(d) <= 200
+    assert not [t for t,n in d.coverage(texts(folder)).items() if not n]
+
+
+def test_size(folder):
+    assert 8 <= len(texts(folder)) <= 12
+    assert sum(len(t.split()) for t in texts(folder)) >= 9_000
+
+
+def test_no_sentence_stands_twice(folder):
+    found = sentences(folder)
+    assert len(found) > 500
+    assert not sorted({s for s in found if found.count(s) > 1})
+    assert DEMO and not DEMO & set(found)
