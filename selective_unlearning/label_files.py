@@ -25,13 +25,14 @@ def made_with(model:str, tokenizer, dictionary:Dictionary, config:LabelsConfig, 
     "What labels depend on; `model` is the base model's identity."
     return dict(model=model, tokenizer=tokenizer_hash(tokenizer), dictionary=dictionary.content_hash, settings=asdict(config), seed=seed)
 
-def check_made_with(folder:str|Path, **expected):
-    "Refuse labels that were made with something else.\n\nRaises `ModelError` for another `model` or `tokenizer`, `DataError` for anything else."
+def check_made_with(folder:str|Path, **expected) -> dict:
+    "What labels were made with, refused if it is something else than `expected`.\n\nRaises `ModelError` for another `model` or `tokenizer`, `DataError` for anything else."
     found = read_json(Path(folder)/"made_with.json")
     for key,want in expected.items():
         if found.get(key) == want: continue
         error = ModelError if key in ("model", "tokenizer") else DataError
         raise error(f"{folder}: the labels were made with another {key} ({found.get(key)}, not {want}): make them again, or use the {key} they were made with")
+    return found
 
 # %% ../nbs/42_label_files.ipynb #6185fd15
 def shard_path(folder:str|Path, i:int) -> Path: return Path(folder)/f"labels-{i:05d}.arrow"
@@ -68,8 +69,7 @@ def write_labels(
 def read_labels(folder:str|Path, **expected) -> Dataset:
     "Labels from `write_labels`, memory-mapped; `expected` as in `made_with.json`.\n\nRaises `DataError` if a shard is missing, and as `check_made_with`."
     if not (Path(folder)/"made_with.json").is_file(): raise DataError(f"{folder}: no labels (no made_with.json in it)")
-    check_made_with(folder, **expected)
-    made = read_json(Path(folder)/"made_with.json")
+    made = check_made_with(folder, **expected)
     paths = [shard_path(folder, i) for i in range(-(-made["blocks"]//made["shard_size"]))]
     for p in paths:
         if not p.is_file(): raise DataError(f"{p}: is missing; make the labels again, what is there is kept")

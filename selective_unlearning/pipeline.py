@@ -17,7 +17,7 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from . import __version__
-from .config import (ConfigError, DataError, ModelError, RunConfig, configure, data_path, path_hash,
+from .config import (ConfigError, DataError, RunConfig, configure, data_path, path_hash,
     preset, read_config, read_json, read_jsonl, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .dictionary import Dictionary
 from .evaluate import evaluate, grade, read_prompts, theme_words

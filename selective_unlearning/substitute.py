@@ -19,7 +19,7 @@ import numpy as np
 import regex
 from fastcore.basics import patch
 
-from .config import CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN, DataError
+from .config import INSIDE, START, DataError
 from .dictionary import Dictionary
 from .match import TermMatcher, plural, term_key
 
