@@ -7,7 +7,7 @@ Each row has a claim, our figure, the peer's, unit, ratio, spread, target and wh
 A missed target stays in the file as a row that misses it and fails nothing; a broken script does.
 """
 import importlib.metadata as metadata
-import json, os, platform, subprocess, sys
+import json, os, platform, re, subprocess, sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -20,8 +20,9 @@ PACKAGES = ("selective_unlearning", "torch", "transformers", "peft", "datasets",
 
 def machine():
     "What the figures were measured on."
-    memory = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": platform.machine(), "cores": os.cpu_count(), "system": platform.system(),
+    memory, info = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES"), Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    return {"cpu": model[1] if model else platform.machine(), "cores": os.cpu_count(), "system": platform.system(),
             "memory_gb": round(memory/2**30, 1)}
 
 
