@@ -216,10 +216,15 @@ _PLACE = {"-"+w for w in "in at near into inside outside visit".split()}
 _THING = {"-"+w for w in "a an every each no".split()}
 _PERSON = {"+"+w for w in "who said asked told himself herself married whose".split()}
 
+def _share(around:Counter, cues:set[str]) -> float:
+    "How much of what stands on one side of a term these words are."
+    sides = {c[0] for c in cues}
+    return sum(around[w] for w in cues)/max(1, sum(n for w,n in around.items() if w[0] in sides))
+
 def _kind(term:str, around:Counter, own:float, text:str, people:set[str],
           given:frozenset[str]) -> str:
-    words, n = regex.split("[ -]", term), around.total() or 1
-    def share(cues): return sum(around[w] for w in cues)/n
+    words, n = regex.split("[ -]", term), around.total()
+    def share(cues): return _share(around, cues)
     head = words[0] if regex.search(" (?:of|for) ", term) else words[-1]
     if len(words) > 1 and head.lower() in _HEADS: return _HEADS[head.lower()]
     if share(_PLACE) > .3 and n > 2: return "place"
@@ -227,7 +232,7 @@ def _kind(term:str, around:Counter, own:float, text:str, people:set[str],
         return "person"
     if called := _called(term, text): return called
     if words[0] in given: return "person"
-    if term.islower(): return "creature"
+    if term.islower(): return "other" if len(words) > 1 else "creature"
     if share(_THING) > .2: return "object"
     return "person" if share({"-the"}) < .2 and (own > .05 or share(_PERSON) > .05) else "other"
 
@@ -245,7 +250,8 @@ def _people(around:Mapping[str, Counter]) -> set[str]:
     "The words of two-word names that have no article and no telling last word."
     def bare(a): return a["-the"]+a["-a"] <= .2*a.total()
     pairs = [t.split(" ") for t,a in around.items() if t.count(" ") == 1 and bare(a)]
-    return {w for words in pairs for w in words if words[1].lower() not in _HEADS}
+    return {w for words in pairs for w in words if words[1].lower() not in _HEADS
+            and not words[1].islower() and _share(around.get(words[0], Counter()), _PLACE) <= .3}
 
 # %% ../nbs/11_extract.ipynb #39e1ba62
 def _links(terms:Iterable[str]) -> dict[str, tuple[str, ...]]:
