@@ -134,8 +134,8 @@ def predict(
     block = sum(part_seconds(block_work(config, run, labelled), device, utilisation).values())
     block = max(block, 2*config.num_hidden_layers*launch)
     memory = sum(peak_memory(config, run, labelled).values())
-    return dict(seconds=tokens/run.block_size*block, memory=memory, label_bytes=tokens*label_bytes(run.labels),
-                devices=math.ceil(memory/(.9*device.memory)))    # a tenth is left free
+    return dict(seconds=tokens/run.block_size*block, memory=memory,
+                label_bytes=tokens*label_bytes(run.labels), devices=math.ceil(memory/(.9*device.memory)))  # a tenth stays free
 
 # %% ../nbs/43_cost.ipynb #5f5dde82
 def plot_hours(
@@ -151,6 +151,9 @@ def plot_hours(
     for name,colour,mark in zip(dict.fromkeys(r["device"] for r in rows), cycle(colours), cycle("osD^vPX*")):
         points = sorted((r["weights"], r["hours"]) for r in rows if r["device"] == name)
         ax.plot(*zip(*points), color=colour, marker=mark, ms=5, label=name)
-    ax.set(xscale="log", yscale="log", xlabel="weights of the model", ylabel="hours", title=title)
+    ax.set(xscale="log", yscale="log", xlabel="weights of the model (billions)", ylabel="hours", title=title)
+    sizes = sorted({r["weights"] for r in rows})
+    ax.set_xticks(sizes, [f"{w/1e9:.3g}" for w in sizes])
+    ax.tick_params("x", which="minor", bottom=False, labelbottom=False)
     ax.legend()
     return ax
