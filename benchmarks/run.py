@@ -3,7 +3,8 @@
     python benchmarks/run.py [NAME …]
 
 A benchmark is a script benchmarks/NAME.py that ends with `save("NAME", rows)` from this module.
-Each row has a claim, our figure, the peer's, unit, ratio, spread, target and which way is better.
+Each row has a claim, our figure, the peer's, unit, ratio, spread, target and which way is better: "higher", "lower",
+or "near 1", where a target of 1.25 asks for a ratio from 1/1.25 to 1.25.
 A missed target stays in the file as a row that misses it and fails nothing; a broken script does.
 """
 import importlib.metadata as metadata
@@ -12,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE/"results"
-SIGNS = {"higher": "≥", "lower": "≤"}
+SIGNS = {"higher": "≥", "lower": "≤", "near 1": "1 within a factor"}
 KEYS = {"claim", "ours", "peer", "unit", "ratio", "spread", "target", "better"}
 PACKAGES = ("selective_unlearning", "torch", "transformers", "peft", "datasets", "accelerate",
             "tokenizers", "numpy")
@@ -29,16 +30,17 @@ def machine():
 def met(row):
     "Whether a row reaches its target."
     ratio, goal = row["ratio"], row["target"]
+    if row["better"] == "near 1": return max(ratio, 1/ratio) <= goal
     return ratio >= goal if row["better"] == "higher" else ratio <= goal
 
 
-def save(name, rows, *packages):
-    "Write `benchmarks/results/NAME.json` with machine and versions, those of further `packages` too."
+def save(name, rows, *packages, **measured):
+    "Write `benchmarks/results/NAME.json` with machine and what was `measured` of it, and versions, of further `packages` too."
     for r in rows:
         if set(r) != KEYS: raise ValueError(f"{name}: a row has {sorted(r)}, needs {sorted(KEYS)}")
         if r["better"] not in SIGNS: raise ValueError(f"{name}: better is {r['better']!r}")
     versions = {p: metadata.version(p) for p in (*PACKAGES, *packages)} | {"python": platform.python_version()}
-    result = {"name": name, "machine": machine(), "versions": versions, "rows": rows}
+    result = {"name": name, "machine": machine() | measured, "versions": versions, "rows": rows}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(result, indent=1, sort_keys=True)+"\n"
     (RESULTS/f"{name}.json").write_text(text, encoding="utf-8")
