@@ -26,8 +26,8 @@ def passages(
     while start < len(text):
         end = min(start+size, len(text))
         if end < len(text):
-            ends = (text.rfind(mark, start+size//2, end)+len(mark) for mark in ("\n\n", "\n", ". ", " "))
-            end = next((e for e in ends if e > start+size//2), end)
+            half, marks = start+size//2, ("\n\n", "\n", ". ", " ")
+            end = next((e for m in marks if (e := text.rfind(m, half, end)+len(m)) > half), end)
         if part := text[start:end].strip(): yield part
         start = end
 
@@ -47,23 +47,26 @@ def _pipeline(model):
     "A spaCy pipeline that finds entities, by its name or folder."
     if isinstance(model, (str, Path)):
         try: import spacy
-        except ImportError: raise MissingExtra("spaCy is not installed: pip install 'selective_unlearning[spacy]'") from None
+        except ImportError:
+            raise MissingExtra("spaCy is not installed: pip install 'selective_unlearning[spacy]'") from None
         try: model = spacy.load(model)
         except OSError:
-            raise ModelError(f"no spaCy pipeline {str(model)!r}: python -m spacy download {model}, or give a folder that one was "
-                             "saved to") from None
+            raise ModelError(f"no spaCy pipeline {str(model)!r}: python -m spacy download {model}, "
+                             "or give a folder that one was saved to") from None
         except Exception as e:                             # damaged files fail in many ways
-            raise ModelError(f"{model}: not a usable spaCy pipeline ({type(e).__name__}: {str(e).strip()[:200]})") from e
+            why = f"{type(e).__name__}: {str(e).strip()[:200]}"
+            raise ModelError(f"{model}: not a usable spaCy pipeline ({why})") from e
     if not any("doc.ents" in model.get_pipe_meta(p).assigns for p in model.pipe_names):
-        raise ModelError(f"the spaCy pipeline finds no entities: it has only {', '.join(model.pipe_names) or 'a tokenizer'}; "
-                         "use one with 'ner', e.g. en_core_web_sm")
+        parts = ", ".join(model.pipe_names) or "a tokenizer"
+        raise ModelError(f"the spaCy pipeline finds no entities: it has only {parts}; use one with 'ner'")
     return model
 
 _GRAMMAR = {"tagger", "morphologizer", "parser", "attribute_ruler", "lemmatizer", "trainable_lemmatizer"}
 
 def _grammar(nlp) -> list[str]:
     "The components that names can do without."
-    return [] if any("ruler" in p and p != "attribute_ruler" for p in nlp.pipe_names) else [p for p in nlp.pipe_names if p in _GRAMMAR]
+    if {"entity_ruler", "span_ruler"} & {*nlp.pipe_names}: return []
+    return [p for p in nlp.pipe_names if p in _GRAMMAR]
 
 # %% ../nbs/13_entities.ipynb #566eeb36
 def spacy_terms(
@@ -74,11 +77,12 @@ def spacy_terms(
     max_terms:int=500,        # the best are kept
 ) -> list[Term]:              # best first
     "The entities of a spaCy pipeline as terms.\n\nRaises `MissingExtra` without spaCy, `ModelError` without the pipeline."
-    nlp, texts, found = _pipeline(model), [texts] if isinstance(texts, str) else list(texts), []
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    nlp, found = _pipeline(model), []
     lines = (re.sub(r"(?<!\n)\n(?!\n)", " ", p) for t in texts for p in passages(t, 10_000))
     bar = tqdm(total=sum(map(len, texts)), desc="spaCy", unit="char", unit_scale=True)
     with nlp.select_pipes(disable=_grammar(nlp)), bar:
         for doc in nlp.pipe(lines):
-            found += [(e.text, kind, f"spaCy: {e.label_}") for e in doc.ents if (kind := _kind(e.label_))]
+            found += [(e.text, k, f"spaCy: {e.label_}") for e in doc.ents if (k := _kind(e.label_))]
             bar.update(len(doc.text))
     return count_terms(found, texts, language, min_count, max_terms)

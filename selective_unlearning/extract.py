@@ -377,7 +377,8 @@ def count_terms(
         for sentence in _sentences(text):
             for t in {matcher.terms[i]: 1 for *_,i in matcher.find(sentence)}:
                 if len(example[t]) < 2: example[t].append(sentence)
-    surprise = {t: _surprise(t, count[t], total, zipf) for t in kinds if count[t] >= max(min_count, 1)}
+    surprise = {t: _surprise(t, count[t], total, zipf) for t in kinds
+                if count[t] >= max(min_count, 1)}
     links = _links([t for t in surprise if surprise[t] > 1])
     out = [Term(t, count[t], round(count[t]*surprise[t], 1), kinds[t].most_common(1)[0][0], why[t],
                 tuple(example[t]), links[t]) for t in links]
