@@ -257,8 +257,8 @@ class RunConfig:
     corpus:tuple[str,...] = ()           # files or folders: the forget set
     text_column:str = "text"             # of .jsonl, .csv, .parquet and saved datasets: the column with the text
     dictionary:str|None = None           # anchored terms; made from the corpus if not given
-    extract:str = "rules"                # who finds them there, parted by commas: rules, spacy (or spacy:PIPELINE), model
-    ask:str|None = None                  # language model for translations, and for terms: a name, a folder, https://HOST/v1#NAME
+    extract:str = "rules"                # what finds anchored terms: rules, spacy (or spacy:PIPELINE), model; several parted by commas
+    ask:str|None = None                  # language model for translations, and terms: a name, a folder, or https://HOST/v1#NAME
     prompts:str|None = None              # evaluation prompts; made from the corpus if not given
     neighbours:str|None = None           # probes of near knowledge; the demo's if not given
     general:str|None = None              # four-way items; the demo's if not given
