@@ -6,15 +6,17 @@
 __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', 'PRESETS', 'UnlearnError', 'ConfigError',
            'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'read_text', 'read_json', 'write_json',
            'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'data_path', 'LabelsConfig', 'FinetuneConfig',
-           'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'RunConfig', 'field_names', 'field_help', 'configure',
-           'read_config', 'to_yaml', 'preset']
+           'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'server_address', 'RunConfig', 'field_names',
+           'field_help', 'configure', 'read_config', 'to_yaml', 'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
 import difflib, hashlib, json, os, tempfile
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from ipaddress import ip_address
 from math import inf
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 # %% ../nbs/00_config.ipynb #ee8e664d
 class UnlearnError(Exception):
@@ -212,6 +214,42 @@ class RetainConfig:
         _check(self.top_k >= 1, f"top_k must be at least 1, got {self.top_k}")
 
 # %% ../nbs/00_config.ipynb #2a28f753
+def _is_here(host:str) -> bool:
+    "Whether a host is this machine."
+    try: return host == "localhost" or ip_address(host).is_loopback
+    except ValueError: return False
+
+# %% ../nbs/00_config.ipynb #3b4a8928
+def server_address(
+    ask:str,                  # e.g. `https://HOST/v1#NAME`
+) -> tuple[str, str]|None:    # base address and model name; None if `ask` is no address
+    "Where a language model is to be asked.\n\nRaises `ConfigError` for an address that is incomplete, not encrypted, or holds a secret."
+    if "://" not in ask: return None
+    base, _, name = ask.partition("#")
+    try:
+        u = urlsplit(base)
+        u.port                                             # raises if it is no number
+    except ValueError: raise ConfigError("the address of the language model cannot be read: write https://HOST/v1#NAME") from None
+    _check("@" not in u.netloc and not u.query, "the address of the language model holds a password or a query, and settings are "
+           "saved: take it out; a key is read from the environment")
+    _check(base.isprintable() and " " not in base and u.scheme in ("http", "https") and bool(u.hostname),
+           f"a language model's address is https://HOST/v1#NAME, got {ask!r}")
+    _check(u.scheme == "https" or _is_here(u.hostname), f"{base}: text and key would be sent in the clear; use https, or a tunnel, "
+           "e.g. ssh -L 8000:localhost:8000 HOST and then http://localhost:8000/v1#NAME")
+    _check(bool(name.strip()), f"{base}: which model? Write its name behind it: {base}#NAME")
+    return base.rstrip("/"), name.strip()
+
+# %% ../nbs/00_config.ipynb #c148b401
+def _check_finders(extract:str, ask:str|None):
+    names = [f.partition(":")[0] if f.startswith("spacy:") else f for f in extract.split(",")]
+    _check({*names} <= {"rules", "spacy", "model"} and len({*names}) == len(names),
+           f"extract must be rules, spacy (or spacy:PIPELINE), model, or several parted by commas, got {extract!r}")
+    if ask is not None:
+        _check(bool(ask.strip()), f"ask must name a language model, got {ask!r}")
+        server_address(ask)
+    _check("model" not in names or ask is not None, "extract has 'model', but ask names none: use e.g. ask='http://localhost:8000/v1#NAME'")
+
+# %% ../nbs/00_config.ipynb #85cbb037
 @dataclass(frozen=True)
 class RunConfig:
     "A whole run: what is read, and the settings of each step."
@@ -219,6 +257,8 @@ class RunConfig:
     corpus:tuple[str,...] = ()           # files or folders: the forget set
     text_column:str = "text"             # of .jsonl, .csv, .parquet and saved datasets: the column with the text
     dictionary:str|None = None           # anchored terms; made from the corpus if not given
+    extract:str = "rules"                # what finds anchored terms: rules, spacy (or spacy:PIPELINE), model; several parted by commas
+    ask:str|None = None                  # language model for translations, and terms: a name, a folder, or https://HOST/v1#NAME
     prompts:str|None = None              # evaluation prompts; made from the corpus if not given
     neighbours:str|None = None           # probes of near knowledge; the demo's if not given
     general:str|None = None              # four-way items; the demo's if not given
@@ -237,6 +277,7 @@ class RunConfig:
     def __post_init__(self):
         if isinstance(self.corpus, (str, Path)): object.__setattr__(self, "corpus", (str(self.corpus),))
         object.__setattr__(self, "corpus", tuple(map(str, self.corpus)))
+        _check_finders(self.extract, self.ask)
         _check(self.block_size >= 8, f"block_size must be at least 8 tokens, got {self.block_size}: use e.g. 256")
         _check((self.reinforce.lora_r == 0) == (self.unlearn.lora_r == 0),
                "reinforce.lora_r and unlearn.lora_r must both be 0 (all weights) or both above 0 (adapters)")

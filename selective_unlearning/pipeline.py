@@ -19,9 +19,11 @@ from filelock import FileLock, Timeout
 from . import __version__
 from .config import (ConfigError, DataError, RunConfig, configure, data_path, path_hash,
     preset, read_config, read_json, read_jsonl, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
+from .ask import ask_terms, ask_translations
 from .dictionary import Dictionary
+from .entities import spacy_terms
 from .evaluate import evaluate, grade, read_prompts, theme_words
-from .extract import extract_terms
+from .extract import extract_terms, merge_terms
 from .finetune import finetune, plot_loss
 from .generate import complete
 from .label_files import read_labels, tokenizer_hash, write_labels
@@ -34,6 +36,7 @@ from .report import Report, svg
 from .retain import base_labels, join_rows, read_openers, sample_retain, without_subject
 from .substitute import straddling
 from .summary import summarise
+from .talk import open_model
 from .translate import propose_translations
 from .utility import read_general, read_neighbours, utility
 
@@ -41,7 +44,7 @@ from .utility import read_general, read_neighbours, utility
 STEPS = ("corpus", "dictionary", "reinforced", "labels", "unlearned", "prompts", "evaluation")
 _NEEDS = dict(corpus=(), dictionary=("corpus",), reinforced=("corpus",), labels=("corpus", "dictionary", "reinforced"),
               unlearned=("labels",), prompts=("corpus", "dictionary"), evaluation=("prompts", "reinforced", "unlearned"))
-_SETTINGS = dict(corpus=("block_size", "text_column"), dictionary=(), reinforced=("reinforce",), labels=("labels", "retain"),
+_SETTINGS = dict(corpus=("block_size", "text_column"), dictionary=("extract", "ask"), reinforced=("reinforce",), labels=("labels", "retain"),
                  unlearned=("unlearn",), prompts=("generate", "evaluate"), evaluation=("evaluate",))
 _FILES = dict(corpus=("corpus",), dictionary=("dictionary",), labels=("openers",), prompts=("prompts", "neighbours", "general", "retain_texts"))
 PATHS = ("corpus", "dictionary", "prompts", "neighbours", "general", "retain_texts", "openers")
@@ -197,6 +200,25 @@ def _occurrences(counts:dict[str,int]) -> str:
     more = f" and {len(absent)-5} more" if len(absent) > 5 else ""
     return f"{out}\n  warning: never in the corpus: {', '.join(absent[:5])}{more}"
 
+# %% ../nbs/80_pipeline.ipynb #e10009af
+def _proposed(c:RunConfig, texts:list[str]) -> Dictionary:
+    "A dictionary for `texts`."
+    model, found = open_model(c.ask, c.trust_remote_code) if c.ask else None, []
+    for finder in c.extract.split(","):
+        if finder == "rules": found.append(extract_terms(texts))
+        elif finder == "model":
+            terms, counts = ask_terms(texts, model)
+            found.append(terms); _say(_asked(counts, f"{len(terms)} terms from the language model"))
+        else: found.append(spacy_terms(texts, finder.partition(":")[2] or "en_core_web_sm"))
+    terms = merge_terms(*found) if len(found) > 1 else found[0]
+    if not model: return propose_translations(terms, c.seed, taken=texts)
+    d, counts = ask_translations(terms, model, c.seed, texts)
+    _say(_asked(counts, f"{counts['accepted']} of {len(d)} translations from the language model"))
+    return d
+
+def _asked(counts:dict, what:str) -> str:
+    return f"  {what}; asked {counts['asked']} times, again {counts['retried']} times, {counts['skipped']} times in vain"
+
 # %% ../nbs/80_pipeline.ipynb #75cda075
 def _can_ask(files:dict, dictionary:Dictionary, texts:list[str]):
     if not files["prompts"] and not any(mentions(texts, dictionary)):
@@ -212,7 +234,7 @@ def _straddlers(run:Run, dictionary:Dictionary) -> str:
 def _step_dictionary(run:Run, files:dict, work:Path):
     texts = list(run.corpus["text"])
     if files["dictionary"]: d = Dictionary.load(files["dictionary"][0])
-    else: d = propose_translations(extract_terms(texts), run.config.seed, taken=texts)
+    else: d = _proposed(run.config, texts)
     if not len(d) and not files["dictionary"]: raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts)
     for line in (_occurrences(counts), _straddlers(run, d)):
@@ -437,7 +459,8 @@ def _shown(config:RunConfig) -> dict:
     "The settings as the report shows them."
     out = json.loads(json.dumps(asdict(config)))
     for k in PATHS: out[k] = [*map(_file_name, out[k])] if k == "corpus" else out[k] and _file_name(out[k])
-    return out | dict(model=_model_name(config.model))
+    finders = [":".join(map(_file_name, f.split(":"))) for f in config.extract.split(",")]
+    return out | dict(model=_model_name(config.model), ask=config.ask and _model_name(config.ask), extract=",".join(finders))
 
 # %% ../nbs/80_pipeline.ipynb #029b0a9a
 def rewrite_report(r:Run) -> Path:
