@@ -73,19 +73,19 @@ this.onload = null;
 })(this.parentElement)
 """
 _STYLE = """
-.su-entries .su-scroll {max-height: 30em; overflow: auto}
-.su-entries table {border-collapse: collapse; font-size: inherit; margin: 0}
-.su-entries th, .su-entries td {text-align: start !important; vertical-align: top;
+.su-dictionary .su-scroll {max-height: 30em; overflow: auto}
+.su-dictionary table {border-collapse: collapse; font-size: inherit; margin: 0}
+.su-dictionary th, .su-dictionary td {text-align: start !important; vertical-align: top;
  padding: .2em .6em; border: 0; border-bottom: 1px solid rgba(128,128,128,.35);
- overflow-wrap: anywhere; min-width: 1.5em; max-width: 28em}
-.su-entries th {white-space: nowrap}
-.su-entries tr[hidden] {display: none}
-.su-entries td:last-child b {border-bottom: 2px solid #E69F00}
-.su-entries button {font: inherit; color: inherit; background: none; border: 0; padding: 0;
+ overflow-wrap: break-word; max-width: 28em}
+.su-dictionary th {white-space: nowrap}
+.su-dictionary tr[hidden] {display: none}
+.su-dictionary td:last-child b {border-bottom: 2px solid #E69F00}
+.su-dictionary button {font: inherit; color: inherit; background: none; border: 0; padding: 0;
  cursor: pointer; text-decoration: underline dotted}
-.su-entries [aria-sort=ascending] button::after {content: " ▲"}
-.su-entries [aria-sort=descending] button::after {content: " ▼"}
-.su-entries input {font: inherit; color: inherit; background: transparent; padding: .1em .4em;
+.su-dictionary [aria-sort=ascending] button::after {content: " ▲"}
+.su-dictionary [aria-sort=descending] button::after {content: " ▼"}
+.su-dictionary input {font: inherit; color: inherit; background: transparent; padding: .1em .4em;
  border: 1px solid rgba(128,128,128,.8)}
 """
 
@@ -93,7 +93,8 @@ _STYLE = """
 _LIMIT = 64_000
 
 def _row(cells:Sequence[str]) -> str:
-    return "<tr>" + "".join(f'<td dir="auto">{c}</td>' for c in cells) + "</tr>"
+    cells = (f'<td dir="auto">{c}</td>' if c else "<td></td>" for c in cells)
+    return f"<tr>{''.join(cells)}</tr>"
 
 def _rows(entries:Sequence[Entry], problems:Iterable[Problem], room:int) -> list[str]:
     "As many rows as `room` bytes hold."
@@ -123,4 +124,4 @@ def entry_table(
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     scroll = f'<div class="su-scroll" role="region" aria-label="entries" tabindex="0">{table}</div>'
     summary = f"<p>{escape(title)}, {tally(problems)}</p>"
-    return f'<div class="su-entries">{style}{summary}{scroll}{cut}</div>'
+    return f'<div class="su-dictionary">{style}{summary}{scroll}{cut}</div>'

@@ -79,6 +79,7 @@ def _or(advice:str, example:str, other:str="") -> str:
 # %% ../nbs/08_problems.ipynb #7d697efe
 def _unreadable(text:str, kinds:set[str]) -> str:
     "The first character of some kinds of Unicode that nobody sees on a screen."
+    if text.isprintable(): return ""
     return next((c for c in text if unicodedata.category(c) in kinds and c not in _HARMLESS), "")
 
 _HARMLESS = {"\u00ad", "\u200c", "\u200d"}  # a soft hyphen; what joins letters of some scripts
@@ -128,8 +129,8 @@ def _shared(e:Entry, known:_Known) -> _Found:
     for t in e.translations:
         users = known.users[term_key(t).casefold()]
         few = len(users) <= 5  # nothing has more spellings, and comparing all would take long
-        other = next((u for u in users if u.term != e.term and not (few and _spellings(e, u))), None)
-        if other:
+        others = (u for u in users if u.term != e.term and not (few and _spellings(e, u)))
+        if other := next(others, None):
             yield (f"shares the translation {t!r} with {other.term!r}, so the two become one",
                    "give one of them another, or lock both if that is meant")
 
