@@ -8,102 +8,34 @@ __all__ = ['given_names', 'Term', 'extract_terms', 'score_terms']
 # %% ../nbs/11_extract.ipynb #94328426
 import calendar, importlib, math
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Iterable, Iterator, Mapping
 
 import regex
 
 from .config import DataError
-from .match import TermMatcher, term_key
+from .counts import ARTICLES, JOIN, Counts, count_words, frequency
+from .match import TermMatcher, plural, term_key
 
 # %% ../nbs/11_extract.ipynb #0db54fa7
-def _frequency(language:str):
-    "A function that gives the frequency of words and phrases in general text, in powers of ten."
-    from wordfreq import zipf_frequency
-    try: zipf_frequency("a", language)
-    except LookupError:
-        raise DataError(f"no word frequencies for language {language!r}: "
-                        "use a code such as en, de, fr, es") from None
-    @lru_cache(maxsize=200_000)
-    def zipf(term):
-        parts = [zipf_frequency(w, language) for w in regex.split(r"[\s-]+", term) if w]
-        return max(0, min(parts)-2) if len(parts) > 1 else zipf_frequency(term, language)
-    return zipf
-
-# %% ../nbs/11_extract.ipynb #0b102005
-_ACRONYM = r"(?:\p{Lu}\.){2,}s?"
-_TAIL = r"[\p{L}\p{M}\d]*(?:[-'’](?!s\b)\p{L}[\p{L}\p{M}\d]*)*"
-_WORD = regex.compile(rf"{_ACRONYM}|\p{{L}}{_TAIL}")
-_NAME = rf"(?:{_ACRONYM}|\p{{Lu}}\.(?= \p{{Lu}})|\p{{Lu}}{_TAIL}(?: \d{{1,4}}\b)?)"
-_JOIN = r"['’]s? | (?:(?:of|for|and)(?: the)?|the|de|du|von|van|der|da|del|la|al|bin) "
-_RUN = regex.compile(rf"(?<![\w'’-]){_NAME}(?:(?:{_JOIN}| ){_NAME})*(?P<own>['’]s\b)?")
-_PARAGRAPH = regex.compile(r"\n\s*\n|\n(?=\s*[-*|>•])")
-_SENTENCE = regex.compile(r"(?<=[.!?:;][\"'”’)\]]*)(?<!\b\p{Lu}\.) (?=[\"'“‘(\[]*\p{Lu})"
-                          r"| [–—] |(?<=[\w,] )(?=[\"“])")
-_ABBREVIATED = regex.compile(r"\b(Mr|Mrs|Ms|Dr|St|Prof|Jr|Sr|Mt)\.(?=\s)")
-
-def _sentences(text:str) -> Iterator[str]:
-    "Sentences without headings and list marks."
-    text = _ABBREVIATED.sub(r"\1", regex.sub(r"(?m)^\s*#.*$", "", text))
-    for paragraph in _PARAGRAPH.split(text):
-        paragraph = " ".join(paragraph.split()).lstrip("-*|>• ")
-        words = _WORD.findall(paragraph)
-        mostly = sum(w[0].isupper() for w in words) > .6*len(words)
-        title = mostly and len(words) > 3 and paragraph[-1] not in ".!?:;\"”'’)"
-        if words and not title: yield from _SENTENCE.split(paragraph)
-
-# %% ../nbs/11_extract.ipynb #5076df96
-@dataclass
-class _Counts:
-    "What one pass over the texts leaves behind."
-    inside:Counter = field(default_factory=Counter)    # capitalised words inside a sentence
-    small:Counter = field(default_factory=Counter)     # words that begin with a small letter
-    runs:Counter = field(default_factory=Counter)      # (run, at the start of a sentence)
-    own:Counter = field(default_factory=Counter)       # of those, runs that end in 's
-    around:dict = field(default_factory=lambda: defaultdict(Counter))  # words before (-), after (+)
-    example:dict = field(default_factory=dict)         # a sentence for each run and each small word
-    total:int = 0                                      # words
-
-def _count(texts:Iterable[str]) -> _Counts:
-    c = _Counts()
-    for text in texts:
-        for sentence in _sentences(text):
-            words = _WORD.findall(sentence)
-            c.total += len(words)
-            c.inside.update(w for w in words[1:] if w[0].isupper())
-            c.small.update(w for w in words if not w[0].isupper())
-            for w in words: c.example.setdefault(w, sentence)
-            for m in _RUN.finditer(sentence):
-                run = m[0].removesuffix(m["own"] or ""), not _WORD.search(sentence[:m.start()])
-                c.runs[run] += 1
-                c.own[run] += m["own"] is not None
-                before = _WORD.findall(sentence[max(0, m.start()-40):m.start()])[-1:]
-                after = _WORD.match(sentence, m.end()+1)
-                c.around[run].update("-"+w.lower() for w in before)
-                if after: c.around[run]["+"+after[0]] += 1
-                c.example.setdefault(run, sentence)
-    return c
-
-# %% ../nbs/11_extract.ipynb #3026cec7
 _TITLES = {"Mr", "Mrs", "Ms", "Miss", "Dr", "Professor", "Prof"}
 _DATES = {*calendar.month_name, *calendar.day_name}
 _NEVER = {*_DATES, *_TITLES, "I"}
-_ARTICLES = {"The", "A", "An"}
 
-def _is_name(word:str, c:_Counts, zipf) -> bool:
+def _is_name(word:str, c:Counts, zipf) -> bool:
     "Whether a word from the start of a sentence would have its capital elsewhere, too."
     low = word[:1].lower()+word[1:]
     if c.inside[word]: return c.inside[word] > sum(c.small[w] for w in {low, word.lower()})
     return zipf(word) < 3.6 and not any(c.small[w] for w in (low, low+"s", low.removesuffix("s")))
 
-# %% ../nbs/11_extract.ipynb #3ed5dac0
+# %% ../nbs/11_extract.ipynb #9b746763
 _Run = tuple[list[str], int, tuple]  # unit, joint, unit, …; count; where it was seen
 
-def _units(c:_Counts, zipf) -> list[_Run]:
+def _units(c:Counts, zipf) -> list[_Run]:
     alone, runs = Counter(), []
     for key,n in c.runs.items():
-        parts = regex.split(rf"({_JOIN})", key[0])
+        parts = regex.split(rf"({JOIN})", key[0])
         first = parts[0].split(" ")
         if key[1] and not _is_name(first[0], c, zipf): first = first[1:]
         parts[0] = " ".join(first)
@@ -114,12 +46,13 @@ def _units(c:_Counts, zipf) -> list[_Run]:
 
 def _trim(unit:str, alone:Counter, zipf) -> str:
     words = unit.split(" ")
-    if _DATES & {*words} or alone[unit] < 2:
+    if alone[unit] < 2 or _DATES & {*words} and any(w.isdigit() for w in words):
         words = [w for w in words if not w.isdigit() and w not in _DATES]
-    while words and (words[0] in _ARTICLES or words[0].isdigit()): words.pop(0)
-    while words and words[-1] in _ARTICLES: words.pop()
+    while words and (words[0] in ARTICLES or words[0].isdigit()): words.pop(0)
+    while words and words[-1] in ARTICLES: words.pop()
     rest = " ".join(words[1:])
     if rest and words[0] in _TITLES and (alone[rest] >= alone[unit] or zipf(rest) < 3): words.pop(0)
+    if words[-1:] == ["I"] and alone[unit] < 2: words.pop()
     return " ".join(words) if len(words) > 1 or not _NEVER & {*words} else ""
 
 # %% ../nbs/11_extract.ipynb #52e27958
@@ -151,6 +84,7 @@ def _cut_all(runs:list[_Run]) -> list[_Run]:
 def _holds(left:str, joint:str, right:str, pair:Counter, seen:Counter) -> bool:
     n, word = pair[left, joint, right], joint.strip()
     if not (left and right and word): return False
+    if word == "&": return True
     if word[0] in "'’": return n >= .5*seen[right]
     if word.startswith("and"):
         return n > 1 and n >= .7*seen[left] and n >= .7*seen[right] and " " not in right
@@ -194,7 +128,7 @@ def given_names(
 def _surprise(term:str, count:int, total:int, zipf) -> float:
     return math.log10(count/total*1e9)-zipf(term)
 
-def _named(count:Counter, c:_Counts, zipf, given:frozenset[str]) -> dict[str, str]:
+def _named(count:Counter, c:Counts, zipf, given:frozenset[str]) -> dict[str, str]:
     "The capitalised terms to keep, with the reason."
     kept = {t: "a phrase of capitalised words" for t in count if " " in t or "." in t}
     parts = {w for t in kept for w in t.split(" ") if t.split(" ")[0] in given}
@@ -205,13 +139,18 @@ def _named(count:Counter, c:_Counts, zipf, given:frozenset[str]) -> dict[str, st
         elif count[t] > max(2, small) and _surprise(t, count[t], c.total, zipf) > 1.3:
             kept[t] = "capitalised and far more frequent here"
         elif t in parts and not small: kept[t] = "part of a person's name"
+        elif t in given and zipf(t) < 4.5 and count[t] > 1 and not small: kept[t] = "a first name"
     return kept
 
 # %% ../nbs/11_extract.ipynb #ed03dd9b
 def _stem(word:str) -> str:
     return word.lower().removesuffix("ves").removesuffix("s").removesuffix("e").removesuffix("f")
 
-def _coined(c:_Counts, zipf) -> dict[str, str]:
+def _chance(words:Iterable[str], count:int, total:int, zipf) -> float:
+    "How many powers of ten more often `words` stand together than if general text mixed them."
+    return math.log10(count/total)-sum(zipf(w)-9 for w in words)
+
+def _coined(c:Counts, zipf) -> dict[str, str]:
     "The words without a capital to keep, with the reason."
     stems, kept = Counter(), {}
     for words in (c.small, c.inside):
@@ -222,7 +161,29 @@ def _coined(c:_Counts, zipf) -> dict[str, str]:
         if zipf(w) < 2.5 and n > 2 and _surprise(w, n, c.total, zipf) > 3.3:
             kept[w] = "rare in general text and frequent here"
         elif zipf(w) < 1.3 and "-" not in w: kept[w] = "unknown in general text"
+        elif "-" in w and n > 2 and max(map(zipf, w.split("-"))) < 5.5 \
+                and _chance(w.split("-"), n, c.total, zipf) > 4.5: kept[w] = "a compound of its own"
     return kept
+
+# %% ../nbs/11_extract.ipynb #3291edcf
+def _phrases(c:Counts, zipf, count:Counter, why:Mapping[str, str]) -> dict[str, tuple[int, str]]:
+    "Titles and phrases in small letters to keep: how often they occur, and the reason."
+    out = {}
+    for t,n in c.titles.items():
+        first, bare = t.split(" ", 1)
+        known = first in ARTICLES and (bare in c.titles or count[bare] >= n)
+        if t not in why and not known: out[t] = n, "a title, set off"
+    for p,n in c.pairs.items():
+        words = p.split(" ")
+        apart = min(c.small[w] or n for w in words)
+        if n < 2: continue
+        if p in c.marked: out[p] = n, "a phrase set off and repeated"
+        elif c.named[p] > 1 and c.named[p] >= .6*n and words[0] in why and zipf(words[1]) < 5.5:
+            out[p] = n, "a thing named after one"
+        elif p.islower() and n > 2 and n >= .6*apart and max(map(zipf, words)) < 5.5 \
+                and _chance(words, n, c.total, zipf) > 5.2:
+            out[p] = n, "words far more often together than by chance"
+    return out
 
 # %% ../nbs/11_extract.ipynb #af808b03
 _HEADS = {word: kind for kind,words in {
@@ -255,10 +216,15 @@ _PLACE = {"-"+w for w in "in at near into inside outside visit".split()}
 _THING = {"-"+w for w in "a an every each no".split()}
 _PERSON = {"+"+w for w in "who said asked told himself herself married whose".split()}
 
+def _share(around:Counter, cues:set[str]) -> float:
+    "How much of what stands on one side of a term these words are."
+    sides = {c[0] for c in cues}
+    return sum(around[w] for w in cues)/max(1, sum(n for w,n in around.items() if w[0] in sides))
+
 def _kind(term:str, around:Counter, own:float, text:str, people:set[str],
           given:frozenset[str]) -> str:
-    words, n = regex.split("[ -]", term), around.total() or 1
-    def share(cues): return sum(around[w] for w in cues)/n
+    words, n = regex.split("[ -]", term), around.total()
+    def share(cues): return _share(around, cues)
     head = words[0] if regex.search(" (?:of|for) ", term) else words[-1]
     if len(words) > 1 and head.lower() in _HEADS: return _HEADS[head.lower()]
     if share(_PLACE) > .3 and n > 2: return "place"
@@ -266,7 +232,7 @@ def _kind(term:str, around:Counter, own:float, text:str, people:set[str],
         return "person"
     if called := _called(term, text): return called
     if words[0] in given: return "person"
-    if term.islower(): return "creature"
+    if term.islower(): return "other" if len(words) > 1 else "creature"
     if share(_THING) > .2: return "object"
     return "person" if share({"-the"}) < .2 and (own > .05 or share(_PERSON) > .05) else "other"
 
@@ -284,7 +250,8 @@ def _people(around:Mapping[str, Counter]) -> set[str]:
     "The words of two-word names that have no article and no telling last word."
     def bare(a): return a["-the"]+a["-a"] <= .2*a.total()
     pairs = [t.split(" ") for t,a in around.items() if t.count(" ") == 1 and bare(a)]
-    return {w for words in pairs for w in words if words[1].lower() not in _HEADS}
+    return {w for words in pairs for w in words if words[1].lower() not in _HEADS
+            and not words[1].islower() and _share(around.get(words[0], Counter()), _PLACE) <= .3}
 
 # %% ../nbs/11_extract.ipynb #39e1ba62
 def _links(terms:Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -311,14 +278,33 @@ class Term:
     links:tuple[str, ...] = ()     # other terms that hold it, are held by it or are its plural
 
 # %% ../nbs/11_extract.ipynb #f1e463d0
+def _surely(term:str, count:Counter, words:Counter, stems:Counter, c:Counts, zipf) -> bool:
+    "Whether a term comes again, or there are other signs that it is one."
+    if count[term] > 1 or term in c.titles or stems[_stem(term)] > 1: return True
+    if term.islower(): return zipf(term) < .5
+    shares = any(words[w] > 1 and zipf(w) < 4 for w in term.split(" "))
+    return shares or zipf(term) < (1 if " " in term else 1.5)
+
+def _merged(why:Mapping[str, str], count:Counter, titles:Counter) -> dict[str, str]:
+    "Without plurals whose singular is there, whose count they join, and without parts of titles."
+    by_key = {term_key(t): t for t in why}
+    gone = {}
+    for t in why:
+        for p in (plural(term_key(t)), term_key(t)+"s"):
+            if p in by_key and by_key[p] != t: gone[by_key[p]] = t
+    for p,t in gone.items(): count[t] += count[p]
+    parts = {t for title in titles if title in why for t in why if " " in t and t != title
+             and f" {t} " in f" {title} " and count[t] <= titles[title]}
+    return {t: reason for t,reason in why.items() if t not in gone and t not in parts}
+
+# %% ../nbs/11_extract.ipynb #93c7c56c
 def extract_terms(
     texts:Iterable[str],  # documents; read once, one at a time
     language:str="en",    # whose general word frequencies to compare with
-    min_count:int=2,      # seen less often, a term needs a word that is a name elsewhere
     max_terms:int=500,    # the best are kept
 ) -> list[Term]:          # best first
     "Terms that are peculiar to `texts`. Raises `DataError` without words or language."
-    zipf, c = _frequency(language), _count([texts] if isinstance(texts, str) else texts)
+    zipf, c = frequency(language), count_words([texts] if isinstance(texts, str) else texts)
     if not c.total: raise DataError("no words in the corpus: nothing to extract")
     given = frozenset().union(*given_names(language))
     count, own, around, example = Counter(), Counter(), defaultdict(Counter), defaultdict(list)
@@ -329,16 +315,19 @@ def extract_terms(
         if key[0].endswith(term): own[term] += c.own[key]
         if c.example[key] not in example[term] and len(example[term]) < 5:
             example[term].append(c.example[key])
-    why, seen = _named(count, c, zipf, given), Counter()
+    why, stems, words = _named(count, c, zipf, given), Counter(), Counter()
     for w,reason in _coined(c, zipf).items():
         why[w], count[w] = reason, c.small[w]
-        seen[_stem(w)] += count[w]
+        stems[_stem(w)] += count[w]
         why.pop(w[:1].upper()+w[1:], None)
         example[w].append(c.example[w])
-    def often(t):
-        names = [c.inside[w] for w in t.split(" ") if zipf(w) < 4]
-        return max(count[t], seen[_stem(t)], *names)
-    why = {t: r for t,r in why.items() if often(t) >= min_count}
+    for p,(n,reason) in _phrases(c, zipf, count, why).items():
+        why[p], count[p] = reason, n
+        example[p].append(c.example[p if p in c.example else p.split(" ")[0]])
+    for t in why:
+        for w in t.split(" "): words[w] += count[t]
+    why = {t: r for t,r in why.items() if _surely(t, count, words, stems, c, zipf)}
+    why = _merged(why, count, c.titles)
     links, people, out = _links(why), _people({t: around[t] for t in why}), []
     for t,reason in why.items():
         possessive = own[t] == count[t] > 1 and t[-1] != "s"
@@ -359,7 +348,7 @@ def score_terms(
     if not found or not any(wanted.values()):
         raise DataError("nothing to compare: a list of terms is empty")
     def covered(terms, by):
-        matcher = TermMatcher(list(by))
+        matcher = TermMatcher(list(by), plurals=True)
         return {t for t in terms
                 if [m[:2] for m in matcher.find(term_key(t))] == [(0, len(term_key(t)))]}
     hit = covered(wanted, found)

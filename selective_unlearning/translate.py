@@ -229,6 +229,12 @@ def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free) -> str|N
     if last and all(zipf_frequency(w, "en") >= 4 for w in _words(rest + term[last:])):
         return free.take([""], out + term[last:])
 
+def _many(e:Entry, examples:Sequence[str]) -> bool:
+    "Whether a term is a plural: `Dementors`, but not `Fawkes`, who never has an article."
+    if e.kind not in ("creature", "object", "other") or not re.search("[^siu']s$", e.term): return False
+    many = rf"(?i:\b(?:the|these|those|some|many|few|all|of|two|three|four)) {re.escape(e.term)}\b"
+    return not (examples and e.term[0].isupper()) or any(re.search(many, x) for x in examples)
+
 def _rank(e:Entry): return len(_words(e.term)), len(e.term), not e.term.islower(), e.term
 
 def _column(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> dict[str, str]:
@@ -242,9 +248,8 @@ def _column(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> dic
     inner = TermMatcher(list(done))
     for e in sorted((e for e in entries if e.kind != "person"), key=_rank):
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
-        plural = e.kind in ("creature", "object", "other") and bool(re.search("[^siu']s$", e.term))
         done[e.term] = (_related(e.term, done) or _held(e.term, inner, done, free)
-                        or _thing(e, examples[e.term], seed, free, plural))
+                        or _thing(e, examples[e.term], seed, free, _many(e, examples[e.term])))
     return done
 
 # %% ../nbs/12_translate.ipynb #bbc4d152
@@ -260,7 +265,7 @@ def propose_translations(
     examples = {_entry(t).term: t.examples if isinstance(t, Term) else () for t in given}
     todo = [e for e in entries if e.term and not e.locked]
     words = {w for t in chain(taken, entries.terms) for w in _words(t)}
-    free = _Free(words, TermMatcher([t for t in entries.terms if term_key(t)]))
+    free = _Free(words, TermMatcher([t for t in entries.terms if term_key(t)], plurals=True))
     free.used.update(t.casefold() for e in entries if e.locked for t in e.translations)
     columns = [_column(todo, examples, f"{seed} {k}", free) for k in range(n)]
     new = {e.term: replace(e, translations=tuple(c[e.term] for c in columns)) for e in todo}
