@@ -816,6 +816,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'selective_unlearning/review.py'),
                                              'selective_unlearning.review.DictionaryEditor._tell': ( 'review.html#dictionaryeditor._tell',
                                                                                                      'selective_unlearning/review.py'),
+                                             'selective_unlearning.review.DictionaryEditor.changes': ( 'review.html#dictionaryeditor.changes',
+                                                                                                       'selective_unlearning/review.py'),
                                              'selective_unlearning.review.DictionaryEditor.dictionary': ( 'review.html#dictionaryeditor.dictionary',
                                                                                                           'selective_unlearning/review.py'),
                                              'selective_unlearning.review.DictionaryEditor.save': ( 'review.html#dictionaryeditor.save',

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 from fastcore.basics import patch
 from .config import DataError, path_hash
-from .dictionary import Dictionary
+from .dictionary import Dictionary, Diff
 from .entries import KINDS, Entry
 from .entry_table import COLUMNS, by_entry, entry_cells, tally
 from .problems import Problem
@@ -48,6 +48,11 @@ class DictionaryEditor(Viewer):
         if new == self.dictionary: return
         self._steps.append(_step(new))
         self._tell()
+
+    @property
+    def changes(self) -> Diff:
+        "What was edited since the file was read or written."
+        return self._saved.diff(self.dictionary)
 
     def undo(self):
         "Back to the dictionary before the last edit, if there was one."
