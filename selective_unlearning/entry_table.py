@@ -93,15 +93,22 @@ _STYLE = """
 # %% ../nbs/09_entry_table.ipynb #c9cfaea5
 _LIMIT = 64_000
 
-def _row(cells:Sequence[str]) -> str:
-    cells = (f'<td dir="auto">{c}</td>' if c else "<td></td>" for c in cells)
-    return f"<tr>{''.join(cells)}</tr>"
+def _shown(entries:Iterable[Entry]) -> list[int]:
+    "The columns, without a count, lock or reason if no entry has one."
+    return [k for k,c in enumerate(COLUMNS)
+            if c not in ("count", "locked", "why") or any(getattr(e, c) for e in entries)]
+
+def _td(text:str, column:str) -> str:
+    "A cell; where the style above is taken out, long texts still begin at the left."
+    left = ' style="text-align:left"'*(column in ("translations", "why", "problems"))
+    return f'<td dir="auto"{left}>{text}</td>' if text else "<td></td>"
 
 def _rows(entries:Sequence[Entry], problems:Iterable[Problem], room:int) -> list[str]:
     "As many rows as `room` bytes hold."
-    found, out = by_entry(problems), []
+    found, shown, out = by_entry(problems), _shown(entries), []
     for n,e in enumerate(entries, 1):
-        out.append(_row(entry_cells(n, e, found.get(n, ()))))
+        cells = entry_cells(n, e, found.get(n, ()))
+        out.append(f"<tr>{''.join(_td(cells[k], COLUMNS[k]) for k in shown)}</tr>")
         room -= len(out[-1].encode())
         if room < 0: return out[:-1]
     return out
@@ -115,7 +122,8 @@ def entry_table(
     "The entries with their problems; what was cut is said below."
     style = f'<style onload="{escape(_SCRIPT)}">{_STYLE}</style>'
     rows = _rows(entries, problems, _LIMIT-len(style.encode())-2_000)
-    head, cut = "".join(f'<th scope="col">{c}</th>' for c in COLUMNS), ""
+    head = "".join(f'<th scope="col">{COLUMNS[k]}</th>' for k in _shown(entries))
+    cut = ""
     if len(rows) < len(entries):
         below = [p for p in problems if p.entry > len(rows)]
         cut = (f"<p>The first {len(rows)} of {len(entries)} entries; the rest is cut to keep this "

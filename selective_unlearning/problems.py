@@ -122,6 +122,7 @@ def _texts(e:Entry) -> _Found:
 def _spellings(a:Entry, b:Entry) -> bool:
     "Whether two terms look like two spellings of one thing."
     words, others = term_key(a.term).casefold().split(), term_key(b.term).casefold().split()
+    if words == others: return True
     if a.kind != b.kind or a.kind == "person" or len(words) != len(others): return False
     return all(v == w or SequenceMatcher(None, v, w).ratio() > .8 for v,w in zip(words, others))
 

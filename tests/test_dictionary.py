@@ -96,7 +96,7 @@ def test_the_table_has_one_row_each_and_the_same_tags_for_any_text(es):
     page = Tags(html)
     assert sum(tag == "tr" for tag,_ in page.tags) == 1+len(es)
     assert {name for _,attrs in page.tags for name,_ in attrs} <= \
-           {"class", "onload", "role", "aria-label", "tabindex", "scope", "dir"}
+           {"class", "onload", "role", "aria-label", "tabindex", "scope", "dir", "style"}
     assert sum(name == "onload" for _,attrs in page.tags for name,_ in attrs) == 1
     assert all(any(e.term in text for text in page.text) for e in es)
     assert html == Dictionary(es)._repr_html_()
