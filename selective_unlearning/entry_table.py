@@ -76,10 +76,10 @@ _STYLE = """
 .su-dictionary .su-scroll {max-height: 30em; overflow: auto}
 .su-dictionary table {border-collapse: collapse; font-size: inherit; margin: 0}
 .su-dictionary th, .su-dictionary td {text-align: start !important; vertical-align: top;
- padding: .2em .6em; border: 0; border-bottom: 1px solid rgba(128,128,128,.35);
+ padding: .2em .5em; border: 0; border-bottom: 1px solid rgba(128,128,128,.35);
  overflow-wrap: break-word; max-width: 28em}
 .su-dictionary th {white-space: nowrap}
-.su-dictionary td:last-child:not(:empty) {min-width: 16em}
+.su-dictionary td:last-child:not(:empty) {min-width: 11em}
 .su-dictionary tr[hidden] {display: none}
 .su-dictionary td:last-child b {border-bottom: 2px solid #E69F00}
 .su-dictionary button {font: inherit; color: inherit; background: none; border: 0; padding: 0;
