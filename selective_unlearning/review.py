@@ -221,7 +221,8 @@ class _Panel:
         if hold and at and at not in numbers: numbers.insert(0, at)
         near = [at] if at in numbers else [n for n in numbers if n > at] or numbers or [None]
         self.size, self.form.filling = len(d), True
-        self.form.which.options = [(f"{n}. {d.entries[n-1].term}", n) for n in numbers]
+        options = tuple((f"{n}. {d.entries[n-1].term}", n) for n in numbers)
+        if options != self.form.which.options: self.form.which.options = options
         self.form.which.value = near[0]
         self._choose()
 

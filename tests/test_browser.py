@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 import nbformat.v4 as nbf
 import pytest
+from playwright.sync_api import expect
 
 import lab
 from selective_unlearning.dictionary import Dictionary, Entry
@@ -50,14 +51,18 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
         box = page.locator(".widget-vbox:has(.su-view)").first
         shows = lambda text: box.locator(".su-view", has_text=text).wait_for()
         shows("contains the anchored term 'Harry'")
-        box.get_by_label("entry", exact=True).select_option(label="3. Potter")
+        def choose(entry):
+            box.get_by_label("entry", exact=True).select_option(label=entry)
+            term = box.get_by_label("term", exact=True)
+            expect(term).to_have_value(entry.split()[1], timeout=60_000)
+        choose("3. Potter")
         field = box.get_by_label("translations", exact=True)
         field.fill("Smith")
         field.blur()
         shows("4 terms, 0 errors, 1 warning")
         box.get_by_role("button", name="Lock").click()
         shows("2 locked")
-        box.get_by_label("entry", exact=True).select_option(label="4. house")
+        choose("4. house")
         box.get_by_role("button", name="Drop").click()
         box.get_by_text("dropped 'house'").wait_for()
         box.get_by_role("button", name="Save").click()
