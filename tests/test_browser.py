@@ -1,10 +1,13 @@
-"What a person sees: the tour in JupyterLab, and the documentation site. Chromium drives both."
+"What a person sees: notebooks in JupyterLab, the site, and plain pages. Chromium drives them all."
 import functools, http.server, os, shutil, subprocess, sys, threading
 from urllib.parse import urlsplit
 
+import nbformat.v4 as nbf
 import pytest
+from playwright.sync_api import expect
 
 import lab
+from selective_unlearning.dictionary import Dictionary, Entry
 
 TOUR = "nbs/tutorials/01_tour.ipynb"
 pytestmark = pytest.mark.skipif(
@@ -27,6 +30,86 @@ def test_tour_in_jupyterlab(root, tmp_path):
         assert box.locator(".widget-readout").first.inner_text() == "2"
         rows = lambda text: set(text.splitlines()[1:-1])
         assert rows(view.inner_text()) - rows(before)
+
+
+NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),
+                    Entry("Harry", ["Jon", "Sam"], "person", count=1204, locked=True),
+                    Entry("Potter", "Harry Smith", "person", count=310),
+                    Entry("house", "home", why="next to <Hogwarts>", count=9)])
+
+
+def test_editing_a_dictionary_in_jupyterlab(tmp_path):
+    "A translation is corrected, a term dropped and another locked; the file holds just that."
+    NAMES.save(tmp_path/"names.json")
+    code = ["from selective_unlearning.review import DictionaryEditor",
+            "editor = DictionaryEditor('names.json')\neditor.widget()", "editor"]
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    nb = nbf.new_notebook(cells=[*map(nbf.new_code_cell, code)], metadata={"kernelspec": kernel})
+    (tmp_path/"edit.ipynb").write_text(nbf.writes(nb))
+    with lab.lab(tmp_path) as url, lab.opened(url % "edit.ipynb") as page:
+        assert lab.run_all(page) == []
+        box = page.locator(".widget-vbox:has(.su-view)").first
+        shows = lambda text: box.locator(".su-view", has_text=text).wait_for()
+        shows("contains the anchored term 'Harry'")
+        def choose(entry):
+            box.get_by_label("entry", exact=True).select_option(label=entry)
+            term = box.get_by_label("term", exact=True)
+            expect(term).to_have_value(entry.split()[1], timeout=60_000)
+        choose("3. Potter")
+        field = box.get_by_label("translations", exact=True)
+        field.fill("Smith")
+        field.blur()
+        shows("4 terms, 0 errors, 1 warning")
+        box.get_by_role("button", name="Lock").click()
+        shows("2 locked")
+        choose("4. house")
+        box.get_by_role("button", name="Drop").click()
+        box.get_by_text("dropped 'house'").wait_for()
+        box.get_by_role("button", name="Save").click()
+        box.get_by_text("saved 3 terms in names.json").wait_for()
+        static = page.locator(".jp-OutputArea .su-dictionary")
+        static.get_by_label("search").fill("ashford")
+        assert static.locator("tbody tr:visible").count() == 1
+    expected = NAMES.change("Potter", translations="Smith", locked=True).drop("house")
+    assert Dictionary.load(tmp_path/"names.json") == expected
+
+
+def test_sorting_and_searching_a_static_table(tmp_path):
+    "Two tables on a plain page, by keyboard and mouse: one does not disturb the other."
+    (tmp_path/"page.html").write_text(
+        f"<!doctype html><meta charset=utf-8>{NAMES._repr_html_()}{NAMES._repr_html_()}")
+    with lab.browser() as page:
+        errors = []
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto((tmp_path/"page.html").as_uri())
+        one, two = page.locator(".su-dictionary").all()
+        terms = lambda table: table.locator("tbody tr:visible td:nth-child(2)").all_inner_texts()
+        heading = one.get_by_role("columnheader", name="count")
+        heading.get_by_role("button").click()
+        assert terms(one) == ["house", "Hogwarts", "Potter", "Harry"]
+        page.keyboard.press("Enter")
+        assert terms(one) == ["Harry", "Potter", "Hogwarts", "house"]
+        assert heading.get_attribute("aria-sort") == "descending"
+        one.get_by_role("button", name="problems").click()
+        assert terms(one) == ["Potter", "house", "Harry", "Hogwarts"]
+        assert heading.get_attribute("aria-sort") is None
+        one.get_by_label("search").fill(" HOGWARTS")
+        assert terms(one) == ["house", "Hogwarts"]
+        assert one.locator("output").inner_text() == "2 of 4 rows"
+        one.get_by_label("search").fill("")
+        assert len(terms(one)) == 4 and terms(two) == list(NAMES.terms)
+        assert errors == []
+
+
+def test_a_static_table_needs_no_script(tmp_path):
+    (tmp_path/"page.html").write_text(f"<!doctype html><meta charset=utf-8>{NAMES._repr_html_()}")
+    with lab.browser() as page:
+        bare = page.context.browser.new_page(java_script_enabled=False)
+        bare.goto((tmp_path/"page.html").as_uri())
+        table = bare.locator(".su-dictionary")
+        assert table.locator("tbody tr").count() == 4
+        assert "such as 'Jon Smith'" in table.inner_text()
+        assert not table.locator("input, button").count()
 
 
 @pytest.fixture(scope="module")

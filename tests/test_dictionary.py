@@ -1,11 +1,13 @@
 "What holds for any dictionary and any text, and the exact message of each bad file."
-import pickle
+import csv, pickle
+from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from selective_unlearning.config import DataError
+from selective_unlearning.config import DataError, data_path
 from selective_unlearning.dictionary import KINDS, Dictionary, Entry
 from selective_unlearning.extract import extract_terms
 from selective_unlearning.match import term_key
@@ -34,6 +36,26 @@ def test_csv_round_trips_exactly(tmp_path_factory, es):
     assert Dictionary.load(d.save(tmp_path_factory.mktemp("d")/"d.csv")) == d
 
 
+awkward = st.text("=+-@'\",;|\t\n\r\u2028 aé哈", max_size=8)
+any_entry = st.builds(Entry, awkward, st.lists(awkward, max_size=3), st.sampled_from(KINDS),
+                      st.booleans(), st.integers(0, 9), awkward)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(any_entry, max_size=4))
+def test_a_file_holds_a_dictionary_exactly_or_refuses_it(tmp_path_factory, es):
+    d, folder = Dictionary(es), tmp_path_factory.mktemp("d")
+    assert Dictionary.load(d.save(folder/"d.json")) == d
+    try: path = d.save(folder/"d.csv")
+    except DataError as e:
+        assert "does not fit a CSV file" in str(e) and not (folder/"d.csv").exists()
+        assert len({term_key(e.term) for e in d}) < len(d) or any("" in e.translations for e in d)
+    else:
+        assert Dictionary.load(path) == d
+        with path.open(newline="", encoding="utf-8") as f:
+            assert not any(c[:1] and c[0] in "=+-@" for row in csv.reader(f) for c in row)
+
+
 @settings(max_examples=50, deadline=None)
 @given(entries, st.integers(), st.text(st.characters(blacklist_categories=("Cs",)), max_size=5),
        st.randoms())
@@ -45,6 +67,40 @@ def test_draw_does_not_depend_on_order(es, seed, scope, rng):
     assert Dictionary(shuffled).draw(seed, scope) == drawn
     assert pickle.loads(pickle.dumps(d)).draw(seed, scope) == drawn
     assert all(drawn[e.term] in e.translations for e in es)
+
+
+class Tags(HTMLParser):
+    "Every tag with its attributes, and the text outside of styles."
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.style = [], [], False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, attrs))
+        self.style = tag == "style"
+
+    def handle_endtag(self, tag): self.style = False
+
+    def handle_data(self, data):
+        if not self.style: self.text.append(data)
+
+
+@settings(max_examples=50, deadline=None)
+@given(entries)
+def test_the_table_has_one_row_each_and_the_same_tags_for_any_text(es):
+    es = [Entry(f"T{i}<b onload='x'>\"", e.translations, e.kind, count=e.count)
+          for i,e in enumerate(es)]
+    html = Dictionary(es)._repr_html_()
+    page = Tags(html)
+    assert sum(tag == "tr" for tag,_ in page.tags) == 1+len(es)
+    assert {name for _,attrs in page.tags for name,_ in attrs} <= \
+           {"class", "onload", "role", "aria-label", "tabindex", "scope", "dir", "style"}
+    assert sum(name == "onload" for _,attrs in page.tags for name,_ in attrs) == 1
+    assert all(any(e.term in text for text in page.text) for e in es)
+    assert html == Dictionary(es)._repr_html_()
+    assert not any(s in html for s in ("http:", "https:", "url(", "@import", " src=", " id="))
 
 
 @settings(max_examples=50, deadline=None)
@@ -86,6 +142,88 @@ def test_errors_name_entry_and_remedy(es, message):
 def test_all_errors_come_at_once():
     message = errors_of([Entry("", "x"), Entry("Ron", "Ron"), Entry("Ron", "Ed")])
     assert message.startswith("the dictionary has 3 error(s):\n") and message.count("\n") == 3
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(any_entry, max_size=5))
+def test_each_problem_has_its_place_and_a_suggestion(es):
+    d = Dictionary(es)
+    for p in d.check():
+        assert p.suggestion and p.message and d.entries[p.entry-1].term == es[p.entry-1].term
+        assert p.where == f"entry {p.entry} ({es[p.entry-1].term!r})"
+        assert str(p) == f"{p.severity}: {p.where}: {p.message}: {p.suggestion}"
+    settled = Dictionary(replace(e, locked=True) for e in es).check()
+    assert settled == [p for p in d.check() if p.severity == "error"]
+
+
+people = dict(kind="person")
+
+
+@pytest.mark.parametrize("es, entry, said", [
+    ([Entry("Weasley", "Hartley"), Entry("the Burrow", "the Weasleys' house")], 2,
+     "choose another, such as \"the Hartleys' house\""),
+    ([Entry("Ron", "Ben"), Entry("Weasley", "Hill"), Entry("Ron Weasley")], 3,
+     "no translation: add one, such as 'Ben Hill', or drop the term"),
+    ([Entry("Ron", "Ben", **people), Entry("Weasley", "Hill", **people),
+      Entry("Ron Weasley", "Ed Lee", **people)], 3,
+     "a part of it, becomes 'Ben': try 'Ben Hill', or drop it: its words are terms themselves"),
+    ([Entry("Ron", "Ben", **people), Entry("Rob", "ben", **people)], 2,
+     "shares the translation 'ben' with 'Ron', so the two become one: give one of them another"),
+    ([Entry("house", "home"), Entry("safe house", "flat")], 1, "drop it ('safe house' stays)"),
+    ([Entry("Muggle", "Civilian"), Entry("muggle", "outsider")], 2,
+     "differs only in case from 'Muggle', which becomes 'Civilian': try 'civilian'"),
+    ([Entry("HARRY", "SAM", **people), Entry("Harry", "Jon", **people)], 1, "try 'JON'"),
+    ([Entry("Weasley", "Hartley"), Entry("Weasleys", "Millers")], 2,
+     "the plural of 'Weasley', which becomes 'Hartley': try 'Hartleys'"),
+    ([Entry("Ron", "Ben"), Entry("Ron’s", "Ed’s")], 2,
+     "the possessive of 'Ron', which becomes 'Ben' and is found in it: drop it, or try \"Ben's\""),
+    ([Entry("Ron", "Ben\u202e")], 1, "holds the character U+202E, which nobody sees: retype it"),
+    ([Entry("Ron\0", "Ben")], 1,
+     "holds the character U+0000, which nobody sees: retype it, such as 'Ron'"),
+    ([Entry("Ron", "a boy who "*7)], 1, "a translation of 69 characters: shorten it"),
+    ([Entry("Ron", "ben", **people)], 1, "a name becomes 'ben', without a capital: try 'Ben'"),
+    ([Entry("…", "-")], 1, "no letter in it, so it matches punctuation: drop it"),
+    ([Entry("Ron", "Ben"), Entry("Ron", "Ed")], 2, "join them, as merge('Ron') does")])
+def test_suggestions_are_concrete(es, entry, said):
+    assert any(p.entry == entry and said in p.text for p in Dictionary(es).check())
+
+
+@pytest.mark.parametrize("es", [
+    [Entry("Harry", ["Jon", "Sam"], **people),
+     Entry("Harry Potter", ["Jon Hill", "Sam Lee"], **people)],
+    [Entry("Weasley", "Hartley"), Entry("Weasleys", "Hartleys"), Entry("Weasley's", "Hartley's")],
+    [Entry("Quaffle", "mouse"), Entry("Quaffles", "mice"), Entry("quaffle", "Mouse")],
+    [Entry("Fudge", "Hill", **people), Entry("fudge", "nougat")],
+    [Entry("Defence Arts", "Fine Arts"), Entry("Defense Arts", "Fine Arts")],
+    [Entry("哈利波特", "王小明", **people), Entry("Гарри", "Иван", **people)],
+    [Entry("می\u200cخواهم", "کتاب"), Entry("Har\u00adry", "Jon")],
+    [Entry("Hogwarts", "Ashford Hall", "place"), Entry("Hogwarts Express", "Northern Mail")]])
+def test_no_false_alarm(es): assert Dictionary(es).check() == []
+
+
+def test_the_demo_has_three_everyday_words_and_nothing_else():
+    found = Dictionary.load(data_path("harry_potter/dictionary.json")).check()
+    assert [p.where.split("'")[1] for p in found] == ["Bill", "George", "James"]
+    assert all("an everyday word" in p.message for p in found)
+
+
+def test_merge_keeps_the_first_place_and_every_translation():
+    d = Dictionary([Entry("a", "b"), Entry("Ron", "Ben", count=2),
+                    Entry("Ronnie", ["Ed", "Ben"], **people)])
+    both = Entry("Ron", ("Ben", "Ed"), "person", count=2)
+    assert d.merge("Ron", "Ronnie").entries == (d["a"], both)
+    assert d.merge("Ron") == d
+    assert d.change("Ron", locked=True).merge("Ron", "Ronnie")["Ron"].translations == ("Ben",)
+    with pytest.raises(DataError, match="no term 'Rony' in the dictionary; did you mean"):
+        d.merge("Ron", "Rony")
+
+
+@pytest.mark.parametrize("field, value", [("locked", True), ("count", 3), ("why", "a friend")])
+def test_a_diff_shows_every_field(field, value):
+    d = Dictionary.from_mapping({"Ron": "Ben"})
+    shown = str(d.diff(d.change("Ron", **{field: value}))).removeprefix("~ ")
+    before, after = shown.split("  ⇒  ")
+    assert before != after
 
 
 def test_coverage_warns_of_each_absent_term_and_refuses_a_foreign_dictionary():
