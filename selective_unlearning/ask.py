@@ -174,7 +174,7 @@ def _agreeing(family:list[Entry], said:dict[str, str], fits:Callable) -> dict[st
         old = e.term.split(" ")
         def agrees(text):
             parts = text.split(" ")
-            if len(parts) != len(old): return not words.keys() & {*old}
+            if len(parts) != len(old): return len(family) == 1                      # or the shorter name is lost in the longer
             return all(words.get(o, n) == n for o,n in zip(old, parts))
         asked = said.get(term_key(e.term)), " ".join(words.get(w, w) for w in old)
         fitting = e.translations if e.locked else (c for c in asked if c and agrees(c) and fits(e, c))

@@ -3,7 +3,7 @@ import json, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import given, settings as tries, strategies as st
+from hypothesis import example, given, settings as tries, strategies as st
 
 from selective_unlearning.ask import _Malformed, _as_spelt, _records, ask_terms, ask_translations
 from selective_unlearning.cli import main
@@ -45,6 +45,7 @@ TERMS = [Entry(t, kind=k) for t,k in (("Orla Venn", "person"), ("Orla", "person"
 
 
 @given(st.dictionaries(st.sampled_from([e.term for e in TERMS]), names))
+@example({"Orla": "Grace Hale", "Orla Venn": "Simon"})
 @tries(max_examples=60, deadline=None)
 def test_whatever_it_answers_translations_are_valid(said):
     text = json.dumps({"translations": [dict(term=t, translation=n) for t,n in said.items()]})
