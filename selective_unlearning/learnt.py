@@ -25,7 +25,7 @@ def token_gaps(
     base:tuple, reinforced:tuple,  # `(model, adapter name or None)` each
     ids:list[int],                 # T tokens
 ) -> np.ndarray:                   # (T,) nats; 0 for the first token, which nothing predicts
-    "By how much it raised each token.\n\nRaises `ModelError` if the vocabularies differ."
+    "By how much each token was raised.\n\nRaises `ModelError` if the vocabularies differ."
     if len(ids) < 2: return np.zeros(len(ids))
     a, b = (row_scores(model, ids, range(len(ids)-1), name) for model,name in (base, reinforced))
     if a.shape != b.shape:
