@@ -68,8 +68,9 @@ def _parse(argv:list[str]|None) -> argparse.Namespace:
 
 # %% ../nbs/90_cli.ipynb #b6719fce
 def settings_of(args:argparse.Namespace) -> RunConfig:
-    "Preset, then the YAML file, then flags.\n\nRaises `ConfigError` for a wrong value or an unknown name."
+    "Preset, then the method's own settings, then the YAML file, then flags.\n\nRaises `ConfigError` for a wrong value or an unknown name."
     config = preset(args.preset)
+    if hasattr(args, "method"): config = configure(config, {"method": args.method})
     if args.config: config = read_config(args.config, config)
     return configure(config, {k: v for k,v in vars(args).items() if k in field_names(RunConfig)})
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
-from .config import INSIDE, START, DataError, FinetuneConfig, read_json
+from .config import INSIDE, START, DataError, FinetuneConfig, ModelError, read_json
 from .models import processes
 
 # %% ../nbs/30_finetune.ipynb #f4b5b358
@@ -57,13 +57,14 @@ def collate(
     pad_id:int,
     length:int,                   # tokens a row
     retain:list[bool]|None=None,  # which rows are retain text
-) -> dict[str,torch.Tensor]:      # `input_ids, attention_mask, roles` (B, T); `topk_ids, topk_logprobs` (B, T, K); `retain` (B,)
+) -> dict[str,torch.Tensor]:      # `input_ids, attention_mask, roles` (B, T); `topk_ids, topk_logprobs` (B, T, K); `retain, reference` (B,)
     "Rows as tensors of one length."
     B, pairs = len(rows), [as_labels(r) for r in rows]
     K = max(i.shape[1] for i,_ in pairs)
     out = dict(input_ids=torch.full((B, length), pad_id), attention_mask=torch.zeros(B, length, dtype=torch.long),
                roles=torch.zeros(B, length, dtype=torch.long), topk_ids=torch.full((B, length, K), -100),
-               topk_logprobs=torch.zeros(B, length, K), retain=torch.tensor(retain or [False]*B))
+               topk_logprobs=torch.zeros(B, length, K), retain=torch.tensor(retain or [False]*B),
+               reference=torch.tensor([r.get("reference", 0.) for r in rows]))
     for b,(row,(ids,logp)) in enumerate(zip(rows, pairs)):
         n = len(row["input_ids"])
         out["input_ids"][b,:n], out["attention_mask"][b,:n] = torch.tensor(row["input_ids"]), 1
@@ -115,18 +116,20 @@ class ProgressBar(TrainerCallback):
 
 class UnlearnTrainer(Trainer):
     "A `Trainer` with this package's loss and a fixed order of rows."
-    def __init__(self, *args, finetune_config:FinetuneConfig, **kwargs):
+    def __init__(self, *args, finetune_config:FinetuneConfig, losses=batch_losses, **kwargs):
         super().__init__(*args, **kwargs)
-        self.finetune_config, self.model_accepts_loss_kwargs = finetune_config, True
+        self.finetune_config, self.losses, self.model_accepts_loss_kwargs = finetune_config, losses, True
 
     def _get_train_sampler(self, *args): return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        c, t = self.finetune_config, batch_losses(model, inputs, self.finetune_config)
+        c, t = self.finetune_config, self.losses(model, inputs, self.finetune_config)
         n = t["n_forget"] if num_items_in_batch is None else num_items_in_batch
         shared = num_items_in_batch is not None and self.args.average_tokens_across_devices
-        loss = (t["forget"] + c.hinge_weight*t["hinge"])/max(n, 1)*(self.accelerator.num_processes if shared else 1)
-        return loss + c.retain_weight*t["retain"]/t["n_retain"].clamp(min=1)/self.args.gradient_accumulation_steps
+        loss = (t["forget"] + c.hinge_weight*t.get("hinge", 0.))/max(n, 1)*(self.accelerator.num_processes if shared else 1)
+        loss = loss + c.retain_weight*t["retain"]/t["n_retain"].clamp(min=1)/self.args.gradient_accumulation_steps
+        if not torch.isfinite(loss): raise ModelError(f"the loss is {loss.item()} at step {self.state.global_step+1}: lower lr, now {c.lr:g}")
+        return loss
 
 # %% ../nbs/30_finetune.ipynb #91262b44
 def history(trainer:Trainer) -> list[dict[str,float]]:
@@ -163,8 +166,9 @@ def finetune(
     out:str|Path="finetuned",       # folder of the checkpoints
     seed:int=0,
     callbacks:tuple[TrainerCallback,...]=(),
+    losses=batch_losses,            # another loss: a function of the same form
 ) -> list[dict[str,float]]:         # see `history`
-    "Fine-tune `model` in place; goes on from the last checkpoint in `out` if there is one.\n\nRaises `DataError` if there is nothing to train on."
+    "Fine-tune `model` in place; goes on from the last checkpoint in `out` if there is one.\n\nRaises `DataError` if there is nothing to train on, `ModelError` if the loss is not a number."
     if not len(rows): raise DataError("nothing to train on: the dataset has no rows")
     places = schedule(len(rows), len(retain) if retain else 0, config.epochs, seed)
     width = -(-max(len(i) for d in (rows, retain or {"input_ids": []}) for i in d["input_ids"])//64)*64
@@ -178,7 +182,7 @@ def finetune(
         save_steps=config.save_steps, save_total_limit=2, logging_steps=max(1, steps//50), seed=seed,
         remove_unused_columns=False, dataloader_pin_memory=False, report_to="none", use_cpu=model.device.type == "cpu",
         disable_tqdm=True)
-    trainer = UnlearnTrainer(model, args, finetune_config=config, train_dataset=places, data_collator=rows_of,
+    trainer = UnlearnTrainer(model, args, finetune_config=config, losses=losses, train_dataset=places, data_collator=rows_of,
                              callbacks=[ProgressBar(), *callbacks])
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_last_checkpoint(Path(out)))

@@ -17,14 +17,15 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from . import __version__
-from .config import (ConfigError, DataError, RunConfig, configure, data_path, path_hash,
-    preset, read_config, read_json, read_jsonl, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .ask import ask_terms, ask_translations
+from .baselines import instructed, instruction, method_losses, negate, with_reference
+from .config import (METHODS, ConfigError, DataError, RunConfig, configure, data_path, path_hash,
+    preset, read_config, read_json, read_jsonl, read_text, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .dictionary import Dictionary
 from .entities import spacy_terms
 from .evaluate import evaluate, grade, read_prompts, theme_words
 from .extract import extract_terms, merge_terms
-from .finetune import finetune, plot_loss
+from .finetune import batch_losses, finetune, plot_loss
 from .generate import complete
 from .label_files import read_labels, tokenizer_hash, write_labels
 from .labels import pairs_of
@@ -120,12 +121,19 @@ def open(self:Run, which:str="unlearned"):
     if which == "base": return self._cached("model", load), None
     folder = self.path(which)
     if not folder.exists(): raise DataError(f"{folder}: is not made yet: run it again to go on")
+    if (folder/"instruction.txt").exists(): return self.open("base")
     if not (folder/"adapter_model.safetensors").exists():
         return self._cached(which, lambda: load_model(str(folder))), None
     model = self._cached("model", load)
     if which not in getattr(model, "peft_config", {}):
         self._cache["model"] = load_adapter(model, which, folder, self.identity)
     return self._cache["model"], which
+
+@patch
+def reader(self:Run, which:str="unlearned"):
+    "The tokenizer a model is read with: it carries the instruction that is all a `prompt-only` model has."
+    told = self.path("unlearned")/"instruction.txt"
+    return instructed(self.tokenizer, read_text(told)) if which == "unlearned" and told.exists() else self.tokenizer
 
 @patch(as_prop=True)
 def model(self:Run):
@@ -163,7 +171,7 @@ def answers(self:Run, prompts:list[str], max_new_tokens:int=40, models=("base", 
     out, terms = [dict(prompt=p, outputs={}, found={}, grade={}) for p in prompts], self.dictionary.matcher
     for which in models:
         model, name = self.open(which)
-        with adapter(model, name): texts = complete(model, self.tokenizer, prompts, max_new_tokens)
+        with adapter(model, name): texts = complete(model, self.reader(which), prompts, max_new_tokens)
         for r,t in zip(out, texts):
             r["outputs"][which] = t
             r["grade"][which], r["found"][which] = grade(r["prompt"], t, [], terms)
@@ -245,11 +253,11 @@ def _step_dictionary(run:Run, files:dict, work:Path):
     d.save(work/"dictionary.json")
 
 # %% ../nbs/80_pipeline.ipynb #ffceb75a
-def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None):
+def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None, loss=batch_losses):
     model = load_model(run.config.model, torch.float32 if not config.lora_r else None, trust_remote_code=run.config.trust_remote_code)
     if config.lora_r:
         model = add_adapter(model, which, config.lora_r, config.lora_alpha, config.lora_targets, config.first_layer, run.config.seed)
-    losses = finetune(model, run.tokenizer, rows, config, retain, work/"checkpoints", run.config.seed)
+    losses = finetune(model, run.tokenizer, rows, config, retain, work/"checkpoints", run.config.seed, losses=loss)
     if not processes().is_main_process: return
     if config.lora_r: save_adapter(model, which, work, run.identity)
     else: save_full(model, run.tokenizer, work)
@@ -270,25 +278,54 @@ def _retain_texts(run:Run, model, openers:Path) -> list[list[int]]:
         write_json(cached, sample_retain(model, run.tokenizer, read_openers(openers), r.samples, r.length, seed))
     return read_json(cached)
 
-def _step_labels(run:Run, files:dict, work:Path):
-    c, (model, name) = run.config, run.open("reinforced")
-    base = model if name else run.open("base")[0]
-    write_labels(work/"labels", base, run.tokenizer, run.corpus, run.blocks, run.dictionary, c.labels, (model, name), c.seed,
-                 identity=run.identity)
-    if not processes().is_main_process: return
-    texts = _retain_texts(run, base, files["openers"][0]) if c.retain.samples else []
+def _retain_rows(run:Run, base, openers:Path) -> list[list[int]]:
+    "What the base model wrote, without what is about the subject, and the translated blocks; as tokens."
+    c, texts = run.config, _retain_texts(run, base, openers) if run.config.retain.samples else []
     kept = without_subject(texts, run.tokenizer, run.dictionary.matcher)
     if len(kept) < len(texts): _say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject and are left out")
     rows = join_rows(kept, c.block_size)
     if c.retain.translated:
         rows += [p.y[:c.block_size] for p in pairs_of(run.corpus, run.blocks, run.dictionary, run.tokenizer, c.seed)]
-    if rows: base_labels(base, run.tokenizer, rows, c.retain.top_k).save_to_disk(str(work/"retain"))
+    return rows
+
+def _step_labels(run:Run, files:dict, work:Path):
+    c, m = run.config, METHODS[run.config.method]
+    if m.rows == "generic":
+        model, name = run.open("reinforced")
+        base = model if name else run.open("base")[0]
+        write_labels(work/"labels", base, run.tokenizer, run.corpus, run.blocks, run.dictionary, c.labels, (model, name), c.seed,
+                     identity=run.identity)
+    if not m.rows or not processes().is_main_process: return
+    if m.rows != "generic": base = run.open("base")[0]
+    if m.rows == "lowered": forget = base_labels(base, run.tokenizer, run.blocks["input_ids"], c.retain.top_k, c.strength)
+    if m.rows == "referenced": forget = Dataset.from_list(with_reference(base, run.tokenizer, run.blocks["input_ids"]))
+    if m.rows in ("lowered", "referenced"): forget.save_to_disk(str(work/"forget"))
+    if not (rows := _retain_rows(run, base, files["openers"][0])): return
+    kept = base_labels(base, run.tokenizer, rows, c.retain.top_k) if m.retain == "soft" else Dataset.from_dict({"input_ids": rows})
+    kept.save_to_disk(str(work/"retain"))
 
 # %% ../nbs/80_pipeline.ipynb #c5d29dfd
+def _negate(run:Run, work:Path):
+    "Save the reinforced model's opposite."
+    model, name = run.open("reinforced")
+    negate(model, name, run.config.strength, None if name else run.open("base")[0])
+    if name: save_adapter(model, name, work, run.identity)
+    else: save_full(model, run.tokenizer, work)
+
+def _untrained(run:Run, work:Path):
+    "What takes no training: a negated task vector, or an instruction."
+    if run.config.method == "task-vector": _negate(run, work)
+    else: write_atomic(work/"instruction.txt", instruction(read_json(run.path("dictionary")/"coverage.json")))
+    write_json(work/"loss.json", [])
+
 def _step_unlearned(run:Run, files:dict, work:Path):
-    labels = read_labels(run.path("labels")/"labels", model=run.identity, tokenizer=tokenizer_hash(run.tokenizer))
-    retain = run.path("labels")/"retain"
-    _train(run, work, "unlearned", labels, run.config.unlearn, load_from_disk(str(retain)) if retain.exists() else None)
+    c, made = run.config, run.path("labels")
+    if not METHODS[c.method].rows: return _untrained(run, work) if processes().is_main_process else None
+    if METHODS[c.method].rows == "generic":
+        rows = read_labels(made/"labels", model=run.identity, tokenizer=tokenizer_hash(run.tokenizer))
+    else: rows = load_from_disk(str(made/"forget")) if (made/"forget").exists() else run.blocks
+    retain = load_from_disk(str(made/"retain")) if (made/"retain").exists() else None
+    _train(run, work, "unlearned", rows, c.unlearn, retain, method_losses(c.method, c.strength, c.seed))
 
 # %% ../nbs/80_pipeline.ipynb #00b4e8f1
 def _step_prompts(run:Run, files:dict, work:Path):
@@ -311,21 +348,33 @@ def _step_evaluation(run:Run, files:dict, work:Path):
     for which in ("base", "reinforced", "unlearned"):
         _say(f"  evaluating the {which} model")
         model, name = run.open(which)
-        scores[which] = evaluate(model, run.tokenizer, prompts, terms, themes, name, run.config.evaluate)
-        if which != "reinforced": useful[which] = utility(model, run.tokenizer, neighbours, general, texts, name)
+        scores[which] = evaluate(model, run.reader(which), prompts, terms, themes, name, run.config.evaluate)
+        if which != "reinforced": useful[which] = utility(model, run.reader(which), neighbours, general, texts, name)
     write_json(work/"familiarity.json", scores); write_json(work/"utility.json", useful)
 
 # %% ../nbs/80_pipeline.ipynb #6e912504
+def _needs(config:RunConfig, step:str) -> tuple[str,...]:
+    "The steps that a step builds on."
+    c, rows = config, METHODS[config.method].rows
+    if step == "labels" and rows != "generic": return ("corpus", "dictionary") if c.retain.samples or c.retain.translated else ("corpus",)
+    more = {"task-vector": ("reinforced",), "prompt-only": ("dictionary",)} if step == "unlearned" else {}
+    return _NEEDS[step] + more.get(c.method, ())
+
 def _settings(config:RunConfig, step:str) -> dict:
-    all_of = asdict(config)
-    return {k: all_of[k] for k in _SETTINGS[step]}
+    "The settings that a step depends on."
+    m, all_of = METHODS[config.method], asdict(config)
+    parts = {k: all_of[k] for k in _SETTINGS[step]}
+    if m.rows == "generic": return parts
+    if step == "unlearned": parts |= {k: all_of[k] for k in ("method", "strength")}
+    if step == "labels": parts = dict(retain=parts["retain"], rows=m.rows, targets=m.retain, strength=config.strength if m.rows == "lowered" else None)
+    return parts
 
 def _keys(config:RunConfig, files:dict, identity:str) -> dict[str,str]:
     "The key of each step: a hash of all that it depends on."
     keys = {}
     for s in STEPS:
         hashes = {n: [path_hash(p) for p in files[n]] for n in _FILES.get(s, ())}
-        parts = dict(settings=_settings(config, s), files=hashes, needs=[keys[n] for n in _NEEDS[s]], model=identity, seed=config.seed)
+        parts = dict(settings=_settings(config, s), files=hashes, needs=[keys[n] for n in _needs(config, s)], model=identity, seed=config.seed)
         keys[s] = text_hash(json.dumps(parts, sort_keys=True))
     return keys
 
@@ -470,7 +519,7 @@ def rewrite_report(r:Run) -> Path:
     if missing: raise DataError(f"{r.folder}: the run is not finished, {missing[0]} is missing: run it again to go on")
     steps, (scores, useful, losses) = manifest["steps"], r.measured()
     seconds = {s: steps[s]["seconds"] for s in STEPS}
-    report = summarise(scores, useful) | dict(model=manifest["model"], seed=r.config.seed,
+    report = summarise(scores, useful) | dict(model=manifest["model"], method=r.config.method, seed=r.config.seed,
         corpus=dict(documents=len(r.corpus), tokens=sum(map(len, r.blocks["input_ids"]))), dictionary=dict(terms=len(r.dictionary)),
         seconds=seconds | dict(total=round(sum(seconds.values()), 2)), peak_memory_bytes=max(s["peak_memory_bytes"] for s in steps.values()),
         versions=_versions(), config=_shown(r.config), robustness={})

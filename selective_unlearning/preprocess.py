@@ -235,7 +235,8 @@ def read_corpus(paths:str|Path|Dataset|list, text_column:str="text") -> Dataset:
 def bos_ids(
     tokenizer:"PreTrainedTokenizerBase",
 ) -> list[int]:    # `[bos_token_id]` or `[]`
-    "What belongs before a block: the BOS if the tokenizer itself puts it before plain text."
+    "What belongs before a block: the BOS if the tokenizer itself puts it before plain text; an instruction given with it."
+    if told := getattr(tokenizer, "instruction_tokens", None): return told   # see `33_baselines`
     bos = tokenizer.bos_token_id
     return [bos] if bos is not None and tokenizer("a").input_ids[:1] == [bos] else []
 

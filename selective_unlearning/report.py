@@ -218,7 +218,7 @@ def _section(part:str, by:dict[str,list[dict]], shown:int=6) -> _Html:
     return _tag("section", _tag("h2", title), _tag("p", note), top, *[more]*(len(rows) > shown))
 
 # %% ../nbs/63_report.ipynb #c887a6d4
-_MADE = ("model", "seed", "corpus", "dictionary", "config", "seconds", "peak_memory_bytes",
+_MADE = ("model", "method", "seed", "corpus", "dictionary", "config", "seconds", "peak_memory_bytes",
          "versions")
 _MEASURED = ("familiarity", "neighbours", "utility", "ratio", "completion_by_subtlety", "intervals",
              "chance", "grades", "checks", "general_drop", "perplexity_rise")

@@ -86,12 +86,15 @@ def base_labels(
     model, tokenizer,
     rows:list[list[int]],  # tokens
     top_k:int=64,
+    lowered:float=0.,      # taken off the score of the token that stands there
 ) -> Dataset:              # `input_ids`, `topk_ids`, `topk_logprobs`
     "Label each token with what the base model (adapters off) predicts for it."
     out, k = [], min(top_k, model.get_output_embeddings().weight.shape[0])
-    for row in tqdm(rows, desc="label retain text"):
+    for row in tqdm(rows, desc="label with the base model"):
         ids, logp = np.full((len(row), k), -100, np.int32), np.zeros((len(row), k), np.float32)
         if len(row) > 1:                                   # the first token is predicted by nothing
-            ids[1:], logp[1:] = (a.cpu() for a in top_logprobs(row_scores(model, row, range(len(row)-1)), k))
+            z = row_scores(model, row, range(len(row)-1))
+            if lowered: z[range(len(row)-1), row[1:]] -= lowered
+            ids[1:], logp[1:] = (a.cpu() for a in top_logprobs(z, k))
         out.append(dict(input_ids=row, topk_ids=ids, topk_logprobs=logp))
     return Dataset.from_list(out)

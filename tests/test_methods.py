@@ -1,0 +1,186 @@
+"Every method through the whole job on a tiny model."
+import json
+
+import pytest
+import torch
+from datasets import Dataset, load_from_disk
+from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
+
+from selective_unlearning import pipeline
+from selective_unlearning.baselines import instructed, method_losses, with_reference
+from selective_unlearning.cli import main
+from selective_unlearning.config import METHODS, FinetuneConfig, configure, to_yaml
+from selective_unlearning.finetune import finetune
+from selective_unlearning.generate import continuation_logprobs
+from selective_unlearning.models import add_adapter
+from selective_unlearning.pipeline import Run, run
+from selective_unlearning.preprocess import bos_ids
+from tiny import settings
+
+SOFT = {"topk_ids", "topk_logprobs", "input_ids"}
+MADE = {  # by the labels step
+    "whp": {"labels", "retain"}, "ga": set(), "graddiff": {"retain"}, "kl": {"retain"},
+    "npo": {"forget", "retain"}, "simnpo": {"retain"}, "undial": {"forget"}, "rmu": {"retain"},
+    "task-vector": set(), "prompt-only": set()}
+TRAINED = sorted(m for m in METHODS if METHODS[m].rows)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch): monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+
+
+def job(tmp_path, method, kind="llama", **changes):
+    "The small job with another method, and what belongs to labels left out."
+    config = configure(settings(tmp_path, kind), {"method": method})
+    if config.retain.samples: config = configure(config, {"retain.samples": 4})
+    return configure(config, changes)
+
+
+def adapter_of(folder): return load_file(folder/"adapter_model.safetensors")
+
+
+def test_every_method(tmp_path):
+    "In one folder, one after the other: what is trained, what is made for it, and what is not made again."
+    before, kept = None, {}
+    for method in METHODS:
+        r = run(job(tmp_path, method), tmp_path/"run")
+        assert r.results["method"] == method
+        assert f">{method}<" in (tmp_path/"run"/"report.html").read_text()
+        assert set(r.results["familiarity"]["probability"]) == {"base", "reinforced", "unlearned"}
+        made = {p.name for p in r.path("labels").iterdir()}
+        assert made == MADE[method]
+        if "retain" in made:
+            columns = load_from_disk(str(r.path("labels")/"retain")).column_names
+            assert set(columns) == (SOFT if METHODS[method].retain == "soft" else {"input_ids"})
+        losses = json.loads((r.path("unlearned")/"loss.json").read_text())
+        assert bool(losses) == bool(METHODS[method].rows)
+        steps = r.manifest["steps"]
+        shared = ("corpus", "dictionary", "reinforced", "prompts")
+        if before: assert all(steps[s] == before[s] for s in shared)
+        before = steps
+        if method != "prompt-only":
+            kept[method] = adapter_of(r.path("unlearned"))
+            assert any(t.abs().sum() > 0 for n,t in kept[method].items() if "lora_B" in n)
+    differ = lambda a, b: any(not kept[a][n].equal(kept[b][n]) for n in kept[a])
+    assert all(differ(a, b) for a in kept for b in kept if a < b)
+    assert Run(tmp_path/"run").config.method == "prompt-only"
+
+
+def test_task_vector(tmp_path):
+    "The adapter is the reinforced one, what it adds turned round and scaled."
+    r = run(job(tmp_path, "task-vector", strength=2.), tmp_path/"run")
+    one, other = adapter_of(r.path("reinforced")), adapter_of(r.path("unlearned"))
+    assert set(one) == set(other)
+    for name,t in one.items(): assert other[name].equal(-2*t if "lora_B" in name else t)
+    assert any(t.any() for n,t in one.items() if "lora_B" in n)
+
+
+def test_prompt_only(tmp_path):
+    "Nothing is trained; the instruction stands before every prompt, and before the base model's none."
+    r = run(job(tmp_path, "prompt-only"), tmp_path/"run")
+    assert {p.name for p in r.path("unlearned").iterdir()} == {"instruction.txt", "loss.json"}
+    told = (r.path("unlearned")/"instruction.txt").read_text()
+    assert "Tarnmoor" in told
+    model, tok = r.open("base")[0], r.tokenizer
+    scores = json.loads((r.path("evaluation")/"familiarity.json").read_text())
+    first = scores["unlearned"]["probability"][0]
+    pairs = [(f"{told}\n\n{first['prompt']}", c) for c in first["idiosyncratic"]]
+    if bos_ids(tok): assert bos_ids(r.reader("unlearned"))[:1] == bos_ids(tok)
+    by_hand = sum(torch.tensor(p).exp().item() for p,_ in continuation_logprobs(model, tok, pairs))
+    assert first["score"] == pytest.approx(min(1., by_hand), rel=.05)
+    assert r.reader("base") is tok and r.reader("reinforced") is tok
+    assert set(r.answers(["Orla lives in"])[0]["outputs"]) == {"base", "reinforced", "unlearned"}
+
+
+def test_instruction_as_system_message(tmp_path):
+    tok = pipeline.load_tokenizer(settings(tmp_path).model)
+    tok.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
+    assert tok.decode(bos_ids(instructed(tok, "Be kind."))).strip() == "[system] Be kind."
+
+
+@pytest.mark.parametrize("method", ["npo", "rmu"])
+def test_resumed(tmp_path, method, monkeypatch):
+    "A method that is stopped in the middle of training ends with the same weights, to the bit."
+    config = job(tmp_path, method, **{"unlearn.epochs": 4})
+    whole = adapter_of(run(config, tmp_path/"whole").path("unlearned"))
+
+    class Stop(TrainerCallback):
+        def on_save(self, args, state, control, **kw): raise KeyboardInterrupt
+    real, calls = pipeline.finetune, []
+    def stopped(*args, **kw):                             # the second fine-tuning, not the first
+        calls.append(1)
+        return real(*args, **kw, callbacks=(Stop(),)*(len(calls) == 2))
+    monkeypatch.setattr(pipeline, "finetune", stopped)
+    with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"cut")
+    assert list((tmp_path/"cut"/".5-unlearned.part"/"checkpoints").glob("checkpoint-*"))
+    monkeypatch.setattr(pipeline, "finetune", real)
+    again = adapter_of(run(config, tmp_path/"cut").path("unlearned"))
+    assert all(again[n].equal(whole[n]) for n in whole)
+
+
+@pytest.mark.parametrize("method", ["npo", "task-vector"])
+def test_all_weights(tmp_path, method):
+    r = run(job(tmp_path, method, **{"reinforce.lora_r": 0, "unlearn.lora_r": 0}), tmp_path/"run")
+    base, new = (load_file(p/"model.safetensors") for p in (tmp_path/"llama", r.path("unlearned")))
+    assert any(not base[n].equal(new[n].to(base[n].dtype)) for n in base)
+    if method != "task-vector": return
+    up = load_file(r.path("reinforced")/"model.safetensors")
+    for n in base: torch.testing.assert_close(new[n].float(), 2*base[n].float()-up[n].float(), rtol=.02, atol=.01)
+
+
+def test_other_architecture(tmp_path):
+    for method in ("rmu", "simnpo"):
+        r = run(job(tmp_path, method, "gpt2"), tmp_path/"run").results
+        assert r["method"] == method
+
+
+class Toy: pad_token_id = 0
+
+
+def small():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=16, intermediate_size=32,
+        num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2))
+    return add_adapter(model, "unlearned", r=4, first_layer=.25)
+
+
+def trained(method, rows, folder, **settings):
+    model = small()
+    config = FinetuneConfig(lr=1e-2, hinge_weight=0., epochs=1, **settings)
+    rows = Dataset.from_list(with_reference(model, Toy(), rows))
+    losses = method_losses(method, METHODS[method].strength)
+    finetune(model, Toy(), rows, config, out=folder, losses=losses)
+    return {n: p.detach().clone() for n,p in model.named_parameters() if "lora_" in n}
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_accumulated(tmp_path, method):
+    "Four rows of different lengths at once, or one after the other, one of them a single token."
+    rows = [[1, 2, 3, 4, 5, 6], [7, 8], [9], [10, 11, 12, 13]]
+    one = trained(method, rows, tmp_path/"one", batch_size=4)
+    four = trained(method, rows, tmp_path/"four", accumulation=4)
+    assert any(not p.equal(small().get_parameter(n)) for n,p in one.items())
+    for n in one: torch.testing.assert_close(one[n], four[n], rtol=1e-3, atol=1e-5)
+
+
+def test_command(tmp_path, capsys):
+    "The flag beside a file of settings; what a method does not use is refused before a folder is made."
+    (tmp_path/"job.yaml").write_text(to_yaml(job(tmp_path, "ga")))
+    command = ["run", "--config", str(tmp_path/"job.yaml"), "--out", str(tmp_path/"run")]
+    for flags,why in (
+            (["--method", "gpo"], "no method 'gpo': did you mean 'npo'?"),
+            (["--strength", "3"], "method ga has no strength, got 3.0: leave it out"),
+            (["--method", "npo", "--strength", "nan"], "strength must be a number above 0, got nan: "
+             "method npo was published with 0.1"),
+            (["--labels.alpha", "3"], "labels.* belong to method whp, ga does not use them")):
+        assert main(command+flags) == 2
+        assert why in capsys.readouterr().err and not (tmp_path/"run").exists()
+    assert main(command+["--method", "undial", "--strength", "3"]) == 0
+    assert Run(tmp_path/"run").results["config"]["strength"] == 3.
+
+
+def test_a_loss_that_is_not_a_number(tmp_path, capsys):
+    (tmp_path/"job.yaml").write_text(to_yaml(job(tmp_path, "rmu", strength=1e38)))
+    assert main(["run", "--config", str(tmp_path/"job.yaml"), "--out", str(tmp_path/"run")]) == 1
+    assert "the loss is inf at step 1: lower lr" in capsys.readouterr().err
