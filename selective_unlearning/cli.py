@@ -6,10 +6,10 @@
 __all__ = ['STEP_COMMANDS', 'make_parser', 'settings_of', 'columns', 'chat', 'main']
 
 # %% ../nbs/90_cli.ipynb #58659bec
-import argparse, difflib, errno, shutil, sys, textwrap
+import argparse, difflib, shutil, sys, textwrap
 from . import __version__
-from selective_unlearning.config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, field_help, field_names,
-    preset, read_config)
+from .config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, disk_is_full, field_help,
+    field_names, preset, read_config)
 
 # %% ../nbs/90_cli.ipynb #29a3c9cb
 STEP_COMMANDS = dict(
@@ -112,11 +112,9 @@ def _work(args:argparse.Namespace):
     if args.command in STEP_COMMANDS: print(done.path(STEP_COMMANDS[args.command][0]))
     else: print(done.report)
 
-_FULL = ("No space left on device", "inline_container", "iostream error")  # in the words of safetensors and of torch.save
-
 def _cause(e:Exception, out:str) -> str:
     "An error that nobody raised on purpose, in one line."
-    if getattr(e, "errno", None) == errno.ENOSPC or any(w in str(e) for w in _FULL):
+    if disk_is_full(e):
         return f"the disk is full ({getattr(e, 'filename', None) or out}): free some space; the same command goes on from here"
     if isinstance(e, OSError) and e.filename: return f"{e.filename}: {e.strerror}: check the path, or choose another folder with --out"
     return f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}: --debug shows where"

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', 'PRESETS', 'UnlearnError', 'ConfigError',
-           'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'read_text', 'read_json', 'write_json',
-           'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'data_path', 'LabelsConfig', 'FinetuneConfig',
-           'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'RunConfig', 'field_names', 'field_help', 'configure',
-           'read_config', 'to_yaml', 'preset']
+           'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'disk_is_full', 'read_text', 'read_json',
+           'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'file_hashes', 'data_path',
+           'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'RunConfig',
+           'field_names', 'field_help', 'configure', 'read_config', 'to_yaml', 'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
-import difflib, hashlib, json, os, tempfile
+import difflib, errno, hashlib, json, os, tempfile
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from math import inf
 from pathlib import Path
@@ -50,6 +50,13 @@ def write_atomic(
         if isinstance(e, OSError): e.filename = str(path)  # a full disk does not say where
         raise
     return path
+
+# %% ../nbs/00_config.ipynb #946549f1
+_FULL = ("No space left on device", "inline_container", "iostream error")
+
+def disk_is_full(e:Exception) -> bool:
+    "Whether an error says that nothing more can be written."
+    return getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(w in str(e) for w in _FULL)
 
 # %% ../nbs/00_config.ipynb #74fc5d67
 def read_text(path:str|Path) -> str:
@@ -96,10 +103,16 @@ def text_hash(s:str) -> str:
 def path_hash(path:str|Path) -> str:
     "SHA-256 of a file's bytes, or of the names and contents of every file in a folder."
     path = Path(path)
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return text_hash("\n".join(f"{p.relative_to(path).as_posix()} {path_hash(p)}" for p in files))
+    if not path.is_file(): return text_hash("\n".join(f"{n} {h}" for n,h in file_hashes(path).items()))
+    with path.open("rb") as f:                             # weights may be larger than memory
+        h = hashlib.sha256()
+        while chunk := f.read(1 << 20): h.update(chunk)
+    return h.hexdigest()
+
+def file_hashes(folder:str|Path) -> dict[str,str]:
+    "Path from the folder → SHA-256, of every file in it."
+    folder = Path(folder)
+    return {p.relative_to(folder).as_posix(): path_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 # %% ../nbs/00_config.ipynb #765e3472
 def data_path(

@@ -17,7 +17,7 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from . import __version__
-from .config import (ConfigError, DataError, RunConfig, configure, data_path, path_hash,
+from .config import (ConfigError, DataError, RunConfig, configure, data_path, file_hashes, path_hash,
     preset, read_config, read_json, read_jsonl, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .dictionary import Dictionary
 from .evaluate import evaluate, grade, read_prompts, theme_words
@@ -72,9 +72,6 @@ def _peak_memory() -> int:
     "The most memory this process held so far, in bytes."
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak*1024
-
-def _file_hashes(folder:Path) -> dict[str,str]:
-    return {p.relative_to(folder).as_posix(): path_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 def _say(msg:str):
     if processes().is_main_process: print(msg, file=sys.stderr, flush=True)
@@ -224,6 +221,9 @@ def _step_dictionary(run:Run, files:dict, work:Path):
 
 # %% ../nbs/80_pipeline.ipynb #ffceb75a
 def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None):
+    if (work/"loss.json").exists():                        # stopped while the checkpoints were removed
+        if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
+        return
     model = load_model(run.config.model, torch.float32 if not config.lora_r else None, trust_remote_code=run.config.trust_remote_code)
     if config.lora_r:
         model = add_adapter(model, which, config.lora_r, config.lora_alpha, config.lora_targets, config.first_layer, run.config.seed)
@@ -231,9 +231,9 @@ def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None):
     if not processes().is_main_process: return
     if config.lora_r: save_adapter(model, which, work, run.identity)
     else: save_full(model, run.tokenizer, work)
-    write_json(work/"loss.json", losses)
     write_atomic(work/"loss.svg", svg(plot_loss(losses, title=f"Loss of the {which} model")))
-    shutil.rmtree(work/"checkpoints", ignore_errors=True)
+    write_json(work/"loss.json", losses)                   # the last: the checkpoints have done their work
+    shutil.rmtree(work/"checkpoints")
 
 def _step_reinforced(run:Run, files:dict, work:Path):
     _train(run, work, "reinforced", run.blocks, run.config.reinforce)
@@ -331,7 +331,7 @@ def check(run:Run, files:dict):
 # %% ../nbs/80_pipeline.ipynb #66f4fe40
 def _verify(folder:Path, recorded:dict[str,str]):
     "Refuse a finished step's folder in which a file was changed, lost or added."
-    now = _file_hashes(folder)
+    now = file_hashes(folder)
     for name in sorted(set(now) | set(recorded)):
         if now.get(name) != recorded.get(name):
             what = "is missing" if name not in now else "was changed since the run made it" if name in recorded else "does not belong to the run"
@@ -339,7 +339,7 @@ def _verify(folder:Path, recorded:dict[str,str]):
 
 # %% ../nbs/80_pipeline.ipynb #1d4ad025
 def _part(run:Run, step:str) -> Path: return run.folder/f".{run.path(step).name}.part"
-def _made(work:Path) -> dict[str,str]: return {n: h for n,h in _file_hashes(work).items() if n != "key"}
+def _made(work:Path) -> dict[str,str]: return {n: h for n,h in file_hashes(work).items() if n != "key"}
 
 def _place(run:Run, step:str):
     "Give a finished step's folder its own name."
