@@ -175,6 +175,11 @@ class FinetuneConfig:
     hinge_weight:float = 2.        # of the hinge on an anchor's own tokens; 0 leaves it out
     hinge_floor:float = 1e-3       # probability below which the hinge is content
     save_steps:int = 50            # steps between checkpoints
+    schedule:str = "linear"        # the rate after warm-up: "linear" or "cosine" down to 0, or "constant"
+    held_out:float = 0.            # share of the blocks that are not trained on; the weights with the lowest loss on them are kept
+    patience:int = 0               # stop after so many held-out losses in a row that are no better; 0 for never
+    gradient_checkpointing:bool = False  # compute activations twice instead of keeping them: less memory, more time
+    report_to:str = "none"         # trackers, by transformers' names: "wandb", "tensorboard,mlflow"
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "accumulation", "save_steps"):
@@ -182,7 +187,10 @@ class FinetuneConfig:
         _check(0 < self.lr < inf, f"lr must be a number above 0, got {self.lr}: use e.g. 1e-3 for an adapter, 3e-6 for all weights")
         _check(self.lora_r >= 0, f"lora_r must be at least 0, got {self.lora_r}: 0 trains all weights")
         _check(self.lora_targets in ("mlp", "all"), f"lora_targets must be 'mlp' or 'all', got {self.lora_targets!r}")
-        for name in ("warmup", "first_layer", "beta2"):
+        _check(self.schedule in ("linear", "cosine", "constant"), f"schedule must be 'linear', 'cosine' or 'constant', got {self.schedule!r}")
+        _check(self.patience >= 0, f"patience must be at least 0, got {self.patience}: 0 never stops")
+        _check(not self.patience or self.held_out > 0, f"patience={self.patience} needs rows to measure on: set held_out, e.g. to 0.1")
+        for name in ("warmup", "first_layer", "beta2", "held_out"):
             _check(0 <= getattr(self, name) < 1, f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         for name in ("lora_alpha", "retain_weight", "anchor_weight", "hinge_weight"):
             _check(0 <= getattr(self, name) < inf, f"{name} must be a number, at least 0, got {getattr(self, name)}")

@@ -22,7 +22,7 @@ from .config import (ConfigError, DataError, RunConfig, configure, data_path, fi
 from .dictionary import Dictionary
 from .evaluate import evaluate, grade, read_prompts, theme_words
 from .extract import extract_terms
-from .finetune import finetune, plot_loss
+from .finetune import finetune, losses_csv, plot_loss, trackers
 from .generate import complete
 from .label_files import read_labels, tokenizer_hash, write_labels
 from .labels import pairs_of
@@ -232,6 +232,7 @@ def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None):
     if config.lora_r: save_adapter(model, which, work, run.identity)
     else: save_full(model, run.tokenizer, work)
     write_atomic(work/"loss.svg", svg(plot_loss(losses, title=f"Loss of the {which} model")))
+    write_atomic(work/"loss.csv", losses_csv(losses))
     write_json(work/"loss.json", losses)                   # the last: the checkpoints have done their work
     shutil.rmtree(work/"checkpoints")
 
@@ -319,6 +320,7 @@ def check(run:Run, files:dict):
     "Check before the work starts all that can be.\n\nRaises `DataError`, `ConfigError` or `ModelError`."
     c = run.config
     texts = list(read_corpus(files["corpus"], c.text_column)["text"])
+    for step in (c.reinforce, c.unlearn): trackers(step.report_to)
     for path in files["dictionary"]:
         d = Dictionary.load(path)
         covered(d, texts, str(path)); _can_ask(files, d, texts)

@@ -34,9 +34,13 @@ def model(lora_r):
     return add_adapter(m, "unlearned", lora_r, first_layer=0.) if lora_r else m
 
 
-def train(out, config, *acts):
+COUNTING = [{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]} for s in range(12)]
+NOISE = [{"input_ids": random.Random(s).choices(range(1, 16), k=8)} for s in range(16)]
+
+
+def train(out, config, *acts, rows=COUNTING):
     "Weights and history of a small training that goes on in `out`."
-    rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]} for s in range(12)])
+    rows = Dataset.from_list(rows)
     retain = Dataset.from_list([{"input_ids": [3, 3, 3+s]} for s in range(5)])
     m = model(config.lora_r)
     losses = finetune(m, Toy(), rows, config, retain, out, callbacks=[Now(a) for a in acts])
@@ -98,9 +102,9 @@ def kill_and_compare(tmp_path, kills, config):
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off while it was written")
-@pytest.mark.parametrize("lora_r", [0, 4])
-def test_killed_at_random(tmp_path, lora_r):
-    kill_and_compare(tmp_path, 2, FinetuneConfig(**SMALL | dict(lora_r=lora_r, epochs=5, save_steps=3)))
+@pytest.mark.parametrize("how", [dict(lora_r=0), dict(held_out=.2)], ids=["all weights", "adapter, held out"])
+def test_killed_at_random(tmp_path, how):
+    kill_and_compare(tmp_path, 2, FinetuneConfig(**SMALL | dict(epochs=5, save_steps=3) | how))
 
 
 @pytest.mark.slow
@@ -147,6 +151,19 @@ def test_all_damaged(tmp_path, whole):
     train(tmp_path, CONFIG, lambda step: step == 10)
     for n in (5, 10): cut(tmp_path/f"checkpoint-{n}"/"optimizer.pt")
     with pytest.warns(UserWarning, match="optimizer.pt was changed.* training starts over"): again = train(tmp_path, CONFIG)
+    same(again, whole)
+
+
+def test_damaged_best(tmp_path):
+    "Where the best weights so far are lost, training goes back to before them."
+    config = FinetuneConfig(epochs=20, lr=3e-3, batch_size=4, lora_r=0, hinge_weight=0., held_out=.25, patience=5, save_steps=2)
+    whole = train(tmp_path/"whole", config, rows=NOISE)
+    best = min((r for r in whole[1] if "held_out" in r), key=lambda r: r["held_out"])["step"]
+    train(tmp_path/"c", config, lambda step: step == best+6, rows=NOISE)
+    assert sorted(p.name for p in (tmp_path/"c").iterdir()) == sorted(f"checkpoint-{best+n}" for n in (0, 4, 6))
+    cut(tmp_path/"c"/f"checkpoint-{best}"/"optimizer.pt")
+    with pytest.warns(UserWarning, match=f"the best weights before it are lost: checkpoint-{best} optimizer.pt"):
+        again = train(tmp_path/"c", config, rows=NOISE)
     same(again, whole)
 
 
