@@ -12,7 +12,7 @@ import importlib
 _HOME = {  # public name -> the module that defines it
     "unlearn": "pipeline", "Run": "pipeline", "Dictionary": "dictionary", "make_labels": "labels",
     "read_corpus": "preprocess", "make_blocks": "preprocess", "extract_terms": "extract",
-    "propose_translations": "translate", "make_prompts": "prompts",
+    "propose_translations": "translate", "make_prompts": "prompts", "export_run": "export",
 }
 _STEPS = ("substitute", "finetune", "evaluate")  # modules whose main function has their own name
 __all__ = [*_HOME, *_STEPS]
