@@ -152,8 +152,15 @@ class UnlearnTrainer(Trainer):
         c, t = self.finetune_config, batch_losses(model, inputs, self.finetune_config)
         n = t["n_forget"] if num_items_in_batch is None else num_items_in_batch
         shared = num_items_in_batch is not None and self.args.average_tokens_across_devices
-        loss = (t["forget"] + c.hinge_weight*t["hinge"])/max(n, 1)*(self.accelerator.num_processes if shared else 1)
-        return loss + c.retain_weight*t["retain"]/t["n_retain"].clamp(min=1)/self.args.gradient_accumulation_steps
+        loss = (t["forget"] + c.hinge_weight*t["hinge"])/max(n, 1) + c.retain_weight*t["retain"]/self.n_retain.clamp(min=1)
+        return loss*(self.accelerator.num_processes if shared else 1)
+
+    def get_batch_samples(self, *args, **kwargs):
+        "The batches of one step, and how many labels all processes have in them: of forget rows, and of retain rows."
+        batches, n = super().get_batch_samples(*args, **kwargs)
+        counts = [((b["topk_ids"][:, 1:, 0] >= 0) & b["retain"][:, None]).sum() for b in batches]
+        self.n_retain = self.accelerator.reduce(torch.stack(counts).sum().to(self.args.device), "sum")
+        return batches, n
 
     @torch.no_grad()
     def evaluate(self, *args, **kwargs) -> dict[str,float]:
@@ -253,7 +260,8 @@ def _trained(trainer:UnlearnTrainer, last:Path|None):
     state = TrainerState.load_from_json(str(last/"trainer_state.json")) if last else None
     if state and 0 < trainer.finetune_config.patience <= stalled(state): trainer.state = state  # it had stopped by itself
     else: trainer.train(resume_from_checkpoint=str(last) if last else None)
-    if best := trainer.state.best_global_step: trainer._load_from_checkpoint(f"{trainer.args.output_dir}/checkpoint-{best}")
+    best = trainer.state.best_global_step
+    if best and not trainer.is_fsdp_enabled: trainer._load_from_checkpoint(f"{trainer.args.output_dir}/checkpoint-{best}")
 
 # %% ../nbs/30_finetune.ipynb #63384aa5
 def finetune(

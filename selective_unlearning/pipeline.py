@@ -6,7 +6,7 @@
 __all__ = ['STEPS', 'PATHS', 'Run', 'covered', 'check', 'run', 'rewrite_report', 'unlearn', 'demo_config']
 
 # %% ../nbs/80_pipeline.ipynb #084d000d
-import json, platform, resource, shutil, sys, time, warnings
+import json, os, platform, resource, shutil, sys, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -220,6 +220,16 @@ def _step_dictionary(run:Run, files:dict, work:Path):
     d.save(work/"dictionary.json")
 
 # %% ../nbs/80_pipeline.ipynb #ffceb75a
+def _sharded() -> bool: return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], adapter:bool):
+    "The model as the checkpoint with the lowest held-out loss has it, or the last one where none was held out."
+    held = [r for r in losses if "held_out" in r]
+    step = min(held, key=lambda r: r["held_out"])["step"] if held else losses[-1]["step"]
+    folder, kw = checkpoints/f"checkpoint-{step}", dict(device="cpu", trust_remote_code=run.config.trust_remote_code)
+    if not adapter: return load_model(str(folder), torch.float32, **kw)
+    return load_adapter(load_model(run.config.model, **kw), which, folder/which)
+
 def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None):
     if (work/"loss.json").exists():                        # stopped while the checkpoints were removed
         if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
@@ -229,6 +239,7 @@ def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None):
         model = add_adapter(model, which, config.lora_r, config.lora_alpha, config.lora_targets, config.first_layer, run.config.seed)
     losses = finetune(model, run.tokenizer, rows, config, retain, work/"checkpoints", run.config.seed)
     if not processes().is_main_process: return
+    if _sharded(): model = _from_checkpoint(run, which, work/"checkpoints", losses, bool(config.lora_r))
     if config.lora_r: save_adapter(model, which, work, run.identity)
     else: save_full(model, run.tokenizer, work)
     write_atomic(work/"loss.svg", svg(plot_loss(losses, title=f"Loss of the {which} model")))
