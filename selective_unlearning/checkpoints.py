@@ -61,7 +61,7 @@ def mend(folder:str|Path, of:str="") -> Path|None:
             break
         bad.append((p, why))
     if good and (made := read_json(good/SEAL)["of"]) != of:
-        raise DataError(f"{good}: is of another training (other settings or other rows): remove {folder}, or choose another folder")
+        raise DataError(f"{good}: is of another training (other settings, rows or number of processes): remove {folder}, or choose another folder")
     then = f"training goes on from {good.name}" if good else "training starts over"
     for p,why in bad:
         warnings.warn(f"{p}: {why}; it is removed, and {then}", stacklevel=2)

@@ -226,6 +226,7 @@ class RetainConfig:
     length:int = 96            # tokens written after each opener, at most
     translated:bool = True     # the translated blocks too: the same subject without its names
     top_k:int = 64             # tokens kept of the base model's prediction
+    packed:bool = False        # keep the texts of a row apart: none sees those before it
 
     def __post_init__(self):
         _check(self.samples >= 0, f"samples must be at least 0, got {self.samples}")

@@ -31,7 +31,7 @@ from .models import (adapter, add_adapter, cache_dir, context_length, load_adapt
 from .preprocess import BLOCKS, CORPUS, iter_blocks, iter_corpus, make_blocks, read_corpus, write_rows
 from .prompts import make_prompts, mentions
 from .report import Report, svg
-from .retain import base_labels, join_rows, read_openers, sample_retain, without_subject
+from .retain import base_labels, join_rows, pack, read_openers, sample_retain, without_subject
 from .substitute import straddling
 from .summary import summarise
 from .translate import propose_translations
@@ -269,10 +269,12 @@ def _step_labels(run:Run, files:dict, work:Path):
     texts = _retain_texts(run, base, files["openers"][0]) if c.retain.samples else []
     kept = without_subject(texts, run.tokenizer, run.dictionary.matcher)
     if len(kept) < len(texts): _say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject and are left out")
-    rows = join_rows(kept, c.block_size)
+    rows = [t[:c.block_size] for t in kept] if c.retain.packed else join_rows(kept, c.block_size)
     if c.retain.translated:
         rows += [p.y[:c.block_size] for p in pairs_of(run.corpus, run.blocks, run.dictionary, run.tokenizer, c.seed)]
-    if rows: base_labels(base, run.tokenizer, rows, c.retain.top_k).save_to_disk(str(work/"retain"))
+    if not rows: return
+    labelled = base_labels(base, run.tokenizer, rows, c.retain.top_k)
+    (pack(labelled, c.block_size) if c.retain.packed else labelled).save_to_disk(str(work/"retain"))
 
 # %% ../nbs/80_pipeline.ipynb #c5d29dfd
 def _step_unlearned(run:Run, files:dict, work:Path):
