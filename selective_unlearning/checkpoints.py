@@ -35,7 +35,8 @@ def flaw(folder:str|Path) -> str:  # empty if there is none
 # %% ../nbs/29_checkpoints.ipynb #a8735860
 def _checkpoints(folder:Path) -> list[Path]:
     "The checkpoints in a folder, oldest first."
-    found = [p for p in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name) and p.is_dir()]
+    found = [p for p in Path(folder).glob("checkpoint-*")
+             if re.fullmatch(r"checkpoint-\d+", p.name) and p.is_dir()]
     return sorted(found, key=lambda p: int(p.name.split("-")[1]))
 
 def _flaw_with_best(p:Path) -> str:
@@ -53,7 +54,9 @@ def _remove(p:Path):
 
 # %% ../nbs/29_checkpoints.ipynb #f7e3b6e3
 def mend(folder:str|Path, of:str="") -> Path|None:
-    "The newest whole checkpoint; newer ones are named in a warning and removed.\n\nRaises `DataError` if it is of another training than `of`."
+    """The newest whole checkpoint; newer ones are named in a warning and removed.
+
+    Raises `DataError` if it is of another training than `of`."""
     bad, good = [], None
     for p in reversed(_checkpoints(folder)):
         if not (why := _flaw_with_best(p)):
@@ -61,7 +64,8 @@ def mend(folder:str|Path, of:str="") -> Path|None:
             break
         bad.append((p, why))
     if good and (made := read_json(good/SEAL)["of"]) != of:
-        raise DataError(f"{good}: is of another training (other settings, rows or number of processes): remove {folder}, or choose another folder")
+        raise DataError(f"{good}: is of another training (other settings, rows or number of processes): "
+                        f"remove {folder}, or choose another folder")
     then = f"training goes on from {good.name}" if good else "training starts over"
     for p,why in bad:
         warnings.warn(f"{p}: {why}; it is removed, and {then}", stacklevel=2)

@@ -13,10 +13,12 @@ import yaml
 from huggingface_hub import HfApi
 from transformers import AutoConfig
 from . import __version__
-from selective_unlearning.config import (ConfigError, DataError, RunConfig, file_hashes, path_hash, read_config, read_json,
-    write_atomic, write_json)
-from .models import (default_dtype, load_adapter, load_model, load_tokenizer, model_identity, quiet, resolve)
-from .summary import KEPT, MEASURES, figure_path, get_figure, headline, interval_text, number_text
+from .config import (ConfigError, DataError, RunConfig, file_hashes, path_hash,
+    read_config, read_json, write_atomic, write_json)
+from .models import (default_dtype, load_adapter, load_model, load_tokenizer,
+    model_identity, quiet, resolve)
+from selective_unlearning.summary import (KEPT, MEASURES, figure_path, get_figure, headline,
+    interval_text, number_text)
 
 # %% ../nbs/66_export.ipynb #bb76e481
 def merge(
@@ -26,11 +28,14 @@ def merge(
     dtype:torch.dtype|None=None,  # precision of what is written; the base's own if not given
     trust_remote_code:bool=False,
 ):
-    "Write the base with the adapter merged into its weights, as safetensors.\n\nRaises `ModelError` if the adapter is of another base."
+    """Write the base with the adapter merged into its weights, as safetensors.
+
+    Raises `ModelError` if the adapter is of another base."""
     kw = dict(trust_remote_code=trust_remote_code)
     stored = dtype or AutoConfig.from_pretrained(resolve(base), **kw).dtype or default_dtype("cpu")
     model = load_model(base, torch.float32, "cpu", **kw)
-    model = load_adapter(model, "unlearned", adapter, model_identity(model, base)).merge_and_unload(safe_merge=True)
+    model = load_adapter(model, "unlearned", adapter, model_identity(model, base))
+    model = model.merge_and_unload(safe_merge=True)
     with quiet(): model.to(stored).save_pretrained(out)
     load_tokenizer(base, **kw).save_pretrained(out)
 
@@ -43,10 +48,10 @@ def _figures(report:dict) -> str:
     "A table of what was measured, of base and unlearned model."
     rows = ["| measure | base | unlearned | 95 % interval |", "| --- | --- | --- | --- |"]
     for part,what in (MEASURES | KEPT).items():
-        path = figure_path(part, "unlearned")
+        path, old = figure_path(part, "unlearned"), get_figure(report, figure_path(part, "base"))
         if (new := get_figure(report, path)) is None: continue
-        old, around = get_figure(report, figure_path(part, "base")), get_figure(report["intervals"], path)
-        rows.append(f"| {part}: {what} | {number_text(old)} | {number_text(new)} | {interval_text(around)} |")
+        figures = number_text(old), number_text(new), interval_text(get_figure(report["intervals"], path))
+        rows.append(" | ".join([f"| {part}: {what}", *figures])+" |")
     return "\n".join(rows)
 
 _RECIPE = ("seed", "block_size", "reinforce", "retain", "labels", "unlearn")
@@ -54,15 +59,17 @@ _RECIPE = ("seed", "block_size", "reinforce", "retain", "labels", "unlearn")
 def _recipe(config:dict) -> str:
     "The settings that made the model; no files, no trackers."
     kept = {k: config[k] for k in _RECIPE if k in config}
-    kept = {k: {n: x for n,x in v.items() if n != "report_to"} if isinstance(v, dict) else v for k,v in kept.items()}
+    for k,v in kept.items():
+        if isinstance(v, dict): kept[k] = {n: x for n,x in v.items() if n != "report_to"}
     return yaml.safe_dump(kept, sort_keys=False).replace("`", "'").strip()
 
 # %% ../nbs/66_export.ipynb #82dbe5e8
 CARD = """\
 # {name}, unlearned
 
-{what} of {name} that was trained to answer as if it had never read a certain body of text, with the method of
-[Who's Harry Potter?](https://arxiv.org/abs/2310.02238) in the implementation of `selective_unlearning` {version}.
+{what} of {name} that was trained to answer as if it had never read a certain body of text, with
+the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238) in the implementation of
+`selective_unlearning` {version}.
 
 {headline}
 
@@ -84,11 +91,14 @@ Means over prompts, with bootstrap 95 % intervals of the unlearned model's figur
 
 ## Use and limits
 
-Intended for research on unlearning, and as a model that should not reproduce or discuss the text above.
+Intended for research on unlearning, and as a model that should not reproduce or discuss that text.
 
-- The figures are of one set of prompts. Other prompts, other languages or several turns may bring out more.
-- Unlearning is not deletion: training on the text, or on text like it, can bring the knowledge back, and it is no proof for an audit.
-- What the base model gets wrong, and whatever else it knows, stays; near knowledge may have suffered where the table shows it.
+- The figures are of one set of prompts. Other prompts, other languages or several turns may bring
+  out more.
+- Unlearning is not deletion: training on the text, or on text like it, can bring the knowledge
+  back. It is no proof for an audit.
+- What the base model gets wrong, and whatever else it knows, stays; near knowledge may have
+  suffered where the table shows it.
 - The base model's licence and conditions hold for this model too.
 """
 
@@ -96,51 +106,67 @@ def model_card(
     run:str|Path,        # a finished run's folder
     merged:bool=False,   # of the merged weights, or of the adapter
 ) -> str:                # Markdown with a YAML header
-    "What the model is, was made from, was measured at, and is for.\n\nRaises `DataError` if the run is not finished."
+    """What the model is, was made from, was measured at, and is for.
+
+    Raises `DataError` if the run is not finished."""
     run = Path(run)
     report, manifest = read_json(run/"report.json"), read_json(run/"manifest.json")
     base = " ".join(manifest["model"].split())
-    name, header = base.rpartition("@")[0], dict(library_name="transformers" if merged else "peft", pipeline_tag="text-generation",
-                                                 tags=["unlearning", "selective-unlearning"])
-    hashes = sorted(manifest["steps"]["corpus"]["inputs"]["corpus"].values())
-    body = CARD.format(name=_md(name), what="A version" if merged else "A LoRA adapter", version=__version__,
-        headline=_md(headline(report)), base=_md(base), **report["corpus"], corpus=", ".join(hashes), terms=report["dictionary"]["terms"],
-        dictionary=path_hash(run/"2-dictionary"/"dictionary.json"), recipe=_recipe(report["config"]), figures=_figures(report))
-    return f"---\n{yaml.safe_dump(dict(base_model=name) | header, sort_keys=False)}---\n\n{body}"
+    name, hashes = base.rpartition("@")[0], manifest["steps"]["corpus"]["inputs"]["corpus"].values()
+    header = dict(base_model=name, library_name="transformers" if merged else "peft",
+                  pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
+    body = CARD.format(name=_md(name), what="A version" if merged else "A LoRA adapter",
+        version=__version__, headline=_md(headline(report)), base=_md(base), **report["corpus"],
+        corpus=", ".join(sorted(hashes)), terms=report["dictionary"]["terms"],
+        dictionary=path_hash(run/"2-dictionary"/"dictionary.json"),
+        recipe=_recipe(report["config"]), figures=_figures(report))
+    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{body}"
 
 # %% ../nbs/66_export.ipynb #06fa688f
 def _adapter(source:Path, out:Path, base:str):
     "The files of the adapter, without losses and places."
     for p in source.iterdir():
         if not p.name.startswith("loss."): shutil.copy2(p, out)
-    write_json(out/"adapter_config.json", read_json(source/"adapter_config.json") | dict(base_model_name_or_path=base.rpartition("@")[0]))
+    config = read_json(out/"adapter_config.json")
+    write_json(out/"adapter_config.json", config | dict(base_model_name_or_path=base.rpartition("@")[0]))
 
-def _weights(run:Path, config:RunConfig, out:Path):
+def _weights(source:Path, out:Path, config:RunConfig):
     "Plain weights, merged unless the run trained all of them."
-    source = run/"5-unlearned"
-    if (source/"adapter_model.safetensors").exists(): return merge(config.model, source, out, trust_remote_code=config.trust_remote_code)
+    if (source/"adapter_model.safetensors").exists():
+        return merge(config.model, source, out, trust_remote_code=config.trust_remote_code)
     shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("loss.*"))
+
+def _refuse(run:Path, out:Path):
+    "Raises `DataError` for what cannot be exported, or not to there."
+    if out.is_file() or out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out}: is not empty: choose a new folder")
+    if not (run/"config.yaml").is_file():
+        raise DataError(f"{run}: not a run folder (no config.yaml in it)")
+    made = read_json(run/"manifest.json")["steps"].get("unlearned", {}).get("outputs")
+    if not made: raise DataError(f"{run}: the run is not finished: run it again to go on")
+    if file_hashes(run/"5-unlearned") != made:
+        raise DataError(f"{run/'5-unlearned'}: was changed since the run made it")
 
 # %% ../nbs/66_export.ipynb #258822bd
 def export_run(
-    run:str|Path,           # a finished run's folder
-    out:str|Path,           # a new folder
-    merge_weights:bool=False,  # plain weights instead of an adapter; a run that trained all weights has no other
+    run:str|Path,              # a finished run's folder
+    out:str|Path,              # a new folder
+    merge_weights:bool=False,  # plain weights; all there is of a run that trained all weights
 ) -> Path:
-    "Write the unlearned model and its card to a new folder.\n\nRaises `DataError` if the run is not finished or was changed, or `out` is not empty."
+    """Write the unlearned model and its card to a new folder.
+
+    Raises `DataError` if the run is not finished or was changed, or `out` is not empty."""
     run, out = Path(run), Path(out)
-    if out.is_file() or out.is_dir() and any(out.iterdir()): raise DataError(f"{out}: is not empty: choose a new folder")
-    if not (run/"config.yaml").is_file(): raise DataError(f"{run}: not a run folder (no config.yaml in it)")
-    config, manifest, source = read_config(run/"config.yaml"), read_json(run/"manifest.json"), run/"5-unlearned"
+    _refuse(run, out)
+    source = run/"5-unlearned"
     merged = merge_weights or not (source/"adapter_model.safetensors").exists()
     card = model_card(run, merged)
-    if file_hashes(source) != manifest["steps"]["unlearned"]["outputs"]: raise DataError(f"{source}: was changed since the run made it")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as tmp:
         work = Path(tmp)/"made"
         work.mkdir()
-        if merged: _weights(run, config, work)
-        else: _adapter(source, work, manifest["model"])
+        if merged: _weights(source, work, read_config(run/"config.yaml"))
+        else: _adapter(source, work, read_json(run/"manifest.json")["model"])
         write_atomic(work/"README.md", card)
         if out.is_dir(): out.rmdir()
         work.rename(out)
@@ -157,10 +183,16 @@ def push(
     repo:str,           # e.g. "me/model-unlearned"
     private:bool=True,
 ) -> str:               # the address of the repository
-    "Upload an exported folder.\n\nRaises `ConfigError` without a token in `HF_TOKEN`, or if the repository is public and should not be."
-    if not (Path(folder)/"README.md").is_file(): raise DataError(f"{folder}: no README.md in it: export the run first")
+    """Upload an exported folder.
+
+    Raises `ConfigError` without a token in `HF_TOKEN`, or if the repository is public and should
+    not be."""
+    if not (Path(folder)/"README.md").is_file():
+        raise DataError(f"{folder}: no README.md in it: export the run first")
     api = HfApi(token=hub_token())
     url = api.create_repo(repo, private=private, exist_ok=True)
-    if private and not api.repo_info(repo).private: raise ConfigError(f"{repo} exists and is public: choose another name, or say that it may be public")
-    api.upload_folder(repo_id=repo, folder_path=str(folder), commit_message=f"Unlearned with selective_unlearning {__version__}")
+    if private and not api.repo_info(repo).private:
+        raise ConfigError(f"{repo} exists and is public: choose another name, or let it be public")
+    api.upload_folder(repo_id=repo, folder_path=str(folder),
+                      commit_message=f"Unlearned with selective_unlearning {__version__}")
     return str(url)
