@@ -38,7 +38,9 @@ def plot_path(path:list[dict], floor:float=.95, ax:Axes|None=None) -> Axes:
         ax.annotate(f"step {p['step']}", (p["utility"], p["familiarity"]), xytext=(4, 4), textcoords="offset points")
     ax.plot(kept["utility"], kept["familiarity"], "*", color="#D55E00", ms=12, label=f"kept: step {kept['step']}")
     ax.axvline(floor*xs[0], color="#000000", ls=":", label=f"{floor:.0%} of the first utility")
-    ax.set(xlabel="utility (probability of near knowledge)", ylabel="familiarity (probability)", title="What was forgotten, and lost")
+    ax.margins(.15)
+    ax.set(xlabel="utility (probability of near knowledge)", ylabel="familiarity (probability)",
+           title="What was forgotten, and lost")
     ax.legend()
     return ax
 
