@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from .checkpoints import keep_last, mend, newest, seal
-from selective_unlearning.config import (INSIDE, START, ConfigError, DataError, FinetuneConfig, MissingExtra,
-    disk_is_full, text_hash)
+from .config import (INSIDE, START, ConfigError, DataError, FinetuneConfig,
+    MissingExtra, disk_is_full, text_hash)
 from .models import processes
 
 # %% ../nbs/30_finetune.ipynb #f4b5b358
@@ -48,17 +48,19 @@ def hinge_loss(
 
 # %% ../nbs/30_finetune.ipynb #8231216d
 def places_of(texts:list[list[int]], length:int) -> dict[str,torch.Tensor]:
-    "Of rows of texts, given by their lengths: `position_ids` in the text, and `text_ids`, -1 for padding, both (B, T)."
-    out = dict(position_ids=torch.zeros(len(texts), length, dtype=torch.long), text_ids=torch.full((len(texts), length), -1))
+    "Of rows of texts, by their lengths: `position_ids`, and `text_ids`, -1 for padding; both (B, T)."
+    shape = len(texts), length
+    out = dict(position_ids=torch.zeros(shape, dtype=torch.long), text_ids=torch.full(shape, -1))
     for b,lengths in enumerate(texts):
         out["position_ids"][b,:sum(lengths)] = torch.cat([torch.arange(n) for n in lengths])
         out["text_ids"][b,:sum(lengths)] = torch.repeat_interleave(torch.tensor(lengths))
     return out
 
 def block_mask(text_ids:torch.Tensor, dtype:torch.dtype) -> torch.Tensor:  # (B, 1, T, T)
-    "What is added to the attention scores: 0 where a token sees another of its own text, and the least number elsewhere."
+    "Added to the attention scores: 0 where a token sees one of its own text, else the least number."
     seen = (text_ids[:, :, None] == text_ids[:, None]).tril()
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 # %% ../nbs/30_finetune.ipynb #066c64a1
 def as_labels(row:dict) -> tuple[np.ndarray,np.ndarray]:
@@ -88,7 +90,8 @@ def collate(
         out["topk_ids"][b,:n,:ids.shape[1]] = torch.from_numpy(ids.astype(np.int64))
         out["topk_logprobs"][b,:n,:ids.shape[1]] = torch.from_numpy(logp)
         if "roles" in row: out["roles"][b,:n] = torch.tensor(row["roles"])
-    if any("texts" in r for r in rows): out |= places_of([r.get("texts", [len(r["input_ids"])]) for r in rows], length)
+    if any("texts" in r for r in rows):
+        out |= places_of([r.get("texts", [len(r["input_ids"])]) for r in rows], length)
     out["labels"] = torch.where(out["retain"][:, None], -100, out["topk_ids"][..., 0])  # what the Trainer counts
     out["labels"][:, 0] = -100
     return out
@@ -113,10 +116,13 @@ def hold_out(
     share:float,  # 0 to 1
     seed:int=0,
 ) -> tuple[list[int],list[int]]:  # rows to train on, rows held out
-    "Which rows are only measured, one at least unless `share` is 0.\n\nRaises `DataError` if none is left to train on."
+    """Which rows are only measured, one at least unless `share` is 0.
+
+    Raises `DataError` if none is left to train on."""
     if not share: return list(range(n)), []
     order, k = np.random.default_rng([seed, 1]).permutation(n).tolist(), max(1, round(share*n))
-    if k >= n: raise DataError(f"held_out={share} of {n} row(s) leaves none to train on: use 0, or smaller blocks")
+    if k >= n:
+        raise DataError(f"held_out={share} of {n} row(s) leaves none to train on: use 0, or smaller blocks")
     return sorted(order[k:]), sorted(order[:k])
 
 # %% ../nbs/30_finetune.ipynb #8fdda18b
@@ -128,7 +134,8 @@ def batch_losses(model, batch:dict, config:FinetuneConfig) -> dict[str,torch.Ten
     labelled = ids[..., 0] >= 0
     keep = (labelled | hinged).any(0).nonzero()[:, 0]
     inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids") if k in batch}
-    if "text_ids" in batch: inputs["attention_mask"] = block_mask(batch["text_ids"], next(model.parameters()).dtype)
+    if "text_ids" in batch:
+        inputs["attention_mask"] = block_mask(batch["text_ids"], next(model.parameters()).dtype)
     logits = model(**inputs, logits_to_keep=keep).logits
     labelled, hinged = labelled[:, keep], hinged[:, keep]
     loss = label_loss(logits[labelled], ids[:, keep][labelled], logp[:, keep][labelled])
@@ -138,12 +145,13 @@ def batch_losses(model, batch:dict, config:FinetuneConfig) -> dict[str,torch.Ten
                 hinge=hinge_loss(logits[hinged], true[:, keep][hinged], config.hinge_floor).sum())
 
 def held_out_loss(t:dict[str,torch.Tensor], config:FinetuneConfig) -> torch.Tensor:
-    "Sum and number of labels of the part of the loss that held-out rows have: all but the retain text."
+    "Sum and number of labels of the part of the loss that held-out rows have: all but retain text."
     return torch.stack([t["forget"] + config.hinge_weight*t["hinge"], t["n_forget"]])
 
 def stalled(state:TrainerState) -> int:
     "How many held-out losses were measured since the best one."
-    return sum("eval_loss" in h and h["step"] > (state.best_global_step or 0) for h in state.log_history)
+    best = state.best_global_step or 0
+    return sum("eval_loss" in h and h["step"] > best for h in state.log_history)
 
 class ProgressBar(TrainerCallback):
     "One bar with the time left and the last loss, in a terminal and in a notebook alike."
@@ -155,14 +163,15 @@ class ProgressBar(TrainerCallback):
     def on_train_end(self, args, state, control, **kw): self.bar.close()
 
 class Record(TrainerCallback):
-    "A loss is written down at each checkpoint, so that the mean of the next ones begins anew there, stopped or not."
+    "Log at each checkpoint, so that the mean of the next losses begins anew there, stopped or not."
     def on_step_end(self, args, state, control, **kw): control.should_log |= control.should_save
 
 class UnlearnTrainer(Trainer):
     "A `Trainer` with this package's loss, a fixed order of rows, and sealed checkpoints."
     def __init__(self, *args, finetune_config:FinetuneConfig, training:str="", **kwargs):
         super().__init__(*args, **kwargs)
-        self.finetune_config, self.training, self.model_accepts_loss_kwargs = finetune_config, training, True
+        self.finetune_config, self.training = finetune_config, training
+        self.model_accepts_loss_kwargs = True
 
     def _get_train_sampler(self, *args): return torch.utils.data.SequentialSampler(self.train_dataset)
 
@@ -170,25 +179,29 @@ class UnlearnTrainer(Trainer):
         c, t = self.finetune_config, batch_losses(model, inputs, self.finetune_config)
         n = t["n_forget"] if num_items_in_batch is None else num_items_in_batch
         shared = num_items_in_batch is not None and self.args.average_tokens_across_devices
-        loss = (t["forget"] + c.hinge_weight*t["hinge"])/max(n, 1) + c.retain_weight*t["retain"]/self.n_retain.clamp(min=1)
+        loss = (t["forget"] + c.hinge_weight*t["hinge"])/max(n, 1)
+        loss = loss + c.retain_weight*t["retain"]/self.n_retain.clamp(min=1)
         return loss*(self.accelerator.num_processes if shared else 1)
 
     def get_batch_samples(self, *args, **kwargs):
-        "The batches of one step, and how many labels all processes have in them: of forget rows, and of retain rows."
+        "The batches of one step, and how many labels all processes have in them."
         batches, n = super().get_batch_samples(*args, **kwargs)
         counts = [((b["topk_ids"][:, 1:, 0] >= 0) & b["retain"][:, None]).sum() for b in batches]
-        self.n_retain = self.accelerator.reduce(torch.stack(counts).sum().to(self.args.device), "sum")
+        here = torch.stack(counts).sum().to(self.args.device)
+        self.n_retain = self.accelerator.reduce(here, "sum")
         return batches, n
 
     @torch.no_grad()
     def evaluate(self, *args, **kwargs) -> dict[str,float]:
         "The loss on the held-out rows, each counted once, by however many processes."
-        size, state = self.args.per_device_train_batch_size, self.accelerator
-        batches, total = [self.eval_dataset[i:i+size] for i in range(0, len(self.eval_dataset), size)], 0
+        size, c, state = self.args.per_device_train_batch_size, self.finetune_config, self.accelerator
+        batches = [self.eval_dataset[i:i+size] for i in range(0, len(self.eval_dataset), size)]
+        rounds, total = -(-len(batches)//state.num_processes), 0
         self.model.eval()
-        for i in range(state.process_index, -(-len(batches)//state.num_processes)*state.num_processes, state.num_processes):
-            batch = self._prepare_inputs(self.data_collator(batches[i % len(batches)]))  # FSDP needs as many from each process
-            total = total + held_out_loss(batch_losses(self.model, batch, self.finetune_config), self.finetune_config)*(i < len(batches))
+        for i in range(state.process_index, rounds*state.num_processes, state.num_processes):
+            batch = self.data_collator(batches[i % len(batches)])  # FSDP needs as many from each process
+            t = batch_losses(self.model, self._prepare_inputs(batch), c)
+            total = total + held_out_loss(t, c)*(i < len(batches))
         loss, n = state.reduce(total, "sum").tolist()
         logs = {"eval_loss": loss/max(n, 1)}
         self.log(logs)
@@ -197,7 +210,8 @@ class UnlearnTrainer(Trainer):
 
     def _determine_best_metric(self, metrics, trial):
         better = super()._determine_best_metric(metrics, trial)
-        self.control.should_training_stop |= 0 < self.finetune_config.patience <= stalled(self.state)
+        patience = self.finetune_config.patience
+        self.control.should_training_stop |= 0 < patience <= stalled(self.state)
         return better
 
     def _save_checkpoint(self, model, trial):
@@ -211,12 +225,13 @@ class UnlearnTrainer(Trainer):
             if not full and not isinstance(e, OSError): raise
             shutil.rmtree(folder, ignore_errors=True)
             code, why = (errno.ENOSPC, "the disk is full") if full else (e.errno, e.strerror)
-            raise OSError(code, f"{why}; the checkpoint before this one is whole", str(folder)) from e
+            why = f"{why}; the checkpoint before this one is whole"
+            raise OSError(code, why, str(folder)) from e
         if self.args.should_save: keep_last(folder.parent, best=self.state.best_global_step)
 
 # %% ../nbs/30_finetune.ipynb #91262b44
 def history(trainer:Trainer) -> list[dict[str,float]]:
-    "What the trainer logged: `step`, `epoch`, `loss`, `learning_rate` and, at checkpoints, `held_out`; one record a logged step."
+    "What was logged: `step`, `epoch`, `loss`, `learning_rate` and, at checkpoints, `held_out`."
     keys, log = ("step", "epoch", "loss", "learning_rate"), trainer.state.log_history
     held = {h["step"]: dict(held_out=h["eval_loss"]) for h in log if "eval_loss" in h}
     return [{k: h[k] for k in keys} | held.get(h["step"], {}) for h in log if "loss" in h]
@@ -224,7 +239,8 @@ def history(trainer:Trainer) -> list[dict[str,float]]:
 def losses_csv(records:list[dict[str,float]]) -> str:
     "The records as a table, one line each."
     out = io.StringIO()
-    table = csv.DictWriter(out, list(dict.fromkeys(k for r in records for k in r)), lineterminator="\n")
+    columns = list(dict.fromkeys(k for r in records for k in r))
+    table = csv.DictWriter(out, columns, lineterminator="\n")
     table.writeheader()
     table.writerows(records)
     return out.getvalue()
@@ -234,52 +250,61 @@ def plot_loss(records:list[dict], ax:Axes|None=None, title:str="Training loss") 
     if ax is None:
         from matplotlib.figure import Figure
         ax = Figure(figsize=(5, 3), layout="constrained").subplots()
-    ax.plot([r["step"] for r in records], [r["loss"] for r in records], color="#0072B2", marker="o", ms=3, label="training")
+    ax.plot([r["step"] for r in records], [r["loss"] for r in records], color="#0072B2",
+            marker="o", ms=3, label="training")
     if held := [(r["step"], r["held_out"]) for r in records if "held_out" in r]:
         ax.plot(*zip(*held), color="#E69F00", marker="s", ms=3, ls="--", label="held out")
-        ax.plot(*min(held, key=lambda p: p[1]), color="#D55E00", marker="*", ms=10, ls="", label="kept")
+        ax.plot(*min(held, key=lambda p: p[1]), "*", color="#D55E00", ms=10, label="kept")
         ax.legend()
     ax.set(xlabel="step", ylabel="loss (nats a label)", title=title)
     return ax
 
 # %% ../nbs/30_finetune.ipynb #23161261
 def _training(rows:Dataset, config:FinetuneConfig, n_retain:int, seed:int) -> str:
-    "What tells this training from others: settings, seed, rows and processes, not how often it is saved."
+    "What tells this training from others: settings, seed, rows and processes."
     settings = {k: v for k,v in asdict(config).items() if k != "save_steps"}
-    return text_hash(json.dumps([settings, seed, len(rows), list(rows[0]["input_ids"]), n_retain, processes().num_processes]))
+    parts = settings, seed, len(rows), list(rows[0]["input_ids"]), n_retain, processes().num_processes
+    return text_hash(json.dumps(parts))
 
 # %% ../nbs/30_finetune.ipynb #1ff619dd
 def trackers(report_to:str) -> list[str]:
-    "The trackers named in `report_to`.\n\nRaises `ConfigError` for an unknown one, `MissingExtra` for one that is not installed."
+    """The trackers named in `report_to`.
+
+    Raises `ConfigError` for an unknown one, `MissingExtra` for one that is not installed."""
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK as known
     names = [] if report_to == "none" else [n.strip() for n in report_to.split(",")]
     for n in names:
-        if n not in known: raise ConfigError(f"report_to: no tracker {n!r}: there is none, {', '.join(sorted(known))}")
-        if n not in get_available_reporting_integrations(): raise MissingExtra(f"report_to: {n} is not installed: pip install {n}")
+        if n not in known:
+            raise ConfigError(f"report_to: no tracker {n!r}: there is none, {', '.join(sorted(known))}")
+        if n not in get_available_reporting_integrations():
+            raise MissingExtra(f"report_to: {n} is not installed: pip install {n}")
     return names
 
 # %% ../nbs/30_finetune.ipynb #d596964c
-_NEW_NAME = "activation_checkpointing" in TrainingArguments.__dataclass_fields__  # transformers is about to drop the old one
-
-def _arguments(config:FinetuneConfig, out, seed:int, steps:int, held_out:bool, cpu:bool) -> TrainingArguments:
+def _arguments(config:FinetuneConfig, out, seed:int, steps:int, held_out:bool, cpu:bool):
     "The trainer's settings."
-    kind = "constant_with_warmup" if config.schedule == "constant" else config.schedule
-    measured = dict(eval_strategy="steps", eval_steps=config.save_steps, metric_for_best_model="loss", greater_is_better=False)
-    return TrainingArguments(str(out), num_train_epochs=1, learning_rate=config.lr, adam_beta2=config.beta2,
-        per_device_train_batch_size=config.batch_size, gradient_accumulation_steps=config.accumulation,
-        warmup_steps=round(config.warmup*steps), lr_scheduler_type=kind, weight_decay=0., max_grad_norm=1.,
-        save_steps=config.save_steps, logging_steps=max(1, steps//50), seed=seed, remove_unused_columns=False,
-        dataloader_pin_memory=False, report_to=trackers(config.report_to) or "none", use_cpu=cpu, disable_tqdm=True,
-        **{f"{'activation' if _NEW_NAME else 'gradient'}_checkpointing": config.gradient_checkpointing},
-        **(measured if held_out else {}))
+    schedule = "constant_with_warmup" if config.schedule == "constant" else config.schedule
+    measured = dict(eval_strategy="steps", eval_steps=config.save_steps,
+                    metric_for_best_model="loss", greater_is_better=False)
+    new_name = "activation_checkpointing" in TrainingArguments.__dataclass_fields__  # the old one is to go
+    twice = {f"{'activation' if new_name else 'gradient'}_checkpointing": config.gradient_checkpointing}
+    return TrainingArguments(str(out), num_train_epochs=1, learning_rate=config.lr,
+        adam_beta2=config.beta2, per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation, warmup_steps=round(config.warmup*steps),
+        lr_scheduler_type=schedule, weight_decay=0., max_grad_norm=1., save_steps=config.save_steps,
+        logging_steps=max(1, steps//50), seed=seed, remove_unused_columns=False,
+        dataloader_pin_memory=False, report_to=trackers(config.report_to) or "none", use_cpu=cpu,
+        disable_tqdm=True, **twice, **(measured if held_out else {}))
 
 def _trained(trainer:UnlearnTrainer, last:Path|None):
     "Train from the checkpoint `last`, or from the start, and put the best weights in place."
     state = TrainerState.load_from_json(str(last/"trainer_state.json")) if last else None
-    if state and 0 < trainer.finetune_config.patience <= stalled(state): trainer.state = state  # it had stopped by itself
+    if state and 0 < trainer.finetune_config.patience <= stalled(state):
+        trainer.state = state                              # it had stopped by itself
     else: trainer.train(resume_from_checkpoint=str(last) if last else None)
     best = trainer.state.best_global_step
-    if best and not trainer.is_fsdp_enabled: trainer._load_from_checkpoint(f"{trainer.args.output_dir}/checkpoint-{best}")
+    if best and not trainer.is_fsdp_enabled:
+        trainer._load_from_checkpoint(f"{trainer.args.output_dir}/checkpoint-{best}")
 
 # %% ../nbs/30_finetune.ipynb #63384aa5
 def finetune(
@@ -292,7 +317,10 @@ def finetune(
     seed:int=0,
     callbacks:tuple[TrainerCallback,...]=(),
 ) -> list[dict[str,float]]:         # see `history`
-    "Fine-tune `model` in place; goes on from the newest whole checkpoint in `out`.\n\nRaises `DataError` if there is nothing to train on or the checkpoints are of another training, `OSError` if the disk is full."
+    """Fine-tune `model` in place; goes on from the newest whole checkpoint in `out`.
+
+    Raises `DataError` if there is nothing to train on or the checkpoints are of another training,
+    `OSError` if the disk is full."""
     if not len(rows): raise DataError("nothing to train on: the dataset has no rows")
     kept, held = hold_out(len(rows), config.held_out, seed)
     places = [(kept[i], j) for i,j in schedule(len(kept), len(retain) if retain else 0, config.epochs, seed)]
@@ -305,8 +333,9 @@ def finetune(
     training = _training(rows, config, len(retain) if retain else 0, seed)
     if processes().is_main_process: mend(out, training)
     processes().wait_for_everyone()
-    trainer = UnlearnTrainer(model, args, finetune_config=config, training=training, train_dataset=places, data_collator=rows_of,
-                             eval_dataset=[(i, -1) for i in held], callbacks=[Record(), ProgressBar(), *callbacks])
+    trainer = UnlearnTrainer(model, args, finetune_config=config, training=training,
+        train_dataset=places, eval_dataset=[(i, -1) for i in held], data_collator=rows_of,
+        callbacks=[Record(), ProgressBar(), *callbacks])
     trainer.remove_callback(PrinterCallback)
     _trained(trainer, newest(out))
     model.eval()

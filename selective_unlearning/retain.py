@@ -98,7 +98,7 @@ def base_labels(
 
 # %% ../nbs/31_retain.ipynb #69cfda9d
 def _unled(row:dict) -> dict:
-    "The row with labels, but none at its first token, and no role there that the hinge would push on."
+    "The row with labels, but none at its first token, and no role there for the hinge to push on."
     key = "topk_ids" if "topk_ids" in row else "labels"
     labels = np.array(row.get(key, row["input_ids"]))
     labels[0] = -100
@@ -110,11 +110,13 @@ def pack(
     rows:Dataset,  # blocks or labels, of any length up to `size`
     size:int,
 ) -> Dataset:      # the same columns, and `texts`: the lengths of the texts in a row
-    "Put rows together to rows of at most `size` tokens, each into the first that has room.\n\nRaises `DataError` if one is longer."
+    """Put rows together to rows of at most `size` tokens, each into the first that has room.
+
+    Raises `DataError` if one is longer."""
     packed = []
     for row in map(_unled, rows):
         n = len(row["input_ids"])
-        if n > size: raise DataError(f"a text of {n} tokens does not go into a row of {size}: cut it first")
+        if n > size: raise DataError(f"a text of {n} tokens does not go into a row of {size}: cut it")
         if fits := next((p for p in packed if sum(p["texts"])+n <= size), None):
             for k in row: fits[k] += list(row[k])
             fits["texts"].append(n)

@@ -35,8 +35,10 @@ def plot_path(path:list[dict], floor:float=.95, ax:Axes|None=None) -> Axes:
     xs, ys, kept = [p["utility"] for p in path], [p["familiarity"] for p in path], pick(path, floor)
     ax.plot(xs, ys, color="#0072B2", marker="o", ms=3)
     for p in (path[0], path[-1]):
-        ax.annotate(f"step {p['step']}", (p["utility"], p["familiarity"]), xytext=(4, 4), textcoords="offset points")
-    ax.plot(kept["utility"], kept["familiarity"], "*", color="#D55E00", ms=12, label=f"kept: step {kept['step']}")
+        ax.annotate(f"step {p['step']}", (p["utility"], p["familiarity"]), xytext=(4, 4),
+                    textcoords="offset points")
+    ax.plot(kept["utility"], kept["familiarity"], "*", color="#D55E00", ms=12,
+            label=f"kept: step {kept['step']}")
     ax.axvline(floor*xs[0], color="#000000", ls=":", label=f"{floor:.0%} of the first utility")
     ax.margins(.15)
     ax.set(xlabel="utility (probability of near knowledge)", ylabel="familiarity (probability)",
@@ -51,17 +53,22 @@ def quick_measure(
     neighbours:list[dict],  # of the tune half
     n:int=40,               # of each, at most
 ) -> Callable:              # model → (familiarity, utility)
-    "What `Watch` measures.\n\nRaises `ConfigError` for prompts of the test half, or if there are none."
-    told = [p for p in prompts if p.get("kind") == "probability"][:n]
-    if not told or not neighbours: raise ConfigError("nothing to measure: give prompts of the kind 'probability', and neighbours")
-    if any(p.get("half") == "test" for p in (*told, *neighbours)):
-        raise ConfigError("a prompt of the test half: what is watched must not be what is reported; read them with half='tune'")
+    """What `Watch` measures.
+
+    Raises `ConfigError` for prompts of the test half, or if there are none."""
+    told, near = [p for p in prompts if p.get("kind") == "probability"][:n], neighbours[:n]
+    if not told or not near:
+        raise ConfigError("nothing to measure: give prompts of the kind 'probability', and neighbours")
+    if any(p.get("half") == "test" for p in (*told, *near)):
+        raise ConfigError("a prompt of the test half: what is watched must not be what is reported; "
+                          "read them with half='tune'")
     mean = lambda scored: float(np.mean([r["score"] for r in scored]))
-    return lambda model: (mean(probability_scores(model, tokenizer, told)), mean(neighbour_scores(model, tokenizer, neighbours[:n])))
+    return lambda model: (mean(probability_scores(model, tokenizer, told)),
+                          mean(neighbour_scores(model, tokenizer, near)))
 
 # %% ../nbs/67_watch.ipynb #3684de94
 class Watch(TrainerCallback):
-    "Measure every `steps` steps, and end with the weights that `pick` keeps; `path` has the points."
+    "Measure every `steps` steps and end with the weights that `pick` keeps; `path` has the points."
     def __init__(
         self,
         measure:Callable,    # model → (familiarity, utility), e.g. `quick_measure`
@@ -69,7 +76,8 @@ class Watch(TrainerCallback):
         steps:int=20,
         floor:float=.95,     # see `pick`
     ):
-        self.measure, self.file, self.steps, self.floor, self.path = measure, Path(folder)/"kept.safetensors", steps, floor, []
+        self.measure, self.file = measure, Path(folder)/"kept.safetensors"
+        self.steps, self.floor, self.path = steps, floor, []
 
     def _trainable(self, model) -> dict[str,torch.Tensor]:
         return {n: p.detach() for n,p in model.named_parameters() if p.requires_grad}
@@ -87,15 +95,17 @@ class Watch(TrainerCallback):
             whole.replace(self.file)
 
     def on_train_begin(self, args, state, control, model=None, **kw):
-        if args.eval_strategy != "no": raise ConfigError("held_out and Watch both say which weights are kept: use one of them")
+        if args.eval_strategy != "no":
+            raise ConfigError("held_out and Watch both say which weights are kept: use one of them")
         self.path = [h for h in state.log_history if "familiarity" in h]
         if not self.path: self._look(state, model)
 
     def on_step_end(self, args, state, control, model=None, **kw):
-        if state.global_step % self.steps == 0 or state.global_step == state.max_steps: self._look(state, model)
+        now = state.global_step
+        if now % self.steps == 0 or now == state.max_steps: self._look(state, model)
 
     def on_train_end(self, args, state, control, model=None, **kw):
-        if state.global_step < state.max_steps: return     # stopped from outside: it goes on from a checkpoint
+        if state.global_step < state.max_steps: return     # stopped from outside, to go on later
         processes().wait_for_everyone()
         kept = load_file(self.file)
         with torch.no_grad(): [p.copy_(kept[n]) for n,p in self._trainable(model).items()]
