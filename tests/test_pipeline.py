@@ -1,5 +1,5 @@
 "The whole job on tiny random models, killed and resumed."
-import json, os, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,25 @@ def test_held_out_and_packed(tmp_path):
     assert any(l["held_out"] > 0 for l in json.loads((r.path("reinforced")/"loss.json").read_text()) if "held_out" in l)
     texts = load_from_disk(str(r.path("labels")/"retain"))["texts"][:]
     assert max(map(len, texts)) > 1 and all(sum(t) <= 8 for t in texts)
+
+
+def test_stopped_while_checkpoints_are_removed(tmp_path, monkeypatch):
+    "What is trained is not trained again, and is not taken from half a checkpoint."
+    config, real, removed = settings(tmp_path), shutil.rmtree, []
+    def rmtree(path, *args, **kwargs):
+        if Path(path).name == "checkpoints" and not removed:
+            removed.append(path)
+            real(next(Path(path).glob("checkpoint-*")))
+            raise KeyboardInterrupt
+        return real(path, *args, **kwargs)
+    with monkeypatch.context() as m:
+        m.setattr(pipeline.shutil, "rmtree", rmtree)
+        with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"run", until="reinforced")
+    part = tmp_path/"run"/".3-reinforced.part"
+    when = (part/"adapter_model.safetensors").stat().st_mtime_ns
+    r = run(config, tmp_path/"run", until="reinforced")
+    assert (r.path("reinforced")/"adapter_model.safetensors").stat().st_mtime_ns == when
+    assert not (r.path("reinforced")/"checkpoints").exists()
 
 
 @pytest.mark.parametrize("lora_r", [0, 4])
