@@ -1,5 +1,6 @@
 # make demo    the whole job on the embedded model and the demo data, in runs/demo
-# make test    notebooks, tests, documentation site, README
+# make test    notebooks, tests, documentation site, README; without the tests that take minutes:
+#              .venv/bin/pytest -m slow
 # make docs    the site, in _docs, and README.md
 # make bench   the measured claims: all, or BENCH="labels substitution"
 # make lab     JupyterLab on the notebooks

@@ -15,7 +15,7 @@ _HOME = {  # public name -> the module that defines it
     "propose_translations": "translate", "make_prompts": "prompts", "merge_terms": "extract", "spacy_terms": "entities",
     "ask_terms": "ask", "ask_translations": "ask", "local_model": "talk", "server_model": "talk",
     "DictionaryEditor": "review", "learnt_terms": "learnt", "choose_translations": "context",
-    "METHODS": "config",
+    "METHODS": "config", "export_run": "export",
 }
 _STEPS = ("substitute", "finetune", "evaluate")  # modules whose main function has their own name
 __all__ = [*_HOME, *_STEPS]

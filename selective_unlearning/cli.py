@@ -6,10 +6,10 @@
 __all__ = ['STEP_COMMANDS', 'make_parser', 'settings_of', 'columns', 'chat', 'main']
 
 # %% ../nbs/90_cli.ipynb #58659bec
-import argparse, difflib, errno, shutil, sys, textwrap
+import argparse, difflib, shutil, sys, textwrap
 from . import __version__
-from selective_unlearning.config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, field_help, field_names,
-    preset, read_config)
+from .config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, disk_is_full, field_help,
+    field_names, preset, read_config)
 
 # %% ../nbs/90_cli.ipynb #29a3c9cb
 STEP_COMMANDS = dict(
@@ -55,6 +55,13 @@ def make_parser() -> argparse.ArgumentParser:
     for p in (chat, sub.choices["report"]): p.add_argument("--run", dest="out", metavar="DIR", help="the same as --out")
     chat.add_argument("--max-new-tokens", type=int, default=60, help="length of an answer (default: %(default)s)")
     chat.add_argument("--plain", action="store_true", help="continue the text as it is, without the model's chat format")
+    export = sub.add_parser("export", help="write the unlearned model of a finished run, with a model card, for others to use",
+                            description="Write the unlearned model of a finished run, with a model card, to a new folder.")
+    for name,what in (("run", "the run folder"), ("out", "a new folder")): export.add_argument(f"--{name}", required=True, metavar="DIR", help=what)
+    export.add_argument("--merge", action="store_true", help="plain transformers weights instead of an adapter")
+    export.add_argument("--push", metavar="REPO", help="upload it too, to a private repository of the hub; the token is taken from HF_TOKEN")
+    export.add_argument("--public", action="store_true", help="with --push: the repository may be public")
+    export.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return top
 
 # %% ../nbs/90_cli.ipynb #5fee8e1d
@@ -104,6 +111,11 @@ def _work(args:argparse.Namespace):
     if args.command == "report":
         from selective_unlearning.pipeline import Run, rewrite_report
         return print(rewrite_report(Run(args.out)))
+    if args.command == "export":
+        from selective_unlearning.export import export_run, hub_token, push
+        if args.push: hub_token()                          # missed before the work, not after it
+        print(export_run(args.run, args.out, args.merge))
+        return print(push(args.out, args.push, not args.public)) if args.push else None
     config = settings_of(args)
     from selective_unlearning.models import processes
     from selective_unlearning.pipeline import demo_config, run
@@ -113,11 +125,9 @@ def _work(args:argparse.Namespace):
     if args.command in STEP_COMMANDS: print(done.path(STEP_COMMANDS[args.command][0]))
     else: print(done.report)
 
-_FULL = ("No space left on device", "inline_container", "iostream error")  # in the words of safetensors and of torch.save
-
 def _cause(e:Exception, out:str) -> str:
     "An error that nobody raised on purpose, in one line."
-    if getattr(e, "errno", None) == errno.ENOSPC or any(w in str(e) for w in _FULL):
+    if disk_is_full(e):
         return f"the disk is full ({getattr(e, 'filename', None) or out}): free some space; the same command goes on from here"
     if isinstance(e, OSError) and e.filename: return f"{e.filename}: {e.strerror}: check the path, or choose another folder with --out"
     return f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}: --debug shows where"

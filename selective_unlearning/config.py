@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', 'METHODS', 'PRESETS', 'UnlearnError',
-           'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'read_text', 'read_json',
-           'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'data_path', 'LabelsConfig',
-           'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'server_address', 'Method', 'RunConfig',
-           'field_names', 'field_help', 'configure', 'read_config', 'to_yaml', 'preset']
+           'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'disk_is_full', 'read_text',
+           'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'file_hashes', 'data_path',
+           'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'server_address',
+           'Method', 'RunConfig', 'field_names', 'field_help', 'configure', 'read_config', 'to_yaml', 'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
-import difflib, hashlib, json, os, tempfile
+import difflib, errno, hashlib, json, os, tempfile
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from ipaddress import ip_address
 from math import inf
@@ -52,6 +52,13 @@ def write_atomic(
         if isinstance(e, OSError): e.filename = str(path)  # a full disk does not say where
         raise
     return path
+
+# %% ../nbs/00_config.ipynb #946549f1
+_FULL = ("No space left on device", "inline_container", "iostream error")
+
+def disk_is_full(e:Exception) -> bool:
+    "Whether an error says that nothing more can be written."
+    return getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(w in str(e) for w in _FULL)
 
 # %% ../nbs/00_config.ipynb #74fc5d67
 def read_text(path:str|Path) -> str:
@@ -98,10 +105,16 @@ def text_hash(s:str) -> str:
 def path_hash(path:str|Path) -> str:
     "SHA-256 of a file's bytes, or of the names and contents of every file in a folder."
     path = Path(path)
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return text_hash("\n".join(f"{p.relative_to(path).as_posix()} {path_hash(p)}" for p in files))
+    if not path.is_file(): return text_hash("\n".join(f"{n} {h}" for n,h in file_hashes(path).items()))
+    with path.open("rb") as f:                             # weights may be larger than memory
+        h = hashlib.sha256()
+        while chunk := f.read(1 << 20): h.update(chunk)
+    return h.hexdigest()
+
+def file_hashes(folder:str|Path) -> dict[str,str]:
+    "Path from the folder → SHA-256, of every file in it."
+    folder = Path(folder)
+    return {p.relative_to(folder).as_posix(): path_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 # %% ../nbs/00_config.ipynb #765e3472
 def data_path(
@@ -164,6 +177,11 @@ class FinetuneConfig:
     hinge_weight:float = 2.        # of the hinge on an anchor's own tokens; 0 leaves it out
     hinge_floor:float = 1e-3       # probability below which the hinge, or an ascent, is content
     save_steps:int = 50            # steps between checkpoints
+    schedule:str = "linear"        # the rate after warm-up: "linear" or "cosine" down to 0, or "constant"
+    held_out:float = 0.            # share of the blocks that are not trained on; the weights with the lowest loss on them are kept
+    patience:int = 0               # stop after so many held-out losses in a row that are no better; 0 for never
+    gradient_checkpointing:bool = False  # compute activations twice instead of keeping them: less memory, more time
+    report_to:str = "none"         # trackers, by transformers' names: "wandb", "tensorboard,mlflow"
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "accumulation", "save_steps"):
@@ -171,7 +189,10 @@ class FinetuneConfig:
         _check(0 < self.lr < inf, f"lr must be a number above 0, got {self.lr}: use e.g. 1e-3 for an adapter, 3e-6 for all weights")
         _check(self.lora_r >= 0, f"lora_r must be at least 0, got {self.lora_r}: 0 trains all weights")
         _check(self.lora_targets in ("mlp", "all"), f"lora_targets must be 'mlp' or 'all', got {self.lora_targets!r}")
-        for name in ("warmup", "first_layer", "beta2"):
+        _check(self.schedule in ("linear", "cosine", "constant"), f"schedule must be 'linear', 'cosine' or 'constant', got {self.schedule!r}")
+        _check(self.patience >= 0, f"patience must be at least 0, got {self.patience}: 0 never stops")
+        _check(not self.patience or self.held_out > 0, f"patience={self.patience} needs rows to measure on: set held_out, e.g. to 0.1")
+        for name in ("warmup", "first_layer", "beta2", "held_out"):
             _check(0 <= getattr(self, name) < 1, f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         for name in ("lora_alpha", "retain_weight", "anchor_weight", "hinge_weight"):
             _check(0 <= getattr(self, name) < inf, f"{name} must be a number, at least 0, got {getattr(self, name)}")
@@ -207,6 +228,7 @@ class RetainConfig:
     length:int = 96            # tokens written after each opener, at most
     translated:bool = True     # the translated blocks too: the same subject without its names
     top_k:int = 64             # tokens kept of the base model's prediction
+    packed:bool = False        # keep the texts of a row apart: none sees those before it
 
     def __post_init__(self):
         _check(self.samples >= 0, f"samples must be at least 0, got {self.samples}")

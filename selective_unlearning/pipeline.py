@@ -6,7 +6,7 @@
 __all__ = ['STEPS', 'PATHS', 'Run', 'covered', 'check', 'run', 'rewrite_report', 'unlearn', 'demo_config']
 
 # %% ../nbs/80_pipeline.ipynb #084d000d
-import json, platform, resource, shutil, sys, time, warnings
+import json, os, platform, resource, shutil, sys, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -19,13 +19,13 @@ from filelock import FileLock, Timeout
 from . import __version__
 from .ask import ask_terms, ask_translations
 from .baselines import instructed, instruction, method_losses, negate, with_reference
-from .config import (METHODS, ConfigError, DataError, RunConfig, configure, data_path, path_hash,
+from .config import (METHODS, ConfigError, DataError, RunConfig, configure, data_path, file_hashes, path_hash,
     preset, read_config, read_json, read_jsonl, read_text, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .dictionary import Dictionary
 from .entities import spacy_terms
 from .evaluate import evaluate, grade, read_prompts, theme_words
 from .extract import extract_terms, merge_terms
-from .finetune import batch_losses, finetune, plot_loss
+from .finetune import batch_losses, finetune, losses_csv, plot_loss, trackers
 from .generate import complete
 from .label_files import read_labels, tokenizer_hash, write_labels
 from .labels import pairs_of
@@ -34,7 +34,7 @@ from .models import (adapter, add_adapter, cache_dir, context_length, load_adapt
 from .preprocess import BLOCKS, CORPUS, iter_blocks, iter_corpus, make_blocks, read_corpus, write_rows
 from .prompts import make_prompts, mentions
 from .report import Report, svg
-from .retain import base_labels, join_rows, read_openers, sample_retain, without_subject
+from .retain import base_labels, join_rows, pack, read_openers, sample_retain, without_subject
 from .substitute import straddling
 from .summary import summarise
 from .talk import open_model
@@ -76,9 +76,6 @@ def _peak_memory() -> int:
     "The most memory this process held so far, in bytes."
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak*1024
-
-def _file_hashes(folder:Path) -> dict[str,str]:
-    return {p.relative_to(folder).as_posix(): path_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 def _say(msg:str):
     if processes().is_main_process: print(msg, file=sys.stderr, flush=True)
@@ -253,17 +250,32 @@ def _step_dictionary(run:Run, files:dict, work:Path):
     d.save(work/"dictionary.json")
 
 # %% ../nbs/80_pipeline.ipynb #ffceb75a
+def _sharded() -> bool: return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], adapter:bool):
+    "The model as the checkpoint with the lowest held-out loss has it, or the last one where none was held out."
+    held = [r for r in losses if "held_out" in r]
+    step = min(held, key=lambda r: r["held_out"])["step"] if held else losses[-1]["step"]
+    folder, kw = checkpoints/f"checkpoint-{step}", dict(device="cpu", trust_remote_code=run.config.trust_remote_code)
+    if not adapter: return load_model(str(folder), torch.float32, **kw)
+    return load_adapter(load_model(run.config.model, **kw), which, folder/which)
+
 def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None, loss=batch_losses):
+    if (work/"loss.json").exists():                        # stopped while the checkpoints were removed
+        if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
+        return
     model = load_model(run.config.model, torch.float32 if not config.lora_r else None, trust_remote_code=run.config.trust_remote_code)
     if config.lora_r:
         model = add_adapter(model, which, config.lora_r, config.lora_alpha, config.lora_targets, config.first_layer, run.config.seed)
     losses = finetune(model, run.tokenizer, rows, config, retain, work/"checkpoints", run.config.seed, losses=loss)
     if not processes().is_main_process: return
+    if _sharded(): model = _from_checkpoint(run, which, work/"checkpoints", losses, bool(config.lora_r))
     if config.lora_r: save_adapter(model, which, work, run.identity)
     else: save_full(model, run.tokenizer, work)
-    write_json(work/"loss.json", losses)
     write_atomic(work/"loss.svg", svg(plot_loss(losses, title=f"Loss of the {which} model")))
-    shutil.rmtree(work/"checkpoints", ignore_errors=True)
+    write_atomic(work/"loss.csv", losses_csv(losses))
+    write_json(work/"loss.json", losses)                   # the last: the checkpoints have done their work
+    shutil.rmtree(work/"checkpoints")
 
 def _step_reinforced(run:Run, files:dict, work:Path):
     _train(run, work, "reinforced", run.blocks, run.config.reinforce)
@@ -283,7 +295,7 @@ def _retain_rows(run:Run, base, openers:Path) -> list[list[int]]:
     c, texts = run.config, _retain_texts(run, base, openers) if run.config.retain.samples else []
     kept = without_subject(texts, run.tokenizer, run.dictionary.matcher)
     if len(kept) < len(texts): _say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject and are left out")
-    rows = join_rows(kept, c.block_size)
+    rows = [t[:c.block_size] for t in kept] if c.retain.packed else join_rows(kept, c.block_size)
     if c.retain.translated:
         rows += [p.y[:c.block_size] for p in pairs_of(run.corpus, run.blocks, run.dictionary, run.tokenizer, c.seed)]
     return rows
@@ -302,7 +314,7 @@ def _step_labels(run:Run, files:dict, work:Path):
     if m.rows in ("lowered", "referenced"): forget.save_to_disk(str(work/"forget"))
     if not (rows := _retain_rows(run, base, files["openers"][0])): return
     kept = base_labels(base, run.tokenizer, rows, c.retain.top_k) if m.retain == "soft" else Dataset.from_dict({"input_ids": rows})
-    kept.save_to_disk(str(work/"retain"))
+    (pack(kept, c.block_size) if c.retain.packed else kept).save_to_disk(str(work/"retain"))
 
 # %% ../nbs/80_pipeline.ipynb #c5d29dfd
 def _negate(run:Run, work:Path):
@@ -390,6 +402,7 @@ def check(run:Run, files:dict):
     "Check before the work starts all that can be.\n\nRaises `DataError`, `ConfigError` or `ModelError`."
     c = run.config
     texts = list(read_corpus(files["corpus"], c.text_column)["text"])
+    for step in (c.reinforce, c.unlearn): trackers(step.report_to)
     for path in files["dictionary"]:
         d = Dictionary.load(path)
         covered(d, texts, str(path)); _can_ask(files, d, texts)
@@ -402,7 +415,7 @@ def check(run:Run, files:dict):
 # %% ../nbs/80_pipeline.ipynb #66f4fe40
 def _verify(folder:Path, recorded:dict[str,str]):
     "Refuse a finished step's folder in which a file was changed, lost or added."
-    now = _file_hashes(folder)
+    now = file_hashes(folder)
     for name in sorted(set(now) | set(recorded)):
         if now.get(name) != recorded.get(name):
             what = "is missing" if name not in now else "was changed since the run made it" if name in recorded else "does not belong to the run"
@@ -410,7 +423,7 @@ def _verify(folder:Path, recorded:dict[str,str]):
 
 # %% ../nbs/80_pipeline.ipynb #1d4ad025
 def _part(run:Run, step:str) -> Path: return run.folder/f".{run.path(step).name}.part"
-def _made(work:Path) -> dict[str,str]: return {n: h for n,h in _file_hashes(work).items() if n != "key"}
+def _made(work:Path) -> dict[str,str]: return {n: h for n,h in file_hashes(work).items() if n != "key"}
 
 def _place(run:Run, step:str):
     "Give a finished step's folder its own name."

@@ -327,7 +327,9 @@ def fill_in_checkpoint(monkeypatch, name, nth):
 
 @pytest.mark.parametrize("fill, name, nth, where", [
     (fill_once, "coverage.json", 1, "/.2-dictionary.part/coverage.json"), (fill_once, "loss.json", 1, "/.3-reinforced.part/loss.json"),
-    (fill_in_checkpoint, "optimizer.pt", 1, ""), (fill_in_checkpoint, "scheduler.pt", 2, ""),
+    (fill_in_checkpoint, "optimizer.pt", 1, "/.3-reinforced.part/checkpoints/checkpoint-1"),
+    (fill_in_checkpoint, "scheduler.pt", 2, "/.5-unlearned.part/checkpoints/checkpoint-1"),
+    (fill_once, "sealed.json", 1, "/.3-reinforced.part/checkpoints/checkpoint-1"),
     (fill_once, "made_with.json", 1, "/.4-labels.part/labels/made_with.json"), (fill_once, "manifest.json", 5, "/manifest.json"),
     (fill_once, "familiarity.json", 1, "/.7-evaluation.part/familiarity.json"), (fill_once, "report.html", 1, "/report.html")])
 def test_disk_fills_up(job, tmp_path, capsys, monkeypatch, fill, name, nth, where):

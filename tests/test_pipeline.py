@@ -1,9 +1,12 @@
 "The whole job on tiny random models, killed and resumed."
-import json, os, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
 
+from datasets import load_from_disk
+
+from selective_unlearning import pipeline
 from selective_unlearning.config import DataError, configure, to_yaml, write_json
 from selective_unlearning.pipeline import Run, run
 from tiny import NAMES, TEXT, results, settings
@@ -67,6 +70,49 @@ def test_all_weights(tmp_path):
     base = AutoModelForCausalLM.from_pretrained(tmp_path/"llama")
     assert any(not a.equal(b.to(a.dtype)) for a, b in zip(loaded.parameters(), base.parameters()))
     assert r.results["familiarity"]["probability"]["unlearned"] >= 0
+
+
+def test_held_out_and_packed(tmp_path):
+    "Losses on held-out blocks stand in the run folder, and retain texts are kept apart."
+    config = settings(tmp_path, **{"block_size": 8, "retain.packed": True, "retain.length": 3, "reinforce.held_out": .5, "reinforce.epochs": 4,
+                                   "unlearn.epochs": 3})
+    r = run(config, tmp_path/"run", until="unlearned")
+    lines = (r.path("reinforced")/"loss.csv").read_text().splitlines()
+    assert lines[0] == "step,epoch,loss,learning_rate,held_out" and len(lines) > 2
+    assert any(l["held_out"] > 0 for l in json.loads((r.path("reinforced")/"loss.json").read_text()) if "held_out" in l)
+    texts = load_from_disk(str(r.path("labels")/"retain"))["texts"][:]
+    assert max(map(len, texts)) > 1 and all(sum(t) <= 8 for t in texts)
+
+
+def test_stopped_while_checkpoints_are_removed(tmp_path, monkeypatch):
+    "What is trained is not trained again, and is not taken from half a checkpoint."
+    config, real, removed = settings(tmp_path), shutil.rmtree, []
+    def rmtree(path, *args, **kwargs):
+        if Path(path).name == "checkpoints" and not removed:
+            removed.append(path)
+            real(next(Path(path).glob("checkpoint-*")))
+            raise KeyboardInterrupt
+        return real(path, *args, **kwargs)
+    with monkeypatch.context() as m:
+        m.setattr(pipeline.shutil, "rmtree", rmtree)
+        with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"run", until="reinforced")
+    part = tmp_path/"run"/".3-reinforced.part"
+    when = (part/"adapter_model.safetensors").stat().st_mtime_ns
+    r = run(config, tmp_path/"run", until="reinforced")
+    assert (r.path("reinforced")/"adapter_model.safetensors").stat().st_mtime_ns == when
+    assert not (r.path("reinforced")/"checkpoints").exists()
+
+
+@pytest.mark.parametrize("lora_r", [0, 4])
+def test_weights_from_a_checkpoint(tmp_path, monkeypatch, lora_r):
+    "As under FSDP, where no process has whole ones: the same files."
+    config = settings(tmp_path, **{"reinforce.lora_r": lora_r, "unlearn.lora_r": lora_r, "reinforce.epochs": 3})
+    made = []
+    for sharded in (False, True):
+        monkeypatch.setattr(pipeline, "_sharded", lambda: sharded)
+        folder = run(config, tmp_path/f"run-{sharded}", until="reinforced").path("reinforced")
+        made.append({p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".safetensors"})
+    assert made[0] == made[1] and made[0]
 
 
 def test_repeatable_and_resumed(tmp_path):

@@ -131,7 +131,7 @@ FORBIDDEN = {
     "secret": r"\bhf_[A-Za-z0-9]{20}|\bsk-[\w-]{20}|\bAKIA[A-Z0-9]{16}\b|BEGIN [A-Z ]*PRIVATE KEY",
     "absolute path": r"(?<![\w.~/\-])/(?:root|home|work|tmp|Users|mnt)/\w|\b[A-Z]:\\{1,2}Users\b",
     "registry": r"\bpypi\.org|pythonhosted\.org|download\.pytorch\.org|registry\.npmjs\.org",
-    "loose end": r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b",
+    "loose end": r"(?<![\w/+])(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)(?![\w/+])",  # between / and +: a picture's bytes
 }
 SAMPLES = {
     "secret": "token = 'hf_" + "a1B2c3D4e5"*3 + "'",

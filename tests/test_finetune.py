@@ -1,0 +1,184 @@
+"Training's settings and losses against what they must be by definition."
+import math
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import given, strategies as st
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from selective_unlearning.config import START, FinetuneConfig
+from selective_unlearning.finetune import (batch_losses, block_mask, collate, finetune, hinge_loss, hold_out, label_loss,
+                                           schedule)
+from selective_unlearning.models import add_adapter
+from selective_unlearning.retain import pack
+
+
+class Toy: pad_token_id = 0
+
+
+ROWS = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]} for s in range(10)])
+SMALL = dict(lr=1e-2, first_layer=0., lora_r=4)
+
+
+def model(lora_r=4):
+    torch.manual_seed(0)
+    m = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                     num_key_value_heads=2, max_position_embeddings=64))
+    return add_adapter(m, "unlearned", lora_r, first_layer=0.) if lora_r else m
+
+
+SHAPES = dict(linear=lambda x: 1-x, cosine=lambda x: (1+math.cos(math.pi*x))/2, constant=lambda x: 1.)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_learning_rate(tmp_path, kind):
+    losses = finetune(model(), Toy(), ROWS, FinetuneConfig(**SMALL, epochs=2, schedule=kind, warmup=.2), out=tmp_path)
+    steps, rise = 20, 4
+    want = [s/rise if s < rise else SHAPES[kind]((s-rise)/(steps-rise)) for s in range(steps)]
+    assert [r["step"] for r in losses] == [*range(1, steps+1)]
+    assert [r["learning_rate"] for r in losses] == pytest.approx([1e-2*w for w in want], abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+@pytest.mark.parametrize("lora_r", [0, 4])
+def test_computing_activations_twice_changes_nothing(tmp_path, lora_r):
+    plain, saving = model(lora_r), model(lora_r)
+    config = dict(SMALL, lora_r=lora_r, epochs=1)
+    a = finetune(plain, Toy(), ROWS, FinetuneConfig(**config), out=tmp_path/"a")
+    b = finetune(saving, Toy(), ROWS, FinetuneConfig(**config, gradient_checkpointing=True), out=tmp_path/"b")
+    assert saving.is_gradient_checkpointing and not plain.is_gradient_checkpointing
+    assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b], abs=1e-4)
+    for p, q in zip(plain.parameters(), saving.parameters()): torch.testing.assert_close(p, q, atol=1e-4, rtol=1e-3)
+
+
+def test_held_out_rows_are_not_trained_on(monkeypatch, tmp_path):
+    from selective_unlearning import finetune as module
+    seen, real = [], module.batch_losses
+    def spy(model, batch, config):
+        seen.append((torch.is_grad_enabled(), batch["input_ids"][0, 0].item()))
+        return real(model, batch, config)
+    monkeypatch.setattr(module, "batch_losses", spy)
+    losses = finetune(model(), Toy(), ROWS, FinetuneConfig(**SMALL, epochs=3, held_out=.3, save_steps=7), out=tmp_path, seed=5)
+    kept, held = hold_out(10, .3, 5)
+    first = lambda rows: {ROWS[i]["input_ids"][0] for i in rows}
+    assert {i for grad,i in seen if grad} == first(kept) and {i for grad,i in seen if not grad} == first(held)
+    assert [r["step"] for r in losses if "held_out" in r] == [7, 14, 21]
+
+
+def test_no_row_is_held_out_unless_asked():
+    assert [(hold_out(9, 0., 3)[0][i], j) for i,j in schedule(9, 4, 2, 3)] == schedule(9, 4, 2, 3)
+
+
+# --- the losses against dense sums in float64 -------------------------------------------------
+
+V = 11
+seeds = st.integers(0, 10**6)
+quick = hypothesis.settings(deadline=None, max_examples=60)
+
+
+def labels(rng, n, k):
+    "Soft labels of 1 to `k` tokens that add up to at most 1, padded with -100."
+    ids, logp = np.full((n, k), -100), np.zeros((n, k))
+    for i in range(n):
+        m = rng.integers(1, k+1)
+        p = rng.dirichlet(np.ones(m+1))
+        if rng.random() < .3: p = np.append(p[:m]/p[:m].sum(), 0.)  # all of the distribution
+        ids[i, :m], logp[i, :m] = rng.choice(V, m, replace=False), np.log(p[:m])
+    return ids, logp
+
+
+def dense_label_loss(logits, ids, logp):
+    "The divergence over the label's tokens and one outcome for all others, by its definition."
+    q = np.exp(logits-logits.max()) / np.exp(logits-logits.max()).sum()
+    named = {i: math.exp(l) for i,l in zip(ids, logp) if i >= 0}
+    p_all = [*named.values(), max(0., 1-sum(named.values()))]
+    q_all = [*(q[i] for i in named), sum(q[i] for i in range(V) if i not in named)]
+    return sum(p*math.log(p/r) for p, r in zip(p_all, q_all) if p > 1e-4)
+
+
+@quick
+@given(seeds)
+def test_label_loss_is_the_dense_divergence(seed):
+    rng = np.random.default_rng(seed)
+    logits, (ids, logp) = rng.normal(0, 2, (6, V)), labels(rng, 6, 4)
+    got = label_loss(torch.tensor(logits), torch.tensor(ids), torch.tensor(logp, dtype=torch.float32))
+    want = [dense_label_loss(*row) for row in zip(logits, ids, logp)]
+    assert got.tolist() == pytest.approx(want, abs=2e-3)
+
+
+@quick
+@given(seeds)
+def test_gradient_of_a_soft_label(seed):
+    "For a label that is a whole distribution it is q - p, the textbook's."
+    rng = np.random.default_rng(seed)
+    p = torch.tensor(rng.dirichlet(np.ones(V))[None], dtype=torch.float32)
+    logits = torch.tensor(rng.normal(0, 2, (1, V)), dtype=torch.float32, requires_grad=True)
+    label_loss(logits, torch.arange(V)[None], p.log()).sum().backward()
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(-1)-p, atol=1e-5, rtol=1e-4)
+
+
+@quick
+@given(seeds, st.floats(1e-6, .5))
+def test_hinge_is_the_dense_one(seed, floor):
+    rng = np.random.default_rng(seed)
+    logits, true = rng.normal(0, 4, (5, V)), rng.integers(0, V, 5)
+    q = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    want = [max(0., math.log(q[i, t]/floor)) for i,t in enumerate(true)]
+    assert hinge_loss(torch.tensor(logits), torch.tensor(true), floor).tolist() == pytest.approx(want, abs=1e-4)
+
+
+# --- packing ----------------------------------------------------------------------------------
+
+def big(kind):
+    "A tiny model of 64 places, in float64."
+    torch.manual_seed(0)
+    if kind == "llama": return model(0).double()
+    return GPT2LMHeadModel(GPT2Config(vocab_size=16, n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0, resid_pdrop=0., embd_pdrop=0.,
+                                      attn_pdrop=0.)).double()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_packed_texts_are_read_alone(kind, attention):
+    m, rng = big(kind), np.random.default_rng(0)
+    m.set_attn_implementation(attention)
+    rows = Dataset.from_list([{"input_ids": rng.integers(1, 16, n).tolist(), "roles": [0]*(n-1)+[START]} for n in (5, 9, 1, 12, 7, 3)])
+    packed = pack(rows, 16)
+    assert len(packed) < len(rows) and sorted(sum(packed["texts"][:], [])) == sorted(map(len, rows["input_ids"]))
+    alone = {tuple(r["input_ids"]): m(torch.tensor([r["input_ids"]])).logits[0] for r in rows}
+    for row in packed:
+        batch = collate([row], 0, 16)
+        logits = m(batch["input_ids"], position_ids=batch["position_ids"], attention_mask=block_mask(batch["text_ids"], torch.float64)).logits[0]
+        start = 0
+        for n in row["texts"]:
+            torch.testing.assert_close(logits[start:start+n], alone[tuple(row["input_ids"][start:start+n])], rtol=0,
+                                       atol=1e-12 if attention == "sdpa" else 1e-6)  # eager attention adds up in float32
+            start += n
+    losses = lambda rs: {k: v.item() for k,v in batch_losses(m, collate(list(rs), 0, 16), FinetuneConfig()).items()}
+    assert losses(packed) == pytest.approx(losses(rows), rel=1e-5)
+
+
+@quick
+@given(seeds)
+def test_packing_loses_nothing(seed):
+    rng = np.random.default_rng(seed)
+    texts = [rng.integers(0, 99, rng.integers(1, 9)).tolist() for _ in range(rng.integers(1, 12))]
+    packed = pack(Dataset.from_list([{"input_ids": t} for t in texts]), 8)
+    cut = lambda row: np.split(np.array(row["input_ids"]), np.cumsum(row["texts"])[:-1])
+    assert sorted(t.tolist() for row in packed for t in cut(row)) == sorted(texts)
+    assert all(sum(row["texts"]) == len(row["input_ids"]) == len(row["labels"]) <= 8 for row in packed)
+
+
+def test_trained_on_packed_retain_text(tmp_path):
+    "Packed or one by one, a step that reads all of it is the same step."
+    retain = Dataset.from_list([{"input_ids": [3, 3, 3+s]} for s in range(4)])
+    config = FinetuneConfig(**SMALL, epochs=1, batch_size=4, retain_weight=3.)
+    weights = []
+    for name, rows, kept in (("a", ROWS.select(range(4)), retain), ("b", ROWS.select(range(4)), pack(retain, 12))):
+        m = model()
+        finetune(m, Toy(), rows, config, kept, tmp_path/name)
+        weights.append([p.detach().clone() for p in m.parameters() if p.requires_grad])
+    for p, q in zip(*weights): torch.testing.assert_close(p, q, atol=1e-5, rtol=1e-4)
