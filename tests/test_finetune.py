@@ -54,14 +54,13 @@ def test_computing_activations_twice_changes_nothing(tmp_path, lora_r):
     for p, q in zip(plain.parameters(), saving.parameters()): torch.testing.assert_close(p, q, atol=1e-4, rtol=1e-3)
 
 
-def test_held_out_rows_are_not_trained_on(monkeypatch, tmp_path):
-    from selective_unlearning import finetune as module
-    seen, real = [], module.batch_losses
+def test_held_out_rows_are_not_trained_on(tmp_path):
+    seen = []
     def spy(model, batch, config):
         seen.append((torch.is_grad_enabled(), batch["input_ids"][0, 0].item()))
-        return real(model, batch, config)
-    monkeypatch.setattr(module, "batch_losses", spy)
-    losses = finetune(model(), Toy(), ROWS, FinetuneConfig(**SMALL, epochs=3, held_out=.3, save_steps=7), out=tmp_path, seed=5)
+        return batch_losses(model, batch, config)
+    config = FinetuneConfig(**SMALL, epochs=3, held_out=.3, save_steps=7)
+    losses = finetune(model(), Toy(), ROWS, config, out=tmp_path, seed=5, losses=spy)
     kept, held = hold_out(10, .3, 5)
     first = lambda rows: {ROWS[i]["input_ids"][0] for i in rows}
     assert {i for grad,i in seen if grad} == first(kept) and {i for grad,i in seen if not grad} == first(held)
