@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
             p.add_argument("--config", metavar="FILE", help="settings as YAML")
             _add_settings(p, helps, skip)
         return p
-    command("demo", "the whole job on the embedded model and the demo data", skip=("corpus", "dictionary", "prompts", "extract", "ask"))
+    command("demo", "the whole job on the embedded model and the demo data", skip=("corpus", "dictionary", "prompts", "extract", "ask", "candidates"))
     command("run", "the whole job on your corpus and model")
     for name,(_,what) in STEP_COMMANDS.items(): command(name, what)
     command("report", "write report.json and report.html of a finished run again", settings=False)

@@ -317,6 +317,7 @@ class RunConfig:
     dictionary:str|None = None           # anchored terms; made from the corpus if not given
     extract:str = "rules"                # what finds anchored terms: rules, spacy (or spacy:PIPELINE), model; several parted by commas
     ask:str|None = None                  # language model for translations, and terms: a name, a folder, or https://HOST/v1#NAME
+    candidates:int = 1                   # translations proposed a term; of several the base model keeps the one that reads likeliest
     prompts:str|None = None              # evaluation prompts; made from the corpus if not given
     neighbours:str|None = None           # probes of near knowledge; the demo's if not given
     general:str|None = None              # four-way items; the demo's if not given
@@ -336,6 +337,7 @@ class RunConfig:
         if isinstance(self.corpus, (str, Path)): object.__setattr__(self, "corpus", (str(self.corpus),))
         object.__setattr__(self, "corpus", tuple(map(str, self.corpus)))
         _check_finders(self.extract, self.ask)
+        _check(self.candidates >= 1, f"candidates must be at least 1, got {self.candidates}: use e.g. 8")
         _check(self.block_size >= 8, f"block_size must be at least 8 tokens, got {self.block_size}: use e.g. 256")
         _check((self.reinforce.lora_r == 0) == (self.unlearn.lora_r == 0),
                "reinforce.lora_r and unlearn.lora_r must both be 0 (all weights) or both above 0 (adapters)")

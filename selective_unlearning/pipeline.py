@@ -21,6 +21,7 @@ from .ask import ask_terms, ask_translations
 from .baselines import instructed, instruction, method_losses, negate, with_reference
 from .config import (METHODS, ConfigError, DataError, RunConfig, configure, data_path, file_hashes, path_hash,
     preset, read_config, read_json, read_jsonl, read_text, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
+from .context import choose_translations
 from .dictionary import Dictionary
 from .entities import spacy_terms
 from .evaluate import evaluate, grade, read_prompts, theme_words
@@ -45,7 +46,7 @@ from .utility import read_general, read_neighbours, utility
 STEPS = ("corpus", "dictionary", "reinforced", "labels", "unlearned", "prompts", "evaluation")
 _NEEDS = dict(corpus=(), dictionary=("corpus",), reinforced=("corpus",), labels=("corpus", "dictionary", "reinforced"),
               unlearned=("labels",), prompts=("corpus", "dictionary"), evaluation=("prompts", "reinforced", "unlearned"))
-_SETTINGS = dict(corpus=("block_size", "text_column"), dictionary=("extract", "ask"), reinforced=("reinforce",), labels=("labels", "retain"),
+_SETTINGS = dict(corpus=("block_size", "text_column"), dictionary=("extract", "ask", "candidates"), reinforced=("reinforce",), labels=("labels", "retain"),
                  unlearned=("unlearn",), prompts=("generate", "evaluate"), evaluation=("evaluate",))
 _FILES = dict(corpus=("corpus",), dictionary=("dictionary",), labels=("openers",), prompts=("prompts", "neighbours", "general", "retain_texts"))
 PATHS = ("corpus", "dictionary", "prompts", "neighbours", "general", "retain_texts", "openers")
@@ -216,7 +217,7 @@ def _proposed(c:RunConfig, texts:list[str]) -> Dictionary:
             found.append(terms); _say(_asked(counts, f"{len(terms)} terms from the language model"))
         else: found.append(spacy_terms(texts, finder.partition(":")[2] or "en_core_web_sm"))
     terms = merge_terms(*found) if len(found) > 1 else found[0]
-    if not model: return propose_translations(terms, c.seed, taken=texts)
+    if not model: return propose_translations(terms, c.seed, c.candidates, texts)
     d, counts = ask_translations(terms, model, c.seed, texts)
     _say(_asked(counts, f"{counts['accepted']} of {len(d)} translations from the language model"))
     return d
@@ -240,6 +241,7 @@ def _step_dictionary(run:Run, files:dict, work:Path):
     texts = list(run.corpus["text"])
     if files["dictionary"]: d = Dictionary.load(files["dictionary"][0])
     else: d = _proposed(run.config, texts)
+    if run.config.candidates > 1 and not files["dictionary"]: d = choose_translations(run.open("base")[0], run.tokenizer, d, texts)
     if not len(d) and not files["dictionary"]: raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts)
     for line in (_occurrences(counts), _straddlers(run, d)):

@@ -8,7 +8,10 @@ from datasets import load_from_disk
 
 from selective_unlearning import pipeline
 from selective_unlearning.config import DataError, configure, to_yaml, write_json
+from selective_unlearning.context import choose_translations
+from selective_unlearning.extract import extract_terms
 from selective_unlearning.pipeline import Run, run
+from selective_unlearning.translate import propose_translations
 from tiny import NAMES, TEXT, results, settings
 
 
@@ -31,6 +34,14 @@ def test_every_step(tmp_path, kind, labels):
     assert (first == 1) == (kind == "llama")             # BOS where the tokenizer puts one
     out = r.outputs("Orla lives in")
     assert "unlearned" in out._repr_html_()
+
+
+def test_one_of_several_candidates_is_kept(tmp_path):
+    r = run(settings(tmp_path, dictionary=None, candidates=4), tmp_path/"run", until="dictionary")
+    terms = extract_terms([TEXT])
+    proposed = propose_translations(terms, r.config.seed, 4, [TEXT])
+    assert r.dictionary == choose_translations(r.open("base")[0], r.tokenizer, proposed, [TEXT])
+    assert {len(e.translations) for e in r.dictionary} == {1} and {len(e.translations) for e in proposed} == {4}
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
