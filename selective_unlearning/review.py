@@ -246,7 +246,10 @@ def _replace(self:_Panel, *new:Entry):
 
 @patch
 def _changed(self:_Panel):
-    _attempt(self._say, lambda: self._replace(self.form.said(self._entry)))
+    def change():
+        self._replace(self.form.said(self._entry))
+        self.form.fill(self._entry)                        # without the blanks that an entry leaves out
+    _attempt(self._say, change)
 
 @patch
 def _lock(self:_Panel): self._replace(replace(self._entry, locked=not self._entry.locked))

@@ -3,7 +3,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from selective_unlearning.config import DataError
 from selective_unlearning.dictionary import KINDS, Dictionary, Entry
@@ -250,6 +250,7 @@ actions = st.one_of(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(actions, max_size=12))
+@example([("term", "Jon\nSam"), ("term", "Jon\nSam")])
 def test_whatever_is_done_can_be_undone(done):
     s = Session(NAMES)
     for name,value in done:
