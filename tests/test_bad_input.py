@@ -103,9 +103,9 @@ CASES = [
     (dict(dictionary="T/same.json"), DataError, "T/same.json: the dictionary has 1 error(s):\n"
      "- entry 1 ('Orla'): the translation is the term itself: choose another"),
     (dict(dictionary="T/contains.json"), DataError, "T/contains.json: the dictionary has 1 error(s):\n"
-     "- entry 1 ('Orla'): the translation 'the Quillwick girl' contains the anchored term 'Quillwick': choose another"),
+     "- entry 1 ('Orla'): the translation 'the Quillwick girl' contains the anchored term 'Quillwick': choose another, such as 'the Ashby girl'"),
     (dict(dictionary="T/twice.json"), DataError, "T/twice.json: the dictionary has 1 error(s):\n"
-     "- entry 2 ('Orla'): same term as entry 1: drop one or join them"),
+     "- entry 2 ('Orla'): same term as entry 1: drop one or join them, as merge('Orla') does"),
     (dict(dictionary="T/absent.json"), DataError, "T/absent.json: none of the 1 terms of the dictionary occurs in the corpus: "
      "is it the dictionary of another one?"),
     (dict(dictionary="T/lonely.json"), DataError, "no sentence of the corpus leads up to an anchored term, so no prompts can be "
