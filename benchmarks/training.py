@@ -4,7 +4,8 @@ The floor is what no trainer can do without: forward and backward of the same mo
 library's own loss and no optimiser. For reinforcing that is one block a step, for unlearning one block and one row of retain text. All
 train the demo's adapter on the same 256-token blocks of the demo corpus and take turns; ratios are of paired runs, and the median
 is kept. The dense soft loss is the plain one: the label as a distribution over the whole vocabulary, in float32. Peak memory is
-measured in a process of its own for each side, less what the model holds before the first step.
+measured in a process of its own for each side, less what the model holds before the first step. All trainers write one checkpoint, after
+the last of 16 steps.
 
     python benchmarks/training.py                          everything
     python benchmarks/training.py --side NAME              one side only, printing its peak memory
@@ -26,7 +27,7 @@ from selective_unlearning.models import add_adapter, load_model, load_tokenizer
 from selective_unlearning.preprocess import make_blocks, read_corpus
 from selective_unlearning.retain import base_labels
 
-STEPS, WIDTH = 8, 256
+STEPS, WIDTH = 16, 256
 CONFIG = dict(epochs=1, lr=1e-5, save_steps=10**6)
 HARD, SOFT = LabelsConfig(kind="hard"), LabelsConfig()
 
@@ -65,7 +66,7 @@ def ours(d, rows, retain=None, **config):
 def arguments(cls, out, **kw):
     "The settings of `finetune`."
     return cls(out, num_train_epochs=1, learning_rate=CONFIG["lr"], per_device_train_batch_size=1, lr_scheduler_type="linear", weight_decay=0.,
-               save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False, logging_steps=100, **kw)
+               save_steps=CONFIG["save_steps"], report_to="none", use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False, logging_steps=100, **kw)
 
 
 def plain_trainer(d):
@@ -109,7 +110,7 @@ def peak(side):
     return json.loads(out.stdout.splitlines()[-1])
 
 
-def main(repeats=5):
+def main(repeats=3):
     d = Data()
     one, two = (sum(sum(map(len, s["input_ids"])) for s in sets) for sets in ((d.blocks,), (d.blocks, d.retain)))
     s = in_turn(repeats, floor=lambda: bare(d, d.blocks), reinforce=lambda: ours(d, d.blocks, hinge_weight=0.),
