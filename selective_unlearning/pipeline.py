@@ -220,10 +220,11 @@ def _proposed(run:Run, texts:list[str]) -> Dictionary:
             found.append(terms); _say(_asked(counts, f"{len(terms)} terms from the language model"))
         else: found.append(spacy_terms(texts, finder.partition(":")[2] or "en_core_web_sm"))
     terms = merge_terms(*found) if len(found) > 1 else found[0]
-    if not model: return propose_translations(terms, c.seed, c.candidates, texts, lambda s: _tokens(run, s))
-    d, counts = ask_translations(terms, model, c.seed, texts)
-    _say(_asked(counts, f"{counts['accepted']} of {len(d)} translations from the language model"))
-    return d
+    if model:
+        d, counts = ask_translations(terms, model, c.seed, texts)
+        _say(_asked(counts, f"{counts['accepted']} of {len(d)} translations from the language model"))
+    else: d = propose_translations(terms, c.seed, c.candidates, texts, lambda s: _tokens(run, s))
+    return choose_translations(run.open("base")[0], run.tokenizer, d, texts) if c.candidates > 1 else d
 
 def _asked(counts:dict, what:str) -> str:
     return f"  {what}; asked {counts['asked']} times, again {counts['retried']} times, {counts['skipped']} times in vain"
@@ -244,7 +245,6 @@ def _step_dictionary(run:Run, files:dict, work:Path):
     texts = list(run.corpus["text"])
     if files["dictionary"]: d = Dictionary.load(files["dictionary"][0])
     else: d = _proposed(run, texts)
-    if run.config.candidates > 1 and not files["dictionary"]: d = choose_translations(run.open("base")[0], run.tokenizer, d, texts)
     if not len(d) and not files["dictionary"]: raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts)
     for line in (_occurrences(counts), _straddlers(run, d)):

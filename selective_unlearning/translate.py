@@ -123,7 +123,8 @@ class _Free:
 
         With `like`, the one of the first few that is nearest to it in length."""
         free = islice(self._open(candidates, before, after), 12 if like else 1)
-        text = min(free, key=lambda t: abs(self.length(t)-self.length(like)), default=None)
+        wanted = self.length(like)
+        text = min(free, key=lambda t: abs(self.length(t)-wanted), default=None)
         if text: self.used |= {text.casefold(), _plural(text).casefold()}
         return text
 
