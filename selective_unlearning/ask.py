@@ -19,7 +19,7 @@ from .entities import passages
 from .extract import Term, count_terms, given_names
 from .match import TermMatcher, plural, term_key
 from .talk import NoAnswer
-from .translate import propose_translations
+from .translate import content_words, propose_translations
 
 # %% ../nbs/14_ask.ipynb #cfa2228d
 class _Malformed(Exception):
@@ -135,8 +135,6 @@ Answer with a JSON object only, in this form:
                   {"term": "Mount Elmer", "translation": "Mount Simon"}]}
 The terms, each with its kind, stand """
 
-def _words(text:str) -> set[str]: return {*re.findall(r"\w\w+", term_key(text).casefold())}
-
 def _everyday(word:str) -> bool:
     "Whether a word may stay as it is."
     from wordfreq import zipf_frequency
@@ -157,9 +155,10 @@ def _fits(
 ) -> bool:
     "Whether `new` can stand in for the term, as far as a program can tell."
     old, person = e.term.split(" "), e.kind == "person"
-    kept, fresh = _words(new) & _words(e.term), _words(new)-_words(e.term)
+    words, own = ({*content_words(t)} for t in (new, e.term))
+    kept, fresh = words & own, words-own
     if not re.fullmatch(r"[^\W\d_][\w'’. -]*", new) or not fresh or terms.find(new): return False
-    if not all(map(_everyday, kept)) or person and kept-_words(old[0]): return False
+    if not all(map(_everyday, kept)) or person and kept-{*content_words(old[0])}: return False
     if fresh & taken if person else fresh <= taken: return False
     if abs(len(new.split())-len(old)) > 1 or len(new) > 2*len(e.term)+8: return False
     if e.kind in ("creature", "object", "other") and _many(new) != _many(e.term): return False
@@ -197,7 +196,7 @@ def _form_of(term:str, new:str, many:bool) -> str:
 
 # %% ../nbs/14_ask.ipynb #b61342f2
 def _claims(e:Entry, new:str) -> set[str]:
-    own = _words(new)-_words(e.term) if e.kind == "person" else set()
+    own = {*content_words(new)}-{*content_words(e.term)} if e.kind == "person" else set()
     return {new.casefold(), plural(new).casefold()} | own
 
 def _said(entries:list[Entry], model:Callable[[str], str], batch:int, counts:dict) -> dict[str, str]:
@@ -224,7 +223,7 @@ def ask_translations(
     "Generic translations from a language model, else from `propose_translations`. `accepted` are the model's.\n\nRaises `ModelError` if the model cannot be asked at all."
     taken, counts = [taken] if isinstance(taken, str) else list(taken), dict(asked=0, retried=0, skipped=0, invented=0)
     base = propose_translations(terms, seed, taken=taken)
-    words, derived = {w for t in taken for w in _words(t)}, _derived(base.terms)
+    words, derived = {w for t in taken for w in content_words(t)}, _derived(base.terms)
     grouped = defaultdict(list)
     for e, family in zip(base, families(base.terms).values()):
         if e.locked or e.term not in derived: grouped[family].append(e)
