@@ -22,16 +22,16 @@ from .checkpoints import keep_last, mend, newest, seal
 from .config import (INSIDE, START, ConfigError, DataError, FinetuneConfig,
     MissingExtra, ModelError, disk_is_full, text_hash)
 from .models import processes
+from .scores import token_logprobs
 
 # %% ../nbs/30_finetune.ipynb #f4b5b358
 def label_loss(
-    logits:torch.Tensor,    # (N, V) the model's scores
-    ids:torch.Tensor,       # (N, K) tokens of the labels, -100 for padding
-    logprobs:torch.Tensor,  # (N, K) their log-probabilities
-) -> torch.Tensor:          # (N,) in nats
+    logq:torch.Tensor,      # (..., K) what the model gives the label's tokens, see `token_logprobs`
+    ids:torch.Tensor,       # (..., K) tokens of the labels, -100 for padding
+    logprobs:torch.Tensor,  # (..., K) their log-probabilities
+) -> torch.Tensor:          # (...) in nats
     "Divergence of each label from the prediction, with the tokens outside the label as one outcome."
-    logits, real = logits.float(), ids >= 0
-    logq = logits.gather(-1, ids.clamp(min=0)) - logits.logsumexp(-1, keepdim=True)
+    real = ids >= 0
     p = logprobs.exp()*real
     inside = torch.where(p > 0, p*(logprobs-logq), 0.).sum(-1)
     rest, rest_q = (1-p.sum(-1)).clamp(min=0), (1-(logq.exp()*real).sum(-1)).clamp(min=1e-6)
@@ -39,12 +39,11 @@ def label_loss(
 
 # %% ../nbs/30_finetune.ipynb #3092b253
 def hinge_loss(
-    logits:torch.Tensor,  # (N, V)
-    true:torch.Tensor,    # (N,) the tokens that give the anchor away
-    floor:float,          # probability below which the loss is 0
-) -> torch.Tensor:        # (N,)
-    "How far, in nats, the true token's log-probability is above the floor."
-    return torch.relu(torch.log_softmax(logits.float(), -1).gather(-1, true[:, None])[:, 0] - math.log(floor))
+    logp:torch.Tensor,  # log-probabilities of the tokens that give the anchor away
+    floor:float,        # probability below which the loss is 0
+) -> torch.Tensor:      # of the same shape, in nats
+    "How far each true token's log-probability is above the floor."
+    return torch.relu(logp - math.log(floor))
 
 # %% ../nbs/30_finetune.ipynb #8231216d
 def places_of(texts:list[list[int]], length:int) -> dict[str,torch.Tensor]:
@@ -132,18 +131,18 @@ def batch_losses(model, batch:dict, config:FinetuneConfig) -> dict[str,torch.Ten
     ids, logp, roles = (batch[k][:, 1:] for k in ("topk_ids", "topk_logprobs", "roles"))  # the one shift
     true, hinged = batch["input_ids"][:, 1:], torch.isin(roles, torch.tensor([START, INSIDE], device=roles.device))
     hinged &= ~batch["retain"][:, None] & (config.hinge_weight > 0)
-    labelled = ids[..., 0] >= 0
-    keep = (labelled | hinged).any(0).nonzero()[:, 0]
+    keep = ((ids[..., 0] >= 0) | hinged).any(0).nonzero()[:, 0]
     inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids") if k in batch}
     if "text_ids" in batch:
         inputs["attention_mask"] = block_mask(batch["text_ids"], next(model.parameters()).dtype)
     logits = model(**inputs, logits_to_keep=keep).logits
-    labelled, hinged = labelled[:, keep], hinged[:, keep]
-    loss = label_loss(logits[labelled], ids[:, keep][labelled], logp[:, keep][labelled])
-    weight = torch.where(roles[:, keep] == START, config.anchor_weight, 1.)[labelled]
-    retain = batch["retain"][:, None].expand_as(labelled)[labelled]
-    return dict(forget=(loss*weight)[~retain].sum(), retain=loss[retain].sum(), n_forget=(~retain).sum(), n_retain=retain.sum(),
-                hinge=hinge_loss(logits[hinged], true[:, keep][hinged], config.hinge_floor).sum())
+    ids, logp, roles, true, hinged = (t[:, keep] for t in (ids, logp, roles, true, hinged))
+    logq = token_logprobs(logits, torch.cat([ids, true.where(hinged, -100)[..., None]], -1))
+    labelled = ids[..., 0] >= 0
+    loss, weight = label_loss(logq[..., :-1], ids, logp), torch.where(roles == START, config.anchor_weight, 1.)
+    forget, retain = labelled & ~batch["retain"][:, None], labelled & batch["retain"][:, None]
+    return dict(forget=(loss*weight)[forget].sum(), retain=loss[retain].sum(), n_forget=forget.sum(), n_retain=retain.sum(),
+                hinge=hinge_loss(logq[..., -1][hinged], config.hinge_floor).sum())
 
 def held_out_loss(t:dict[str,torch.Tensor], config:FinetuneConfig) -> torch.Tensor:
     "Sum and number of labels of the part of the loss that held-out rows have: all but retain text."

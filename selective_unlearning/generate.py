@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 from .models import context_length, left_pad
 from .preprocess import bos_ids
+from .scores import token_logprobs
 
 # %% ../nbs/45_generate.ipynb #846dfbc9
 def _batches(lengths:Sequence[int], tokens:int) -> list[list[int]]:
@@ -44,7 +45,7 @@ def continuation_logprobs(
         keep = torch.arange(ids.shape[1]-max(n)-1, ids.shape[1]-1, device=model.device)
         logits = model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1)-1).clamp(min=0),
                        logits_to_keep=keep).logits
-        logp = torch.log_softmax(logits.float(), -1).gather(-1, ids[:, -logits.shape[1]:, None])[..., 0]
+        logp = token_logprobs(logits, ids[:, -logits.shape[1]:, None])[..., 0]
         for b,i in enumerate(group): out[i] = (float(logp[b, logp.shape[1]-n[b]:].sum()) if n[b] else 0., n[b])
     return out
 

@@ -17,7 +17,7 @@ from selective_unlearning.config import (INSIDE, INSIDE_AGAIN, START_AGAIN, WHY,
 from .dictionary import Dictionary
 from .models import context_length
 from .preprocess import bos_ids, encode
-from .scores import logsumexp, mean_score, row_scores
+from .scores import logsumexp, mean_score, row_scores, token_logprobs
 from .substitute import Substitution, align, substitute, token_roles
 
 # %% ../nbs/41_labels.ipynb #6b1b0935
@@ -126,8 +126,8 @@ def label_rows(
 
 def _raised(zb, zr, true) -> torch.Tensor:
     "(N,) by how many nats reinforcement raised the tokens `true`."
-    logp = lambda z: z.gather(-1, torch.as_tensor(true, dtype=torch.long, device=z.device)[:, None])[:, 0].float()-logsumexp(z)
-    return torch.relu(logp(zr)-logp(zb)).cpu()
+    true = torch.as_tensor(true, dtype=torch.long, device=zb.device)[:, None]
+    return torch.relu(token_logprobs(zr, true)-token_logprobs(zb, true))[:, 0].cpu()
 
 # %% ../nbs/41_labels.ipynb #6771619d
 def pairs_of(

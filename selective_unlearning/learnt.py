@@ -19,7 +19,7 @@ from .config import DataError, ModelError
 from .counts import WORD, frequency
 from .extract import Term, links_of
 from .preprocess import block_texts, bos_ids, encode
-from .scores import logsumexp, row_scores
+from .scores import row_scores, token_logprobs
 
 # %% ../nbs/32_learnt.ipynb #7dec9f40
 def token_gaps(
@@ -33,8 +33,8 @@ def token_gaps(
         raise ModelError(f"base and reinforced model have {a.shape[-1]} and {b.shape[-1]} tokens: "
                          "one must be trained from the other")
     true = torch.tensor(ids[1:], device=a.device)[:, None]
-    logp = [z.gather(-1, true)[:, 0].float()-logsumexp(z) for z in (a, b)]
-    return np.append(0., (logp[1]-logp[0]).cpu().numpy())
+    raised = (token_logprobs(b, true)-token_logprobs(a, true))[:, 0]
+    return np.append(0., raised.cpu().numpy())
 
 # %% ../nbs/32_learnt.ipynb #3ce2d504
 class Word(NamedTuple):

@@ -1,5 +1,6 @@
 "Training's settings and losses against what they must be by definition."
 import math
+from types import SimpleNamespace
 
 import hypothesis
 import numpy as np
@@ -9,11 +10,12 @@ from datasets import Dataset
 from hypothesis import given, strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from selective_unlearning.config import START, FinetuneConfig
+from selective_unlearning.config import CONTEXT, INSIDE, START, FinetuneConfig
 from selective_unlearning.finetune import (batch_losses, block_mask, collate, finetune, hinge_loss, hold_out, label_loss,
                                            schedule)
 from selective_unlearning.models import add_adapter
 from selective_unlearning.retain import pack
+from selective_unlearning.scores import token_logprobs
 
 
 class Toy: pad_token_id = 0
@@ -89,6 +91,9 @@ def labels(rng, n, k):
     return ids, logp
 
 
+def soft_loss(logits, ids, logp): return label_loss(token_logprobs(logits, ids), ids, logp)
+
+
 def dense_label_loss(logits, ids, logp):
     "The divergence over the label's tokens and one outcome for all others, by its definition."
     q = np.exp(logits-logits.max()) / np.exp(logits-logits.max()).sum()
@@ -103,7 +108,7 @@ def dense_label_loss(logits, ids, logp):
 def test_label_loss_is_the_dense_divergence(seed):
     rng = np.random.default_rng(seed)
     logits, (ids, logp) = rng.normal(0, 2, (6, V)), labels(rng, 6, 4)
-    got = label_loss(torch.tensor(logits), torch.tensor(ids), torch.tensor(logp, dtype=torch.float32))
+    got = soft_loss(torch.tensor(logits), torch.tensor(ids), torch.tensor(logp, dtype=torch.float32))
     want = [dense_label_loss(*row) for row in zip(logits, ids, logp)]
     assert got.tolist() == pytest.approx(want, abs=2e-3)
 
@@ -115,7 +120,7 @@ def test_gradient_of_a_soft_label(seed):
     rng = np.random.default_rng(seed)
     p = torch.tensor(rng.dirichlet(np.ones(V))[None], dtype=torch.float32)
     logits = torch.tensor(rng.normal(0, 2, (1, V)), dtype=torch.float32, requires_grad=True)
-    label_loss(logits, torch.arange(V)[None], p.log()).sum().backward()
+    soft_loss(logits, torch.arange(V)[None], p.log()).sum().backward()
     torch.testing.assert_close(logits.grad, logits.detach().softmax(-1)-p, atol=1e-5, rtol=1e-4)
 
 
@@ -126,7 +131,53 @@ def test_hinge_is_the_dense_one(seed, floor):
     logits, true = rng.normal(0, 4, (5, V)), rng.integers(0, V, 5)
     q = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     want = [max(0., math.log(q[i, t]/floor)) for i,t in enumerate(true)]
-    assert hinge_loss(torch.tensor(logits), torch.tensor(true), floor).tolist() == pytest.approx(want, abs=1e-4)
+    logp = token_logprobs(torch.tensor(logits), torch.tensor(true)[:, None])[:, 0]
+    assert hinge_loss(logp, floor).tolist() == pytest.approx(want, abs=1e-4)
+
+
+class Scores(torch.nn.Module):
+    "A model whose scores at each place are its weights."
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.nn.Parameter(logits)
+    def forward(self, input_ids, attention_mask, logits_to_keep): return SimpleNamespace(logits=self.logits[:, logits_to_keep])
+
+
+@quick
+@given(seeds, st.sampled_from([torch.float64, torch.bfloat16]))
+def test_batch_losses_and_their_gradient_place_by_place(seed, kind):
+    "Soft labels, anchors, the hinge, padding and retain text at once; each place by its definition, in float64."
+    rng, T, config = np.random.default_rng(seed), 6, FinetuneConfig(anchor_weight=3., hinge_weight=.7, hinge_floor=.05)
+    rows = []
+    for _ in range(3):
+        n = int(rng.integers(2, T+1))
+        ids, logp = labels(rng, n, 4)
+        ids[rng.random(n) < .3] = -100
+        rows.append(dict(input_ids=rng.integers(1, V, n).tolist(), topk_ids=ids, topk_logprobs=logp,
+                         roles=rng.choice([CONTEXT, START, INSIDE], n).tolist()))
+    kept = (rng.random(3) < .4).tolist()
+    m = Scores(torch.tensor(rng.normal(0, 2, (3, T, V))).to(kind))
+    t = batch_losses(m, collate(rows, 0, T, kept), config)
+    (t["forget"]+2*t["retain"]+config.hinge_weight*t["hinge"]).backward()
+    plain, total = m.logits.detach().double().requires_grad_(), 0.
+    logq, count = plain.log_softmax(-1), dict(forget=0., retain=0., hinge=0., n_forget=0, n_retain=0)
+    for b, (row, retain) in enumerate(zip(rows, kept)):
+        for i in range(1, len(row["input_ids"])):
+            q, role, name = logq[b, i-1], row["roles"][i], "retain" if retain else "forget"
+            named = {int(k): math.exp(l) for k,l in zip(row["topk_ids"][i], row["topk_logprobs"][i]) if k >= 0}
+            if named:
+                rest, others = 1-sum(named.values()), [k for k in range(V) if k not in named]
+                loss = sum(p*(math.log(p)-q[k]) for k,p in named.items() if p > 0)
+                if rest > 1e-4: loss = loss + rest*(math.log(rest)-q[others].logsumexp(0))
+                total = total + loss*(2 if retain else 3 if role == START else 1)
+                count[name] += loss.item()*(3 if role == START and not retain else 1)
+                count[f"n_{name}"] += 1
+            if role != CONTEXT and not retain:
+                loss = (q[row["input_ids"][i]]-math.log(.05)).clamp(min=0)
+                total, count["hinge"] = total+.7*loss, count["hinge"]+loss.item()
+    total.backward()
+    assert {k: v.item() for k,v in t.items()} == pytest.approx(count, rel=1e-5, abs=2e-4)
+    torch.testing.assert_close(m.logits.grad.double(), plain.grad, rtol=.02 if kind == torch.bfloat16 else 1e-4, atol=1e-2 if kind == torch.bfloat16 else 2e-4)
 
 
 # --- packing ----------------------------------------------------------------------------------
