@@ -64,8 +64,8 @@ def row_logprobs(
     keep = real.any(0).nonzero()[:, 0]
     real, true = real[:, keep], batch["input_ids"][:, 1:][:, keep]
     read = {k: batch[k] for k in ("input_ids", "attention_mask")}
-    logits = model(**read, logits_to_keep=keep).logits
-    return token_logprobs(logits, true.where(real, -100)[..., None])[..., 0], real
+    logits = model(**read, logits_to_keep=keep, use_cache=False).logits
+    return token_logprobs(logits, true.where(real, -100)[..., None], overwrite=True)[..., 0], real
 
 def _retained(model, batch:dict, config:FinetuneConfig) -> dict:
     "The retain rows against their labels, as in every fine-tuning."

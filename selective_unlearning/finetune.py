@@ -135,9 +135,9 @@ def batch_losses(model, batch:dict, config:FinetuneConfig) -> dict[str,torch.Ten
     inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids") if k in batch}
     if "text_ids" in batch:
         inputs["attention_mask"] = block_mask(batch["text_ids"], next(model.parameters()).dtype)
-    logits = model(**inputs, logits_to_keep=keep).logits
+    logits = model(**inputs, logits_to_keep=keep, use_cache=False).logits
     ids, logp, roles, true, hinged = (t[:, keep] for t in (ids, logp, roles, true, hinged))
-    logq = token_logprobs(logits, torch.cat([ids, true.where(hinged, -100)[..., None]], -1))
+    logq = token_logprobs(logits, torch.cat([ids, true.where(hinged, -100)[..., None]], -1), overwrite=True)
     labelled = ids[..., 0] >= 0
     loss, weight = label_loss(logq[..., :-1], ids, logp), torch.where(roles == START, config.anchor_weight, 1.)
     forget, retain = labelled & ~batch["retain"][:, None], labelled & batch["retain"][:, None]

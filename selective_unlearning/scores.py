@@ -54,27 +54,30 @@ def top_logprobs(
 # %% ../nbs/02_scores.ipynb #ac60de4e
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, z, ids):
+    def forward(ctx, z, ids, overwrite):
         total = torch.zeros(len(z), dtype=torch.promote_types(z.dtype, torch.float32), device=z.device)
         for r in parts(z):
             if (ids[r] >= 0).any(): total[r] = logsumexp(z[r])
         ctx.save_for_backward(z, ids, total)
+        ctx.overwrite = overwrite
         return torch.where(ids >= 0, z.gather(-1, ids.clamp(min=0)).to(total.dtype)-total[:, None], 0.)
 
     @staticmethod
     def backward(ctx, g):
         z, ids, total = ctx.saved_tensors
-        g, out = torch.where(ids >= 0, g, 0.), torch.zeros_like(z)
+        g, out = torch.where(ids >= 0, g, 0.), z if ctx.overwrite else torch.empty_like(z)
         for r in parts(z):
-            if not g[r].any(): continue
-            q = z[r].to(total.dtype, copy=True).sub_(total[r, None]).exp_().mul_(-g[r].sum(-1, keepdim=True))
-            out[r] = q.scatter_add_(-1, ids[r].clamp(min=0), g[r])
-        return out, None
+            if g[r].any():
+                q = z[r].to(total.dtype, copy=True).sub_(total[r, None]).exp_().mul_(-g[r].sum(-1, keepdim=True))
+                out[r] = q.scatter_add_(-1, ids[r].clamp(min=0), g[r])
+            else: out[r] = 0.
+        return out, None, None
 
 def token_logprobs(
     logits:torch.Tensor,  # (..., V) the model's scores, in its precision
     ids:torch.Tensor,     # (..., K) token ids, negative for none
+    overwrite:bool=False, # put the gradient where the scores are; nothing else may need them then
 ) -> torch.Tensor:        # (..., K) float32, 0 for none; float64 if the scores are
     "The log-probabilities of some tokens a place, with a gradient at the scores."
     flat = logits.reshape(-1, logits.shape[-1]), ids.reshape(-1, ids.shape[-1])
-    return _TokenLogprobs.apply(*flat).reshape(ids.shape)
+    return _TokenLogprobs.apply(*flat, overwrite).reshape(ids.shape)

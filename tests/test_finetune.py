@@ -140,7 +140,7 @@ class Scores(torch.nn.Module):
     def __init__(self, logits):
         super().__init__()
         self.logits = torch.nn.Parameter(logits)
-    def forward(self, input_ids, attention_mask, logits_to_keep): return SimpleNamespace(logits=self.logits[:, logits_to_keep])
+    def forward(self, input_ids, attention_mask, logits_to_keep, use_cache): return SimpleNamespace(logits=self.logits[:, logits_to_keep])
 
 
 @quick
