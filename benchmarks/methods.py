@@ -3,11 +3,12 @@
     python benchmarks/methods.py [METHOD …]      whp and those only; the rows of others that were measured before are kept
     python benchmarks/methods.py --quick [METHOD …]      one file of the corpus, one rate: to see that it works; writes no result
 
-Each trained method tries the learning rates in RATES, the task vector the strengths in STRENGTHS. The *tune* half of the
+whp has the demo's settings, which were chosen on the *tune* half of the prompts. Each other trained method tries the learning
+rates in RATES, the task vector the strengths in STRENGTHS. The *tune* half of the
 prompts and neighbours chooses: the lowest familiarity among those that keep at least KEPT of near knowledge, or else what
 keeps most. The *test* half is reported, against the base model. Everything else is as `--method` sets it: retain
-weights and strengths as published, those of whp as this project chose them on the tune half. Seconds are those of the
-steps that a method needs, against whp's; the retain texts are sampled before. Spread is half the 95 % interval over
+weights and strengths as published. Seconds are processor seconds, both cores together, of the steps that a method needs, against whp's;
+the retain texts are sampled before. Spread is half the 95 % interval over
 prompts. What was measured is kept in runs/bench-methods, so that a run that is stopped goes on where it was.
 """
 import argparse, json
@@ -45,7 +46,7 @@ class Bench:
         "The settings that a method tries, by what they are called."
         start = configure(self.start, {"method": method})
         if self.quick and start.retain.samples: start = configure(start, {"retain.samples": 8})
-        if method == "prompt-only": return {"": start}
+        if method in ("whp", "prompt-only"): return {"": start}
         key, values, short = ("strength", STRENGTHS, "strength") if method == "task-vector" else ("unlearn.lr", RATES, "lr")
         return {f"{short} {v:g}": configure(start, {key: v}) for v in values[:1 if self.quick else None]}
 
@@ -64,7 +65,7 @@ class Bench:
         r = run(config, self.work/"run", until="unlearned")
         if not (self.work/"base.json").exists(): write_json(self.work/"base.json", self.measure(r, "base"))
         needs = ["labels", "unlearned"] + ["reinforced"]*(config.method in ("whp", "task-vector"))
-        seconds = round(sum(r.manifest["steps"][s]["seconds"] for s in needs), 1)
+        seconds = round(sum(r.manifest["steps"][s]["cpu_seconds"] for s in needs), 1)
         write_json(self.kept(config), self.measure(r, "unlearned") | dict(seconds=seconds))
 
     def summary(self, config, half):
@@ -88,7 +89,7 @@ class Bench:
         name = self.chosen(configs)
         report, about = self.summary(configs[name], "test"), f"{method} ({name})" if name else method
         ours, whp = self.seconds(method), self.seconds("whp")
-        out = [dict(claim=f"{about}: seconds", ours=ours, peer=whp, unit="s", ratio=round(ours/whp, 4), spread=0., target=1., better="lower")]
+        out = [dict(claim=f"{about}: processor seconds", ours=ours, peer=whp, unit="s", ratio=round(ours/whp, 4), spread=0., target=1., better="lower")]
         for what, path, base, ratio, target, better, unit in FIGURES:
             low, high, _ = get_figure(report["intervals"], ratio)
             out.append(dict(claim=f"{about}: {what}", ours=round(get_figure(report, path), 4), peer=round(get_figure(report, base), 4), unit=unit,

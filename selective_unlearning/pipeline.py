@@ -441,7 +441,7 @@ _SHARED = "reinforced", "labels", "unlearned"   # all processes work on these
 
 def _do(run:Run, step:str, key:str, files:dict, manifest:dict):
     "Make one step's folder."
-    work, start, state = _part(run, step), time.time(), processes()
+    work, start, cpu, state = _part(run, step), time.time(), time.process_time(), processes()
     if state.is_main_process:
         started = work/"key"
         if not started.exists() or started.read_text() != key: shutil.rmtree(work, ignore_errors=True)
@@ -451,6 +451,7 @@ def _do(run:Run, step:str, key:str, files:dict, manifest:dict):
     state.wait_for_everyone()
     if state.is_main_process:
         manifest["steps"][step] = dict(key=key, outputs=_made(work), seconds=round(time.time()-start, 2), seed=run.config.seed,
+            cpu_seconds=round(time.process_time()-cpu, 2),
             peak_memory_bytes=_peak_memory(), settings=_settings(run.config, step), versions=_versions(),
             inputs={n: {str(p): path_hash(p) for p in files[n]} for n in _FILES.get(step, ())})
         write_json(run.folder/"manifest.json", manifest)
