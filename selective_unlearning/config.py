@@ -7,7 +7,8 @@ __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', '
            'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'disk_is_full', 'read_text',
            'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'file_hashes', 'data_path',
            'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'server_address',
-           'Method', 'RunConfig', 'field_names', 'field_help', 'configure', 'read_config', 'to_yaml', 'preset']
+           'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help', 'configure', 'read_config', 'to_yaml',
+           'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
 import difflib, errno, hashlib, json, os, tempfile
@@ -261,6 +262,19 @@ def server_address(
     _check(bool(name.strip()), f"{base}: which model? Write its name behind it: {base}#NAME")
     return base.rstrip("/"), name.strip()
 
+# %% ../nbs/00_config.ipynb #be3f66de
+@dataclass(frozen=True)
+class WatchConfig:
+    "Whether and how unlearning is watched."
+    steps:int = 0              # steps between two looks; 0 for none
+    floor:float = .95          # share of the first utility below which no weights are kept
+    n:int = 40                 # prompts, and neighbours, at most
+
+    def __post_init__(self):
+        _check(self.steps >= 0, f"steps must be at least 0, got {self.steps}: 0 does not watch")
+        _check(0 < self.floor <= 1, f"floor is a share above 0, at most 1, got {self.floor}")
+        _check(self.n >= 1, f"n must be at least 1, got {self.n}")
+
 # %% ../nbs/00_config.ipynb #c148b401
 def _check_finders(extract:str, ask:str|None):
     names = [f.partition(":")[0] if f.startswith("spacy:") else f for f in extract.split(",")]
@@ -302,6 +316,7 @@ def _method_settings(name:str) -> dict[str,Any]:
     if name not in METHODS: return {}                      # refused later, by name
     m, f, r = METHODS[name], FinetuneConfig(), RetainConfig() if METHODS[name].retain_weight else RetainConfig(samples=0, translated=False)
     off = {} if name == "whp" else {f"labels.{k}": v for k,v in asdict(LabelsConfig()).items()}
+    if not m.rows: off |= {f"unlearn.{k}": v for k,v in asdict(f).items() if k != "lora_r"}
     return off | {"strength": m.strength, "unlearn.retain_weight": m.retain_weight, "retain.samples": r.samples, "retain.translated": r.translated,
         "unlearn.hinge_weight": f.hinge_weight if name == "whp" else 0., "unlearn.anchor_weight": f.anchor_weight if name == "whp" else 1.}
 
@@ -326,10 +341,13 @@ class RunConfig:
     block_size:int = 256                 # tokens a block at most
     seed:int = 0
     trust_remote_code:bool = False       # run code that comes with the model
+    bits:int = 16                        # of a base weight: 8 or 4 quantise it (bitsandbytes or torchao), for adapters only
+    adapter:str|None = None              # a PEFT configuration (adapter_config.json) for both adapters, instead of lora_*
     reinforce:FinetuneConfig = field(default_factory=lambda: FinetuneConfig(epochs=1, lr=1e-3))
     retain:RetainConfig = field(default_factory=RetainConfig)
     labels:LabelsConfig = field(default_factory=LabelsConfig)
     unlearn:FinetuneConfig = field(default_factory=FinetuneConfig)
+    watch:WatchConfig = field(default_factory=WatchConfig)
     generate:PromptsConfig = field(default_factory=PromptsConfig)
     evaluate:EvaluateConfig = field(default_factory=EvaluateConfig)
 
@@ -341,7 +359,22 @@ class RunConfig:
         _check(self.block_size >= 8, f"block_size must be at least 8 tokens, got {self.block_size}: use e.g. 256")
         _check((self.reinforce.lora_r == 0) == (self.unlearn.lora_r == 0),
                "reinforce.lora_r and unlearn.lora_r must both be 0 (all weights) or both above 0 (adapters)")
+        self._check_adapters()
         self._check_method()
+        if not self.watch.steps: return
+        _check(bool(METHODS[self.method].rows), f"watch.steps={self.watch.steps}: method {self.method} trains nothing that could be watched")
+        _check(not self.unlearn.held_out, "unlearn.held_out and watch.steps both say which weights are kept: use one of them")
+        _check(self.evaluate.half == "test", f"watch looks at the tune half: what is reported must be the test half, not {self.evaluate.half!r}")
+
+    def _check_adapters(self):
+        _check(self.bits in (4, 8, 16), f"bits must be 16, 8 or 4, got {self.bits}")
+        _check(self.bits == 16 or self.unlearn.lora_r > 0, f"bits={self.bits}: quantised weights cannot be trained: set both lora_r above 0")
+        if self.adapter is None: return
+        for name in ("lora_r", "lora_alpha", "lora_targets"):
+            for step in ("reinforce", "unlearn"):
+                _check(getattr(getattr(self, step), name) == getattr(FinetuneConfig(), name),
+                       f"{step}.{name} is not used beside adapter={self.adapter}, which says what the adapters are: leave it out")
+        _check(self.method != "task-vector", "method task-vector turns a plain LoRA adapter round: leave out adapter")
 
     def _check_method(self):
         name = self.method
@@ -351,6 +384,9 @@ class RunConfig:
                      f"method {name} was published with {METHODS[name].strength:g}")
         _check(name != "rmu" or self.unlearn.lora_r > 0, "method rmu compares with the frozen model: set lora_r of both fine-tunings above 0")
         if name == "whp": return
+        if not METHODS[name].rows:
+            idle = FinetuneConfig(lora_r=self.unlearn.lora_r, hinge_weight=0., anchor_weight=1., retain_weight=0.)
+            _check(self.unlearn == idle, f"method {name} trains nothing: leave out unlearn.*")
         _check(self.labels == LabelsConfig(), f"labels.* belong to method whp, {name} does not use them: leave them out")
         for key,off in (("hinge_weight", 0), ("anchor_weight", 1)):
             _check(getattr(self.unlearn, key) == off, f"unlearn.{key} belongs to method whp, {name} does not use it: leave it at {off}")

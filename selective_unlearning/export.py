@@ -54,7 +54,7 @@ def _figures(report:dict) -> str:
         rows.append(" | ".join([f"| {part}: {what}", *figures])+" |")
     return "\n".join(rows)
 
-_RECIPE = ("seed", "block_size", "reinforce", "retain", "labels", "unlearn")
+_RECIPE = ("method", "strength", "bits", "seed", "block_size", "reinforce", "retain", "labels", "unlearn", "watch")
 
 def _recipe(config:dict) -> str:
     "The settings that made the model; no files, no trackers."
@@ -126,7 +126,7 @@ def model_card(
 def _adapter(source:Path, out:Path, base:str):
     "The files of the adapter, without losses and places."
     for p in source.iterdir():
-        if not p.name.startswith("loss."): shutil.copy2(p, out)
+        if not p.name.startswith(("loss.", "watch.")): shutil.copy2(p, out)
     config = read_json(out/"adapter_config.json")
     write_json(out/"adapter_config.json", config | dict(base_model_name_or_path=base.rpartition("@")[0]))
 
@@ -134,7 +134,7 @@ def _weights(source:Path, out:Path, config:RunConfig):
     "Plain weights, merged unless the run trained all of them."
     if (source/"adapter_model.safetensors").exists():
         return merge(config.model, source, out, trust_remote_code=config.trust_remote_code)
-    shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("loss.*"))
+    shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("loss.*", "watch.*"))
 
 def _refuse(run:Path, out:Path):
     "Raises `DataError` for what cannot be exported, or not to there."

@@ -31,7 +31,7 @@ from .generate import complete
 from .label_files import read_labels, tokenizer_hash, write_labels
 from .labels import pairs_of
 from .models import (adapter, add_adapter, cache_dir, context_length, load_adapter, load_model, load_tokenizer,
-    model_identity, processes, save_adapter, save_full)
+    model_identity, processes, read_peft, save_adapter, save_full)
 from .preprocess import BLOCKS, CORPUS, iter_blocks, iter_corpus, make_blocks, read_corpus, write_rows
 from .prompts import make_prompts, mentions
 from .report import Report, svg
@@ -41,15 +41,16 @@ from .summary import summarise
 from .talk import open_model
 from .translate import propose_translations
 from .utility import read_general, read_neighbours, utility
+from .watch import Watch, plot_path, quick_measure
 
 # %% ../nbs/80_pipeline.ipynb #46e49a67
 STEPS = ("corpus", "dictionary", "reinforced", "labels", "unlearned", "prompts", "evaluation")
 _NEEDS = dict(corpus=(), dictionary=("corpus",), reinforced=("corpus",), labels=("corpus", "dictionary", "reinforced"),
               unlearned=("labels",), prompts=("corpus", "dictionary"), evaluation=("prompts", "reinforced", "unlearned"))
 _SETTINGS = dict(corpus=("block_size", "text_column"), dictionary=("extract", "ask", "candidates"), reinforced=("reinforce",), labels=("labels", "retain"),
-                 unlearned=("unlearn",), prompts=("generate", "evaluate"), evaluation=("evaluate",))
-_FILES = dict(corpus=("corpus",), dictionary=("dictionary",), labels=("openers",), prompts=("prompts", "neighbours", "general", "retain_texts"))
-PATHS = ("corpus", "dictionary", "prompts", "neighbours", "general", "retain_texts", "openers")
+                 unlearned=("unlearn", "watch"), prompts=("generate", "evaluate"), evaluation=("evaluate",))
+_FILES = dict(corpus=("corpus",), dictionary=("dictionary",), reinforced=("adapter",), labels=("openers",), unlearned=("adapter",), prompts=("prompts", "neighbours", "general", "retain_texts"))
+PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "retain_texts", "openers")
 
 # %% ../nbs/80_pipeline.ipynb #a192fc7f
 def _inputs(config:RunConfig) -> dict[str,list[Path]]:
@@ -115,7 +116,7 @@ class Run:
 @patch
 def open(self:Run, which:str="unlearned"):
     "`(model, adapter name or None)`: the base, reinforced or unlearned model.\n\nRaises `DataError` if it is not made yet, `ModelError` if the base is another one."
-    load = lambda: load_model(self.config.model, trust_remote_code=self.config.trust_remote_code)
+    load = lambda: load_model(self.config.model, trust_remote_code=self.config.trust_remote_code, bits=self.config.bits)
     if which == "base": return self._cached("model", load), None
     folder = self.path(which)
     if not folder.exists(): raise DataError(f"{folder}: is not made yet: run it again to go on")
@@ -265,20 +266,25 @@ def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], ad
     if not adapter: return load_model(str(folder), torch.float32, **kw)
     return load_adapter(load_model(run.config.model, **kw), which, folder/which)
 
-def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None, loss=batch_losses):
+def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None, loss=batch_losses, watch:Watch|None=None):
     if (work/"loss.json").exists():                        # stopped while the checkpoints were removed
         if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
         return
-    model = load_model(run.config.model, torch.float32 if not config.lora_r else None, trust_remote_code=run.config.trust_remote_code)
+    c, seed = run.config, run.config.seed
+    model = load_model(c.model, None if config.lora_r else torch.float32, trust_remote_code=c.trust_remote_code, bits=c.bits)
     if config.lora_r:
-        model = add_adapter(model, which, config.lora_r, config.lora_alpha, config.lora_targets, config.first_layer, run.config.seed)
-    losses = finetune(model, run.tokenizer, rows, config, retain, work/"checkpoints", run.config.seed, losses=loss)
+        model = add_adapter(model, which, config.lora_r, config.lora_alpha, config.lora_targets, config.first_layer, seed,
+                            c.adapter and read_peft(c.adapter))
+    losses = finetune(model, run.tokenizer, rows, config, retain, work/"checkpoints", seed, losses=loss, callbacks=(watch,) if watch else ())
     if not processes().is_main_process: return
     if _sharded(): model = _from_checkpoint(run, which, work/"checkpoints", losses, bool(config.lora_r))
     if config.lora_r: save_adapter(model, which, work, run.identity)
     else: save_full(model, run.tokenizer, work)
     write_atomic(work/"loss.svg", svg(plot_loss(losses, title=f"Loss of the {which} model")))
     write_atomic(work/"loss.csv", losses_csv(losses))
+    if watch:
+        write_json(work/"watch.json", dict(floor=watch.floor, path=watch.path))
+        write_atomic(work/"watch.svg", svg(plot_path(watch.path, watch.floor)))
     write_json(work/"loss.json", losses)                   # the last: the checkpoints have done their work
     shutil.rmtree(work/"checkpoints")
 
@@ -289,7 +295,8 @@ def _step_reinforced(run:Run, files:dict, work:Path):
 def _retain_texts(run:Run, model, openers:Path) -> list[list[int]]:
     "Texts sampled from the base model, as tokens; from the cache if it has them."
     r, seed = run.config.retain, run.config.seed
-    key = text_hash(json.dumps([run.identity, path_hash(openers), r.samples, r.length, seed, str(model.dtype), model.device.type]))
+    precision = str(model.dtype) if run.config.bits == 16 else f"{run.config.bits} bits"
+    key = text_hash(json.dumps([run.identity, path_hash(openers), r.samples, r.length, seed, precision, model.device.type]))
     cached = cache_dir()/"retain"/f"{key[:32]}.json"
     if not cached.exists():
         write_json(cached, sample_retain(model, run.tokenizer, read_openers(openers), r.samples, r.length, seed))
@@ -335,6 +342,14 @@ def _untrained(run:Run, work:Path):
     else: write_atomic(work/"instruction.txt", instruction(read_json(run.path("dictionary")/"coverage.json")))
     write_json(work/"loss.json", [])
 
+def _measure(run:Run, files:dict):
+    "What is watched.\n\nRaises `ConfigError` if there are no prompts of the tune half."
+    if not files["prompts"]: raise ConfigError("watch needs prompts with a tune half, and those made from the corpus have none: give a prompt file")
+    halves = [read(files[n][0], "tune") for n,read in (("prompts", read_prompts), ("neighbours", read_neighbours))]
+    if any(r.get("half") != "tune" for rows in halves for r in rows):
+        raise ConfigError("watch needs prompts and neighbours that say which half they belong to, 'tune' or 'test'")
+    return quick_measure(run.tokenizer, *halves, run.config.watch.n)
+
 def _step_unlearned(run:Run, files:dict, work:Path):
     c, made = run.config, run.path("labels")
     if not METHODS[c.method].rows: return _untrained(run, work) if processes().is_main_process else None
@@ -342,7 +357,8 @@ def _step_unlearned(run:Run, files:dict, work:Path):
         rows = read_labels(made/"labels", model=run.identity, tokenizer=tokenizer_hash(run.tokenizer))
     else: rows = load_from_disk(str(made/"forget")) if (made/"forget").exists() else run.blocks
     retain = load_from_disk(str(made/"retain")) if (made/"retain").exists() else None
-    _train(run, work, "unlearned", rows, c.unlearn, retain, method_losses(c.method, c.strength, c.seed))
+    watch = Watch(_measure(run, files), work/"checkpoints", c.watch.steps, c.watch.floor) if c.watch.steps else None
+    _train(run, work, "unlearned", rows, c.unlearn, retain, method_losses(c.method, c.strength, c.seed), watch)
 
 # %% ../nbs/80_pipeline.ipynb #00b4e8f1
 def _step_prompts(run:Run, files:dict, work:Path):
@@ -380,17 +396,22 @@ def _needs(config:RunConfig, step:str) -> tuple[str,...]:
 def _settings(config:RunConfig, step:str) -> dict:
     "The settings that a step depends on."
     m, all_of = METHODS[config.method], asdict(config)
-    parts = {k: all_of[k] for k in _SETTINGS[step]}
+    parts = {k: all_of[k] for k in _SETTINGS[step]} | dict(bits=config.bits)
     if m.rows == "generic": return parts
     if step == "unlearned": parts |= {k: all_of[k] for k in ("method", "strength")}
-    if step == "labels": parts = dict(retain=parts["retain"], rows=m.rows, targets=m.retain, strength=config.strength if m.rows == "lowered" else None)
+    if step == "labels": parts = dict(retain=parts["retain"], rows=m.rows, targets=m.retain, strength=config.strength if m.rows == "lowered" else None, bits=config.bits)
     return parts
+
+def _reads(config:RunConfig, step:str) -> tuple[str,...]:
+    "The files that a step reads, by setting."
+    watched = step == "unlearned" and config.watch.steps
+    return _FILES.get(step, ()) + (("prompts", "neighbours") if watched else ())
 
 def _keys(config:RunConfig, files:dict, identity:str) -> dict[str,str]:
     "The key of each step: a hash of all that it depends on."
     keys = {}
     for s in STEPS:
-        hashes = {n: [path_hash(p) for p in files[n]] for n in _FILES.get(s, ())}
+        hashes = {n: [path_hash(p) for p in files[n]] for n in _reads(config, s)}
         parts = dict(settings=_settings(config, s), files=hashes, needs=[keys[n] for n in _needs(config, s)], model=identity, seed=config.seed)
         keys[s] = text_hash(json.dumps(parts, sort_keys=True))
     return keys
@@ -408,6 +429,10 @@ def check(run:Run, files:dict):
     c = run.config
     texts = list(read_corpus(files["corpus"], c.text_column)["text"])
     for step in (c.reinforce, c.unlearn): trackers(step.report_to)
+    for path in files["adapter"]: read_peft(path)
+    if c.watch.steps:
+        _measure(run, files)
+        if _sharded(): raise ConfigError("watch.steps: no process holds the whole model under FSDP: watch with one process, or under DDP")
     for path in files["dictionary"]:
         d = Dictionary.load(path)
         covered(d, texts, str(path)); _can_ask(files, d, texts)
@@ -453,7 +478,7 @@ def _do(run:Run, step:str, key:str, files:dict, manifest:dict):
         manifest["steps"][step] = dict(key=key, outputs=_made(work), seconds=round(time.time()-start, 2), seed=run.config.seed,
             cpu_seconds=round(time.process_time()-cpu, 2),
             peak_memory_bytes=_peak_memory(), settings=_settings(run.config, step), versions=_versions(),
-            inputs={n: {str(p): path_hash(p) for p in files[n]} for n in _FILES.get(step, ())})
+            inputs={n: {str(p): path_hash(p) for p in files[n]} for n in _reads(run.config, step)})
         write_json(run.folder/"manifest.json", manifest)
         _place(run, step)
     state.wait_for_everyone()
@@ -538,7 +563,8 @@ def rewrite_report(r:Run) -> Path:
     if missing: raise DataError(f"{r.folder}: the run is not finished, {missing[0]} is missing: run it again to go on")
     steps, (scores, useful, losses) = manifest["steps"], r.measured()
     seconds = {s: steps[s]["seconds"] for s in STEPS}
-    report = summarise(scores, useful) | dict(model=manifest["model"], method=r.config.method, seed=r.config.seed,
+    watched = r.path("unlearned")/"watch.json"
+    report = summarise(scores, useful) | (dict(watch=read_json(watched)) if watched.exists() else {}) | dict(model=manifest["model"], method=r.config.method, seed=r.config.seed,
         corpus=dict(documents=len(r.corpus), tokens=sum(map(len, r.blocks["input_ids"]))), dictionary=dict(terms=len(r.dictionary)),
         seconds=seconds | dict(total=round(sum(seconds.values()), 2)), peak_memory_bytes=max(s["peak_memory_bytes"] for s in steps.values()),
         versions=_versions(), config=_shown(r.config), robustness={})

@@ -110,7 +110,7 @@ def test_resumed(tmp_path, method, monkeypatch):
     real, calls = pipeline.finetune, []
     def stopped(*args, **kw):                             # the second fine-tuning, not the first
         calls.append(1)
-        return real(*args, **kw, callbacks=(Stop(),)*(len(calls) == 2))
+        return real(*args, **kw | dict(callbacks=(Stop(),)*(len(calls) == 2)))
     monkeypatch.setattr(pipeline, "finetune", stopped)
     with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"cut")
     assert list((tmp_path/"cut"/".5-unlearned.part"/"checkpoints").glob("checkpoint-*"))

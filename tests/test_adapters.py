@@ -1,0 +1,148 @@
+"Adapters of other kinds, and quantised bases: the base stays what it was, and plain peft reads what was saved."
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from selective_unlearning.config import ConfigError, FinetuneConfig, UnlearnError, configure, read_json, write_json, write_jsonl
+from selective_unlearning.export import export_run
+from selective_unlearning.finetune import finetune
+from selective_unlearning.models import adapter, add_adapter, load_adapter, load_model, read_peft, save_adapter
+from selective_unlearning.pipeline import run
+from tiny import settings
+
+LAYERS = ["gate_proj", "up_proj", "down_proj"]
+KINDS = {
+    "dora": dict(peft_type="LORA", r=4, use_dora=True), "rslora": dict(peft_type="LORA", r=4, use_rslora=True, target_modules=r".*\.mlp\.up_proj"),
+    "all-linear": dict(peft_type="LORA", r=4, target_modules="all-linear"), "head": dict(peft_type="LORA", r=4, modules_to_save=["lm_head"]),
+    "loha": dict(peft_type="LOHA", r=4), "lokr": dict(peft_type="LOKR", r=4), "oft": dict(peft_type="OFT", oft_block_size=4, r=0),
+    "vera": dict(peft_type="VERA", r=4, target_modules=["up_proj"]),
+    "ia3": dict(peft_type="IA3", target_modules=LAYERS, feedforward_modules=LAYERS)}
+ROWS = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)]} for s in range(12)])
+IDS = torch.tensor([[4, 5, 6, 7, 8]])
+CONFIG = FinetuneConfig(epochs=8, lr=2e-2, batch_size=4, hinge_weight=0., first_layer=0.)
+
+
+class Toy: pad_token_id = 0
+
+
+def says(model): return model(IDS).logits.detach()
+
+
+@pytest.fixture
+def base(tmp_path):
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+                                 num_key_value_heads=2, max_position_embeddings=32)).save_pretrained(tmp_path/"base")
+    return str(tmp_path/"base")
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind(tmp_path, base, kind):
+    (tmp_path/"a.json").write_text(json.dumps(KINDS[kind]))
+    model, config = load_model(base, torch.float32, "cpu"), read_peft(tmp_path/"a.json")
+    before = says(model)
+    for name in ("reinforced", "unlearned"): model = add_adapter(model, name, config=config)
+    with adapter(model, "reinforced"): first = says(model)
+    losses = finetune(model, Toy(), ROWS, CONFIG, out=tmp_path/"out")
+    assert losses[-1]["loss"] < losses[0]["loss"]-.02
+    with adapter(model, None): assert says(model).equal(before)
+    with adapter(model, "reinforced"): assert says(model).equal(first)
+    save_adapter(model, "unlearned", tmp_path/"saved")
+    want = says(model)
+    assert not torch.allclose(want, before, atol=1e-3)
+    torch.testing.assert_close(says(load_adapter(load_model(base, torch.float32, "cpu"), "x", tmp_path/"saved")), want)
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), tmp_path/"saved").eval()
+    torch.testing.assert_close(says(plain), want)
+    torch.testing.assert_close(says(plain.merge_and_unload()), want, atol=1e-3, rtol=1e-3)
+
+
+def test_adapter_file_is_what_peft_saves(tmp_path, base):
+    "The configuration that was saved with an adapter makes another one like it."
+    model = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=3, alpha=5., first_layer=.5)
+    save_adapter(model, "unlearned", tmp_path)
+    again = read_peft(tmp_path/"adapter_config.json")
+    assert (again.r, again.lora_alpha, again.inference_mode) == (3, 5., False)
+    other = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", config=again)
+    names = lambda m: [n for n,p in m.named_parameters() if p.requires_grad]
+    assert names(other) == names(model)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised(tmp_path, base, bits):
+    "Looked at before and after training, as the whole job does."
+    pytest.importorskip("bitsandbytes")
+    model, whole = load_model(base, torch.bfloat16, "cpu", bits=bits), load_model(base, torch.bfloat16, "cpu")
+    size = lambda m: sum(p.numel()*p.element_size() for n,p in m.named_parameters() if "layers" in n and "norm" not in n)
+    assert size(model) <= size(whole)*bits/16*1.1
+    before = says(model)
+    assert not before.equal(says(whole))
+    torch.testing.assert_close(before, says(whole), atol=.1, rtol=.1)
+    model = add_adapter(model, "unlearned", r=4)
+    losses = finetune(model, Toy(), ROWS, CONFIG, out=tmp_path/"out")
+    like = add_adapter(whole, "unlearned", r=4)
+    plain = finetune(like, Toy(), ROWS, CONFIG, out=tmp_path/"plain")
+    assert losses[-1]["loss"] == pytest.approx(plain[-1]["loss"], abs=.15)
+    with adapter(model, None): assert says(model).equal(before)
+    save_adapter(model, "unlearned", tmp_path/"saved")
+    again = load_adapter(load_model(base, torch.bfloat16, "cpu", bits=bits), "unlearned", tmp_path/"saved")
+    assert says(again).equal(says(model))
+
+
+def halves(tmp_path, *half):
+    "Prompts and neighbours that say which half they belong to."
+    write_jsonl(tmp_path/"prompts.jsonl", [dict(kind="probability", prompt="Orla lives in", idiosyncratic=[" Tarnmoor"], generic=[" Ashby"]) | h for h in half])
+    write_jsonl(tmp_path/"neighbours.jsonl", [dict(prompt="The sea is", answers=[" black"]) | h for h in half])
+    return dict(prompts=str(tmp_path/"prompts.jsonl"), neighbours=str(tmp_path/"neighbours.jsonl"))
+
+
+TUNE, TEST = dict(half="tune"), dict(half="test")
+OWN = {"adapter": "a.json", "reinforce.lora_r": 16, "unlearn.lora_r": 16}
+
+
+def test_whole_job_watched_on_a_quantised_base(tmp_path, monkeypatch):
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    monkeypatch.chdir(tmp_path)
+    write_json("a.json", dict(peft_type="LORA", r=2, use_rslora=True))
+    config = settings(tmp_path, **OWN, bits=8, **{"watch.steps": 2, "unlearn.epochs": 3, "unlearn.lr": 1e-2})
+    config = configure(config, halves(tmp_path, TUNE, TEST))
+    r = run(config, tmp_path/"run")
+    made = read_json(r.path("unlearned")/"adapter_config.json")
+    assert made["use_rslora"] and made["r"] == 2
+    watched = read_json(r.path("unlearned")/"watch.json")
+    assert [p["step"] for p in watched["path"]] == [0, 2, 3]
+    assert (r.path("unlearned")/"watch.svg").is_file() and "What was forgotten, and lost" in (tmp_path/"run"/"report.html").read_text()
+    assert not (r.path("unlearned")/"checkpoints").exists()
+    before = r.manifest["steps"]
+    assert run(config, tmp_path/"run").manifest["steps"] == before
+    write_jsonl(tmp_path/"neighbours.jsonl", [dict(prompt="The lamp is", answers=[" old"]) | h for h in (TUNE, TEST)])
+    after = run(config, tmp_path/"run").manifest["steps"]
+    assert {s for s in after if after[s]["key"] != before[s]["key"]} == {"unlearned", "prompts", "evaluation"}
+    export_run(tmp_path/"run", tmp_path/"out")
+    assert not {"watch.json", "watch.svg", "loss.csv"} & {p.name for p in (tmp_path/"out").iterdir()}
+    assert "bits: 8" in (tmp_path/"out"/"README.md").read_text()
+
+
+@pytest.mark.parametrize("wrong, why", [
+    (lambda d: write_json(d/"a.json", dict(peft_type="PREFIX_TUNING", num_virtual_tokens=4)), "puts tokens before the text"),
+    (lambda d: (d/"a.json").write_text("{"), "a.json"),
+    (lambda d: halves(d, {}, TEST), "which half they belong to"),
+    (lambda d: halves(d, TEST), "no usable record in the 'tune' half")])
+def test_refused_before_anything_is_made(tmp_path, monkeypatch, wrong, why):
+    monkeypatch.chdir(tmp_path)
+    write_json("a.json", dict(peft_type="LORA", r=2))
+    config = settings(tmp_path, **OWN, **{"watch.steps": 2})
+    config = configure(config, halves(tmp_path, TUNE, TEST))
+    wrong(tmp_path)
+    with pytest.raises(UnlearnError, match=why): run(config, tmp_path/"run")
+    assert not (tmp_path/"run").exists()
+
+
+def test_watching_needs_prompts_of_its_own(tmp_path):
+    with pytest.raises(ConfigError, match="those made from the corpus have none: give a prompt file"):
+        run(settings(tmp_path, **{"watch.steps": 2}), tmp_path/"run")
