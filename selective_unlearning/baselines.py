@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from accelerate.utils import extract_model_from_parallel
 from .config import METHODS, FinetuneConfig
-from .finetune import batch_losses, collate, hinge_loss
+from .finetune import batch_losses, collate, hinge_loss, shifted, used_places
 from .models import adapter
 from .preprocess import bos_ids
 from .scores import token_logprobs
@@ -60,9 +60,9 @@ def row_logprobs(
     batch:dict,  # see `collate`
 ) -> tuple[torch.Tensor,torch.Tensor]:  # (B, N) float32, 0 where nothing is; (B, N) what is real
     "The log-probability of each token after the first."
-    real = batch["attention_mask"][:, 1:].bool()
-    keep = real.any(0).nonzero()[:, 0]
-    real, true = real[:, keep], batch["input_ids"][:, 1:][:, keep]
+    real = shifted(batch["attention_mask"], 0).bool()
+    keep = used_places(real)
+    real, true = real[:, keep], shifted(batch["input_ids"], 0)[:, keep]
     read = {k: batch[k] for k in ("input_ids", "attention_mask")}
     logits = model(**read, logits_to_keep=keep, use_cache=False).logits
     return token_logprobs(logits, true.where(real, -100)[..., None], overwrite=True)[..., 0], real
