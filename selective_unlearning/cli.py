@@ -6,9 +6,9 @@
 __all__ = ['STEP_COMMANDS', 'make_parser', 'settings_of', 'columns', 'chat', 'main']
 
 # %% ../nbs/90_cli.ipynb #58659bec
-import argparse, difflib, shutil, sys, textwrap
+import argparse, shutil, sys, textwrap
 from . import __version__
-from .config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, disk_is_full, field_help,
+from .config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, did_you_mean, disk_is_full, field_help,
     field_names, preset, read_config)
 
 # %% ../nbs/90_cli.ipynb #29a3c9cb
@@ -69,8 +69,7 @@ def _parse(argv:list[str]|None) -> argparse.Namespace:
     parser = make_parser()
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        near = difflib.get_close_matches(unknown[0].partition("=")[0], [f"--{n}" for n in field_names(RunConfig)], 1)
-        parser.error(f"unknown argument {unknown[0]}" + (f": did you mean {near[0]}?" if near else ""))
+        parser.error(f"unknown argument {unknown[0]}" + did_you_mean(unknown[0].partition("=")[0], [f"--{n}" for n in field_names(RunConfig)]))
     return args
 
 # %% ../nbs/90_cli.ipynb #b6719fce

@@ -6,13 +6,15 @@
 __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', 'METHODS', 'PRESETS', 'UnlearnError',
            'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'disk_is_full', 'read_text',
            'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'file_hashes', 'data_path',
-           'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'server_address',
-           'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help', 'configure', 'read_config', 'to_yaml',
-           'preset']
+           'did_you_mean', 'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig',
+           'server_address', 'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help', 'configure',
+           'read_config', 'to_yaml', 'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
-import difflib, errno, hashlib, json, os, tempfile
+import errno, hashlib, json, os, tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
 from ipaddress import ip_address
 from math import inf
 from pathlib import Path
@@ -135,6 +137,11 @@ WHY = ("", "nothing before it", "only the opening of the block before it", "insi
        "an anchored term met again", "the token before it has no counterpart in the translation")  # why a token has no label
 
 # %% ../nbs/00_config.ipynb #765e850d
+def did_you_mean(name, names:Iterable[str]) -> str:
+    "A question that names the nearest of `names`, or nothing."
+    near = get_close_matches(str(name), list(names), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
 def _check(ok:bool, what:str):
     if not ok: raise ConfigError(what)
 
@@ -307,10 +314,6 @@ METHODS = {
     "task-vector": Method("base minus strength times what reinforcing added (arXiv 2212.04089)", "", "", 1.),
     "prompt-only": Method("the base model, told not to know (arXiv 2403.03329)", "")}
 
-def _near(name:str, known) -> str:
-    near = difflib.get_close_matches(name, known, 1, 0.4)
-    return f": did you mean {near[0]!r}?" if near else ""
-
 def _method_settings(name:str) -> dict[str,Any]:
     "The settings that go with a method; those of another method are put back to where they do nothing."
     if name not in METHODS: return {}                      # refused later, by name
@@ -378,7 +381,7 @@ class RunConfig:
 
     def _check_method(self):
         name = self.method
-        _check(name in METHODS, f"no method {name!r}{_near(name, METHODS)}")
+        _check(name in METHODS, f"no method {name!r}{did_you_mean(name, METHODS)}")
         if METHODS[name].strength is None: _check(self.strength is None, f"method {name} has no strength, got {self.strength}: leave it out")
         else: _check(self.strength is not None and 0 < self.strength < inf, f"strength must be a number above 0, got {self.strength}: "
                      f"method {name} was published with {METHODS[name].strength:g}")
@@ -458,7 +461,7 @@ def configure(
     if "method" in known and flat.get("method", config.method) != config.method: flat = _method_settings(flat["method"]) | flat
     for name,value in flat.items():
         if name not in known:
-            raise ConfigError(f"{at}unknown setting {name!r}{_near(name, known)}")
+            raise ConfigError(f"{at}unknown setting {name!r}{did_you_mean(name, known)}")
         head, _, rest = name.rpartition(".")
         parts.setdefault(head, {})[rest] = _cast(at+name, value, known[name])
     steps = {k: _replaced(getattr(config, k), v, f"{at}{k}.") for k,v in parts.items() if k}

@@ -16,8 +16,8 @@ from typing import Iterable, Iterator, Mapping, Sequence
 
 from fastcore.basics import patch
 
-from .config import DataError, text_hash
-from selective_unlearning.entries import (KINDS, Entry, did_you_mean, join_entries, joined,
+from .config import DataError, did_you_mean, text_hash
+from selective_unlearning.entries import (KINDS, Entry, join_entries, joined,
     read_entries, write_entries)
 from .entry_table import entry_table
 from .match import TermMatcher, term_key

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['label_loss', 'hinge_loss', 'places_of', 'block_mask', 'as_labels', 'collate', 'shifted', 'used_places', 'schedule',
-           'hold_out', 'batch_losses', 'held_out_loss', 'stalled', 'ProgressBar', 'Record', 'UnlearnTrainer', 'history',
-           'losses_csv', 'plot_loss', 'trackers', 'finetune']
+           'hold_out', 'batch_losses', 'held_out_loss', 'stalled', 'ProgressBar', 'Record', 'SealedTrainer',
+           'UnlearnTrainer', 'history', 'losses_csv', 'plot_loss', 'trackers', 'finetune']
 
 # %% ../nbs/30_finetune.ipynb #fc7919ee
 import csv, errno, io, json, math, shutil
@@ -177,15 +177,37 @@ class Record(TrainerCallback):
     "Log at each checkpoint, so that the mean of the next losses begins anew there, stopped or not."
     def on_step_end(self, args, state, control, **kw): control.should_log |= control.should_save
 
-class UnlearnTrainer(Trainer):
-    "A `Trainer` with this package's loss, a fixed order of rows, and sealed checkpoints."
-    def __init__(self, *args, finetune_config:FinetuneConfig, training:str="", losses=batch_losses,
-                 **kwargs):
+# %% ../nbs/30_finetune.ipynb #1b701121
+class SealedTrainer(Trainer):
+    "A `Trainer` that reads rows in their order and seals its checkpoints, each with the hash of what is trained."
+    def __init__(self, *args, training:str="", **kwargs):
         super().__init__(*args, **kwargs)
-        self.finetune_config, self.training, self.losses = finetune_config, training, losses
-        self.model_accepts_loss_kwargs = True
+        self.training = training
 
     def _get_train_sampler(self, *args): return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def _save_checkpoint(self, model, trial):
+        folder = Path(self.args.output_dir)/f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()           # each process writes its random state
+            if self.args.should_save: seal(folder, self.training)
+        except Exception as e:
+            full = disk_is_full(e)
+            if not full and not isinstance(e, OSError): raise
+            shutil.rmtree(folder, ignore_errors=True)
+            code, why = (errno.ENOSPC, "the disk is full") if full else (e.errno, e.strerror)
+            why = f"{why}; the checkpoint before this one is whole"
+            raise OSError(code, why, str(folder)) from e
+        if self.args.should_save: keep_last(folder.parent, best=self.state.best_global_step)
+
+# %% ../nbs/30_finetune.ipynb #51f0077b
+class UnlearnTrainer(SealedTrainer):
+    "A trainer with one of this package's losses."
+    def __init__(self, *args, finetune_config:FinetuneConfig, losses=batch_losses, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.finetune_config, self.losses = finetune_config, losses
+        self.model_accepts_loss_kwargs = True
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         c, t = self.finetune_config, self.losses(model, inputs, self.finetune_config)
@@ -228,21 +250,6 @@ class UnlearnTrainer(Trainer):
         patience = self.finetune_config.patience
         self.control.should_training_stop |= 0 < patience <= stalled(self.state)
         return better
-
-    def _save_checkpoint(self, model, trial):
-        folder = Path(self.args.output_dir)/f"checkpoint-{self.state.global_step}"
-        try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()           # each process writes its random state
-            if self.args.should_save: seal(folder, self.training)
-        except Exception as e:
-            full = disk_is_full(e)
-            if not full and not isinstance(e, OSError): raise
-            shutil.rmtree(folder, ignore_errors=True)
-            code, why = (errno.ENOSPC, "the disk is full") if full else (e.errno, e.strerror)
-            why = f"{why}; the checkpoint before this one is whole"
-            raise OSError(code, why, str(folder)) from e
-        if self.args.should_save: keep_last(folder.parent, best=self.state.best_global_step)
 
 # %% ../nbs/30_finetune.ipynb #23161261
 def history(trainer:Trainer) -> list[dict[str,float]]:

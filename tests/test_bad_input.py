@@ -161,8 +161,8 @@ SETTINGS = [
     ("", ["--unlearn.lr", "0"], "unlearn.lr must be a number above 0, got 0.0: use e.g. 1e-3 for an adapter, 3e-6 for all weights"),
     ("", ["--reinforce.epochs", "many"], "reinforce.epochs must be int, got 'many'"),
     ("", ["--block_size", "4"], "block_size must be at least 8 tokens, got 4: use e.g. 256"),
-    ("unlern: {lr: 1}", [], "job.yaml: unknown setting 'unlern': did you mean 'unlearn.lr'?"),
-    ("corpsu: a.txt", [], "job.yaml: unknown setting 'corpsu': did you mean 'corpus'?"),
+    ("unlern: {lr: 1}", [], "job.yaml: unknown setting 'unlern'; did you mean 'unlearn.lr'?"),
+    ("corpsu: a.txt", [], "job.yaml: unknown setting 'corpsu'; did you mean 'corpus'?"),
     ("corpus: 3", [], "job.yaml: corpus must be a path or a list of paths, got 3"),
     ("", ["--corpus", ""], "corpus must be a path or a list of paths, got ['']"),
     ("seed: 1\nlabels: [", [], "job.yaml, line 2: not YAML: expected the node content, but found '<stream end>'"),
@@ -182,7 +182,7 @@ def test_settings(tmp_path, capsys, monkeypatch, yaml, flags, message):
 
 
 @pytest.mark.parametrize("argv, message", [
-    (["run", "--labels.alfa", "2"], "error: unknown argument --labels.alfa: did you mean --labels.alpha?"),
+    (["run", "--labels.alfa", "2"], "error: unknown argument --labels.alfa; did you mean '--labels.alpha'?"),
     (["fly"], "argument COMMAND: invalid choice: 'fly'"), (["run", "--preset", "best"], "argument --preset: invalid choice: 'best'")])
 def test_usage(capsys, argv, message):
     with pytest.raises(SystemExit) as e: main(argv)

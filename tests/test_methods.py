@@ -169,7 +169,7 @@ def test_command(tmp_path, capsys):
     (tmp_path/"job.yaml").write_text(to_yaml(job(tmp_path, "ga")))
     command = ["run", "--config", str(tmp_path/"job.yaml"), "--out", str(tmp_path/"run")]
     for flags,why in (
-            (["--method", "gpo"], "no method 'gpo': did you mean 'npo'?"),
+            (["--method", "gpo"], "no method 'gpo'; did you mean 'npo'?"),
             (["--strength", "3"], "method ga has no strength, got 3.0: leave it out"),
             (["--method", "npo", "--strength", "nan"], "strength must be a number above 0, got nan: "
              "method npo was published with 0.1"),
