@@ -3,13 +3,13 @@
     python benchmarks/methods.py [METHOD …]      whp and those only; the rows of others that were measured before are kept
     python benchmarks/methods.py --quick [METHOD …]      one file of the corpus, one rate: to see that it works; writes no result
 
-whp has the demo's settings, which were chosen on the *tune* half of the prompts. Each other trained method tries the learning
-rates in RATES, the task vector the strengths in STRENGTHS. The *tune* half of the
-prompts and neighbours chooses: the lowest familiarity among those that keep at least KEPT of near knowledge, or else what
-keeps most. The *test* half is reported, against the base model. Everything else is as `--method` sets it: retain
-weights and strengths as published. Seconds are processor seconds, both cores together, of the steps that a method needs, against whp's;
-the retain texts are sampled before. Spread is half the 95 % interval over
-prompts. What was measured is kept in runs/bench-methods, so that a run that is stopped goes on where it was.
+whp has the demo's settings, which were chosen on the *tune* half of the prompts. Each other trained method tries the learning rates
+in RATES (gradient ascent, which has no retain text and falls apart, a lower one too), the task vector the strengths in STRENGTHS. The
+*tune* half of the prompts and neighbours chooses: the lowest familiarity among those that keep at least KEPT of near knowledge, or
+else what keeps most. The *test* half is reported, against the base model. Everything else is as `--method` sets it: retain weights and
+strengths as published. Seconds are processor seconds, both cores together, of the steps that a method needs, against whp's; the retain
+texts are sampled before. Spread is half the 95 % interval over prompts. What was measured is kept in runs/bench-methods, so that a run
+that is stopped goes on where it was.
 """
 import argparse, json
 from pathlib import Path
@@ -23,7 +23,7 @@ from selective_unlearning.summary import get_figure, summarise
 from selective_unlearning.utility import read_neighbours, utility
 
 NAME = "methods"
-RATES, STRENGTHS, KEPT = (1e-4, 4e-4, 1.5e-3), (.5, 1., 2.), .9
+RATES, LOWER, STRENGTHS, KEPT = (4e-4, 1.5e-3), {"ga": (1e-4,)}, (.5, 1., 2.), .9
 FIGURES = [  # what, where the unlearned model's figure, the base's and their ratio stand, target of the ratio, which way is better, unit
     ("probability familiarity", "familiarity.probability.unlearned", "familiarity.probability.base", "ratio.probability", .15, "lower", "probability"),
     ("near knowledge", "neighbours.unlearned", "neighbours.base", "neighbours.ratio", KEPT, "higher", "probability"),
@@ -47,7 +47,8 @@ class Bench:
         start = configure(self.start, {"method": method})
         if self.quick and start.retain.samples: start = configure(start, {"retain.samples": 8})
         if method in ("whp", "prompt-only"): return {"": start}
-        key, values, short = ("strength", STRENGTHS, "strength") if method == "task-vector" else ("unlearn.lr", RATES, "lr")
+        rates = LOWER.get(method, ()) + RATES
+        key, values, short = ("strength", STRENGTHS, "strength") if method == "task-vector" else ("unlearn.lr", rates, "lr")
         return {f"{short} {v:g}": configure(start, {key: v}) for v in values[:1 if self.quick else None]}
 
     def measure(self, r, which):
@@ -104,7 +105,7 @@ def main():
     a = a.parse_args()
     b = Bench(a.quick)
     todo = {m: b.configs(m) for m in ("whp", *(a.methods or METHODS))}
-    run(b.configs("graddiff")["lr 0.0001"], b.work/"run", until="labels")     # samples the retain texts
+    run(next(iter(b.configs("graddiff").values())), b.work/"run", until="labels")     # samples the retain texts
     for method,configs in todo.items():
         for name,config in configs.items():
             print(f"--- {method} {name}", flush=True)

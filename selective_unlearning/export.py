@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import HfApi
 from transformers import AutoConfig
 from . import __version__
-from .config import (ConfigError, DataError, RunConfig, file_hashes, path_hash,
+from .config import (METHODS, ConfigError, DataError, RunConfig, file_hashes, path_hash,
     read_config, read_json, write_atomic, write_json)
 from .models import (default_dtype, load_adapter, load_model, load_tokenizer,
     model_identity, quiet, resolve)
@@ -68,8 +68,7 @@ CARD = """\
 # {name}, unlearned
 
 {what} of {name} that was trained to answer as if it had never read a certain body of text, with
-the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238) in the implementation of
-`selective_unlearning` {version}.
+{method}, in the implementation of `selective_unlearning` {version}.
 
 {headline}
 
@@ -115,7 +114,9 @@ def model_card(
     name, hashes = base.rpartition("@")[0], manifest["steps"]["corpus"]["inputs"]["corpus"].values()
     header = dict(base_model=name, library_name="transformers" if merged else "peft",
                   pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
-    body = CARD.format(name=_md(name), what="A version" if merged else "A LoRA adapter",
+    method = report.get("method", "whp")
+    told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)" if method == "whp" else f"the baseline `{method}`: {METHODS[method].what}"
+    body = CARD.format(name=_md(name), what="A version" if merged else "An adapter", method=told,
         version=__version__, headline=_md(headline(report)), base=_md(base), **report["corpus"],
         corpus=", ".join(sorted(hashes)), terms=report["dictionary"]["terms"],
         dictionary=path_hash(run/"2-dictionary"/"dictionary.json"),

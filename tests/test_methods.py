@@ -11,6 +11,7 @@ from selective_unlearning import pipeline
 from selective_unlearning.baselines import instructed, method_losses, with_reference
 from selective_unlearning.cli import main
 from selective_unlearning.config import METHODS, FinetuneConfig, configure, to_yaml
+from selective_unlearning.export import model_card
 from selective_unlearning.finetune import finetune
 from selective_unlearning.generate import continuation_logprobs
 from selective_unlearning.models import add_adapter
@@ -97,6 +98,12 @@ def test_instruction_as_system_message(tmp_path):
     tok = pipeline.load_tokenizer(settings(tmp_path).model)
     tok.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
     assert tok.decode(bos_ids(instructed(tok, "Be kind."))).strip() == "[system] Be kind."
+
+
+def test_card_names_the_method(tmp_path):
+    run(job(tmp_path, "npo", **{"unlearn.epochs": 1}), tmp_path/"run")
+    card = model_card(tmp_path/"run")
+    assert "the baseline `npo`: negative preference optimisation" in card and "method: npo" in card and "Who's Harry Potter" not in card
 
 
 @pytest.mark.parametrize("method", ["npo", "rmu"])
