@@ -344,7 +344,7 @@ class RunConfig:
     block_size:int = 256                 # tokens a block at most
     seed:int = 0
     trust_remote_code:bool = False       # run code that comes with the model
-    bits:int = 16                        # of a base weight: 8 or 4 quantise it (bitsandbytes or torchao), for adapters only
+    bits:int = 16                        # of a base weight: 8 or 4 quantise it (pip install bitsandbytes), for adapters only
     adapter:str|None = None              # a PEFT configuration (adapter_config.json) for both adapters, instead of lora_*
     reinforce:FinetuneConfig = field(default_factory=lambda: FinetuneConfig(epochs=1, lr=1e-3))
     retain:RetainConfig = field(default_factory=RetainConfig)

@@ -133,19 +133,19 @@ def quantised(
     bits:int,           # 8 or 4
     dtype:torch.dtype,  # that is computed in
 ):                      # what transformers takes as `quantization_config`
-    """How weights are quantised: by bitsandbytes, or else by torchao.
+    """How weights are quantised: by bitsandbytes, or else, to 8 bits, by torchao.
 
-    Raises `MissingExtra` if neither is installed."""
+    Raises `MissingExtra` if it is not installed."""
     if find_spec("bitsandbytes"):
         from transformers import BitsAndBytesConfig
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # says at each product that it turns bfloat16 to float16
         if bits == 8: return BitsAndBytesConfig(load_in_8bit=True)
         return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    if find_spec("torchao"):
-        from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
+    if bits == 8 and find_spec("torchao"):
+        from torchao.quantization import Int8WeightOnlyConfig
         from transformers import TorchAoConfig
-        return TorchAoConfig(Int8WeightOnlyConfig() if bits == 8 else Int4WeightOnlyConfig())
-    raise MissingExtra(f"bits={bits} needs bitsandbytes, or torchao: pip install bitsandbytes")
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    raise MissingExtra(f"bits={bits} needs bitsandbytes{', or torchao' if bits == 8 else ''}: pip install bitsandbytes")
 
 # %% ../nbs/01_models.ipynb #ca76e1e9
 def load_tokenizer(

@@ -1,5 +1,6 @@
 "Adapters of other kinds, and quantised bases: the base stays what it was, and plain peft reads what was saved."
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -7,7 +8,8 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from selective_unlearning.config import ConfigError, FinetuneConfig, UnlearnError, configure, read_json, write_json, write_jsonl
+from selective_unlearning import models
+from selective_unlearning.config import ConfigError, FinetuneConfig, MissingExtra, UnlearnError, configure, read_json, write_json, write_jsonl
 from selective_unlearning.export import export_run
 from selective_unlearning.finetune import finetune
 from selective_unlearning.models import adapter, add_adapter, load_adapter, load_model, read_peft, save_adapter
@@ -72,13 +74,20 @@ def test_adapter_file_is_what_peft_saves(tmp_path, base):
     assert names(other) == names(model)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_quantised(tmp_path, base, bits):
+def only(library, monkeypatch):
+    "Of the libraries that quantise, this one alone seems to be installed."
+    others = {"bitsandbytes", "torchao"}-{library}
+    monkeypatch.setattr(models, "find_spec", lambda name: None if name in others else find_spec(name))
+
+
+@pytest.mark.parametrize("bits, library", [(8, "bitsandbytes"), (4, "bitsandbytes"), (8, "torchao")])
+def test_quantised(tmp_path, base, bits, library, monkeypatch):
     "Looked at before and after training, as the whole job does."
-    pytest.importorskip("bitsandbytes")
+    pytest.importorskip(library)
+    only(library, monkeypatch)
     model, whole = load_model(base, torch.bfloat16, "cpu", bits=bits), load_model(base, torch.bfloat16, "cpu")
     size = lambda m: sum(p.numel()*p.element_size() for n,p in m.named_parameters() if "layers" in n and "norm" not in n)
-    assert size(model) <= size(whole)*bits/16*1.1
+    if library == "bitsandbytes": assert size(model) <= size(whole)*bits/16*1.1  # torchao's tensors say they are bfloat16
     before = says(model)
     assert not before.equal(says(whole))
     torch.testing.assert_close(before, says(whole), atol=.1, rtol=.1)
@@ -91,6 +100,12 @@ def test_quantised(tmp_path, base, bits):
     save_adapter(model, "unlearned", tmp_path/"saved")
     again = load_adapter(load_model(base, torch.bfloat16, "cpu", bits=bits), "unlearned", tmp_path/"saved")
     assert says(again).equal(says(model))
+
+
+@pytest.mark.parametrize("bits, library", [(8, ""), (4, ""), (4, "torchao")])
+def test_nothing_to_quantise_with(base, bits, library, monkeypatch):
+    only(library, monkeypatch)
+    with pytest.raises(MissingExtra, match=f"bits={bits} needs bitsandbytes.*: pip install bitsandbytes"): load_model(base, bits=bits)
 
 
 def halves(tmp_path, *half):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from hypothesis import given, strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from selective_unlearning.config import CONTEXT, INSIDE, START, FinetuneConfig
 from selective_unlearning.finetune import (batch_losses, block_mask, collate, finetune, hinge_loss, hold_out, label_loss,
@@ -178,6 +178,32 @@ def test_batch_losses_and_their_gradient_place_by_place(seed, kind):
     total.backward()
     assert {k: v.item() for k,v in t.items()} == pytest.approx(count, rel=1e-5, abs=2e-4)
     torch.testing.assert_close(m.logits.grad.double(), plain.grad, rtol=.02 if kind == torch.bfloat16 else 1e-4, atol=1e-2 if kind == torch.bfloat16 else 2e-4)
+
+
+LLAMA = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=8)
+KINDS = dict(gemma2=LLAMA, cohere=LLAMA, granite=LLAMA, phi3=LLAMA, mixtral=LLAMA, gpt_neox=LLAMA, opt=LLAMA | dict(ffn_dim=32, word_embed_proj_dim=16),
+             bloom=dict(hidden_size=16, n_head=2, n_layer=2), mpt=dict(d_model=16, n_heads=2, n_layers=2, max_seq_len=64),
+             falcon=dict(hidden_size=16, num_attention_heads=2, num_hidden_layers=2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_through_other_architectures(kind):
+    "What a model does to its scores at the end (caps, scales) does not depend on them after they are overwritten."
+    torch.manual_seed(0)
+    small = dict(vocab_size=V, max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    m = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small | KINDS[kind])).eval()
+    rows = [dict(input_ids=[3, 4, 5, 6, 7], labels=[-100, 4, 9, 6, -100], roles=[CONTEXT, CONTEXT, START, CONTEXT, INSIDE]),
+            dict(input_ids=[9, 8, 7])]
+    batch = collate(rows, 0, 64, [False, True])
+    t = batch_losses(m, batch, FinetuneConfig(anchor_weight=3.))
+    (t["forget"]+t["retain"]+t["hinge"]).backward()
+    got = {n: p.grad.clone() for n,p in m.named_parameters() if p.grad is not None}
+    m.zero_grad()
+    logq = m(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double().log_softmax(-1)
+    hinge = sum((logq[0, i-1, rows[0]["input_ids"][i]]-math.log(1e-3)).clamp(min=0) for i in (2, 4))
+    (hinge-logq[0, 0, 4]-3*logq[0, 1, 9]-logq[0, 2, 6]-logq[1, 0, 8]-logq[1, 1, 7]).backward()
+    for n, p in m.named_parameters():
+        if n in got: torch.testing.assert_close(got[n], p.grad, atol=1e-5, rtol=1e-4)
 
 
 # --- packing ----------------------------------------------------------------------------------
