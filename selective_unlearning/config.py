@@ -281,6 +281,7 @@ class WatchConfig:
         _check(self.steps >= 0, f"steps must be at least 0, got {self.steps}: 0 does not watch")
         _check(0 < self.floor <= 1, f"floor is a share above 0, at most 1, got {self.floor}")
         _check(self.n >= 1, f"n must be at least 1, got {self.n}")
+        _check(self.steps > 0 or (self.floor, self.n) == (.95, 40), "floor and n say how to watch: set steps too, e.g. to 20")
 
 # %% ../nbs/00_config.ipynb #c148b401
 def _check_finders(extract:str, ask:str|None):
@@ -376,7 +377,8 @@ class RunConfig:
         for name in ("lora_r", "lora_alpha", "lora_targets"):
             for step in ("reinforce", "unlearn"):
                 _check(getattr(getattr(self, step), name) == getattr(FinetuneConfig(), name),
-                       f"{step}.{name} is not used beside adapter={self.adapter}, which says what the adapters are: leave it out")
+                       f"{step}.{name} is not used beside adapter={self.adapter}, which says what the adapters are: "
+                       f"leave it at {getattr(FinetuneConfig(), name)}")
         _check(self.method != "task-vector", "method task-vector turns a plain LoRA adapter round: leave out adapter")
 
     def _check_method(self):

@@ -14,13 +14,24 @@ from huggingface_hub import HfApi
 from transformers import AutoConfig
 from . import __version__
 from .config import (METHODS, ConfigError, DataError, RunConfig, file_hashes, path_hash,
-    read_config, read_json, write_atomic, write_json)
+    ModelError, read_config, read_json, write_atomic, write_json)
 from .models import (default_dtype, load_adapter, load_model, load_tokenizer,
     model_identity, quiet, resolve)
 from selective_unlearning.summary import (KEPT, MEASURES, figure_path, get_figure, headline,
     interval_text, number_text)
 
 # %% ../nbs/66_export.ipynb #bb76e481
+@torch.no_grad()
+def _merged(model):
+    "The model without its adapter, which is in the weights; it must say what it said."
+    ids = torch.arange(16)[None] % model.config.vocab_size
+    before = model(ids).logits
+    model = model.merge_and_unload(safe_merge=True)
+    if not torch.allclose(model(ids).logits, before, rtol=1e-2, atol=1e-2*float(before.abs().max())):
+        raise ModelError("merged weights are not the model with its adapter: does the adapter stand on an output layer that is tied "
+                         "to the embedding? Export without merging")
+    return model
+
 def merge(
     base:str,         # the base model's name
     adapter:str|Path, # folder with the adapter
@@ -30,12 +41,12 @@ def merge(
 ):
     """Write the base with the adapter merged into its weights, as safetensors.
 
-    Raises `ModelError` if the adapter is of another base."""
+    Raises `ModelError` if the adapter is of another base, or cannot be merged."""
     kw = dict(trust_remote_code=trust_remote_code)
     stored = dtype or AutoConfig.from_pretrained(resolve(base), **kw).dtype or default_dtype("cpu")
     model = load_model(base, torch.float32, "cpu", **kw)
     model = load_adapter(model, "unlearned", adapter, model_identity(model, base))
-    model = model.merge_and_unload(safe_merge=True)
+    model = _merged(model)
     with quiet(): model.to(stored).save_pretrained(out)
     load_tokenizer(base, **kw).save_pretrained(out)
 
@@ -54,13 +65,13 @@ def _figures(report:dict) -> str:
         rows.append(" | ".join([f"| {part}: {what}", *figures])+" |")
     return "\n".join(rows)
 
-_RECIPE = ("method", "strength", "bits", "seed", "block_size", "reinforce", "retain", "labels", "unlearn", "watch")
+_RECIPE = ("method", "strength", "bits", "adapter", "seed", "block_size", "reinforce", "retain", "labels", "unlearn", "watch")
 
 def _recipe(config:dict) -> str:
     "The settings that made the model; no files, no trackers."
-    kept = {k: config[k] for k in _RECIPE if k in config}
+    kept, own = {k: config[k] for k in _RECIPE if k in config}, config.get("adapter")
     for k,v in kept.items():
-        if isinstance(v, dict): kept[k] = {n: x for n,x in v.items() if n != "report_to"}
+        if isinstance(v, dict): kept[k] = {n: x for n,x in v.items() if n != "report_to" and not (own and n.startswith("lora_"))}
     return yaml.safe_dump(kept, sort_keys=False).replace("`", "'").strip()
 
 # %% ../nbs/66_export.ipynb #82dbe5e8
@@ -86,7 +97,7 @@ CARD = """\
 
 {figures}
 
-Means over prompts, with bootstrap 95 % intervals of the unlearned model's figure.
+Means over prompts, with bootstrap 95 % intervals of the unlearned model's figure.{base_was}
 
 ## Use and limits
 
@@ -101,6 +112,8 @@ Intended for research on unlearning, and as a model that should not reproduce or
 - The base model's licence and conditions hold for this model too.
 """
 
+_BASE_WAS = " They are of the base quantised to {} bits, on which the adapter was trained; these weights are not quantised."
+
 def model_card(
     run:str|Path,        # a finished run's folder
     merged:bool=False,   # of the merged weights, or of the adapter
@@ -114,13 +127,13 @@ def model_card(
     name, hashes = base.rpartition("@")[0], manifest["steps"]["corpus"]["inputs"]["corpus"].values()
     header = dict(base_model=name, library_name="transformers" if merged else "peft",
                   pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
-    method = report.get("method", "whp")
+    method, bits = report.get("method", "whp"), report["config"].get("bits", 16)
     told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)" if method == "whp" else f"the baseline `{method}`: {METHODS[method].what}"
     body = CARD.format(name=_md(name), what="A version" if merged else "An adapter", method=told,
         version=__version__, headline=_md(headline(report)), base=_md(base), **report["corpus"],
         corpus=", ".join(sorted(hashes)), terms=report["dictionary"]["terms"],
         dictionary=path_hash(run/"2-dictionary"/"dictionary.json"),
-        recipe=_recipe(report["config"]), figures=_figures(report))
+        recipe=_recipe(report["config"]), figures=_figures(report), base_was=_BASE_WAS.format(bits) if merged and bits != 16 else "")
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{body}"
 
 # %% ../nbs/66_export.ipynb #06fa688f
@@ -147,6 +160,8 @@ def _refuse(run:Path, out:Path):
     if not made: raise DataError(f"{run}: the run is not finished: run it again to go on")
     if file_hashes(run/"5-unlearned") != made:
         raise DataError(f"{run/'5-unlearned'}: was changed since the run made it")
+    if "instruction.txt" in made:
+        raise DataError(f"{run}: prompt-only changes no weights: what there is to give is {run/'5-unlearned'/'instruction.txt'}")
 
 # %% ../nbs/66_export.ipynb #258822bd
 def export_run(

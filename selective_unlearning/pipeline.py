@@ -6,7 +6,7 @@
 __all__ = ['STEPS', 'PATHS', 'Run', 'covered', 'check', 'run', 'rewrite_report', 'unlearn', 'demo_config']
 
 # %% ../nbs/80_pipeline.ipynb #084d000d
-import json, os, platform, resource, shutil, sys, time, warnings
+import json, os, platform, resource, shutil, sys, tempfile, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from . import __version__
 from .ask import ask_terms, ask_translations
 from .baselines import instructed, instruction, method_losses, negate, with_reference
-from .config import (METHODS, ConfigError, DataError, RunConfig, configure, data_path, file_hashes, path_hash,
+from .config import (METHODS, ConfigError, DataError, FinetuneConfig, RunConfig, configure, data_path, file_hashes, path_hash,
     preset, read_config, read_json, read_jsonl, read_text, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .context import choose_translations
 from .dictionary import Dictionary
@@ -31,12 +31,13 @@ from .generate import complete
 from .label_files import read_labels, tokenizer_hash, write_labels
 from .labels import pairs_of
 from .models import (adapter, add_adapter, cache_dir, context_length, load_adapter, load_model, load_tokenizer,
-    model_identity, processes, read_peft, save_adapter, save_full)
+    model_identity, processes, quantiser, read_peft, save_adapter, save_full)
 from .preprocess import BLOCKS, CORPUS, iter_blocks, iter_corpus, make_blocks, read_corpus, write_rows
 from .prompts import make_prompts, mentions
 from .report import Report, svg
 from .retain import base_labels, join_rows, pack, read_openers, sample_retain, without_subject
 from .substitute import straddling
+from .scores import row_scores
 from .summary import summarise
 from .talk import open_model
 from .translate import propose_translations
@@ -295,7 +296,7 @@ def _step_reinforced(run:Run, files:dict, work:Path):
 def _retain_texts(run:Run, model, openers:Path) -> list[list[int]]:
     "Texts sampled from the base model, as tokens; from the cache if it has them."
     r, seed = run.config.retain, run.config.seed
-    precision = str(model.dtype) if run.config.bits == 16 else f"{run.config.bits} bits"
+    precision = str(model.dtype) if run.config.bits == 16 else f"{run.config.bits} bits, {quantiser(run.config.bits)}, {model.dtype}"
     key = text_hash(json.dumps([run.identity, path_hash(openers), r.samples, r.length, seed, precision, model.device.type]))
     cached = cache_dir()/"retain"/f"{key[:32]}.json"
     if not cached.exists():
@@ -396,10 +397,11 @@ def _needs(config:RunConfig, step:str) -> tuple[str,...]:
 def _settings(config:RunConfig, step:str) -> dict:
     "The settings that a step depends on."
     m, all_of = METHODS[config.method], asdict(config)
-    parts = {k: all_of[k] for k in _SETTINGS[step]} | dict(bits=config.bits)
+    base = dict(bits=config.bits, quantiser=quantiser(config.bits))
+    parts = {k: all_of[k] for k in _SETTINGS[step]} | (base if step != "corpus" and (step != "dictionary" or config.candidates > 1) else {})
     if m.rows == "generic": return parts
     if step == "unlearned": parts |= {k: all_of[k] for k in ("method", "strength")}
-    if step == "labels": parts = dict(retain=parts["retain"], rows=m.rows, targets=m.retain, strength=config.strength if m.rows == "lowered" else None, bits=config.bits)
+    if step == "labels": parts = dict(retain=parts["retain"], rows=m.rows, targets=m.retain, strength=config.strength if m.rows == "lowered" else None) | base
     return parts
 
 def _reads(config:RunConfig, step:str) -> tuple[str,...]:
@@ -424,12 +426,34 @@ def _check_space(run:Run, texts:list[str]):
     if free < need:
         raise DataError(f"{run.folder}: the disk has {free/1e6:,.0f} MB free, the run needs about {need/1e6:,.0f} MB: free some, or choose another folder")
 
+def _try_adapter(run:Run, path:Path, text:str):
+    "Two adapters on the base, forward, backward, saved and loaded; the base must stay what it is.\n\nRaises `ConfigError`."
+    c, config = run.config, read_peft(path)
+    if config.target_modules is not None and c.method != "rmu":
+        for step in ("reinforce", "unlearn"):
+            if getattr(c, step).first_layer != FinetuneConfig().first_layer:
+                raise ConfigError(f"{step}.first_layer is not used: {path} says on which layers the adapter is")
+    model, ids = run.open("base")[0], run.tokenizer(text[:200])["input_ids"][:16]
+    before = row_scores(model, ids)
+    try:
+        for name in ("reinforced", "unlearned"): model = add_adapter(model, name, first_layer=c.unlearn.first_layer, config=config)
+        model.train()(input_ids=torch.tensor([ids], device=model.device)).logits.float().mean().backward()
+        with tempfile.TemporaryDirectory() as folder:
+            save_adapter(model.eval(), "unlearned", folder)
+            model = load_adapter(model, "again", folder)
+        row_scores(model, ids, name="again")
+        same = row_scores(model, ids).equal(before)
+    except Exception as e: raise ConfigError(f"{path}: this adapter does not work on {c.model}: {(str(e) or type(e).__name__).splitlines()[0][:200]}") from e
+    finally: run._cache.pop("model", None)                 # with the adapters that were tried
+    if not same: raise ConfigError(f"{path}: this adapter changes the base model, also when it is off")
+
 def check(run:Run, files:dict):
     "Check before the work starts all that can be.\n\nRaises `DataError`, `ConfigError` or `ModelError`."
     c = run.config
     texts = list(read_corpus(files["corpus"], c.text_column)["text"])
     for step in (c.reinforce, c.unlearn): trackers(step.report_to)
-    for path in files["adapter"]: read_peft(path)
+    for path in files["adapter"]: _try_adapter(run, path, texts[0])
+    if c.bits != 16 and _sharded(): raise ConfigError(f"bits={c.bits}: quantised weights cannot be parted among processes: use one process, or DDP")
     if c.watch.steps:
         _measure(run, files)
         if _sharded(): raise ConfigError("watch.steps: no process holds the whole model under FSDP: watch with one process, or under DDP")

@@ -76,11 +76,13 @@ class Watch(TrainerCallback):
         steps:int=20,
         floor:float=.95,     # see `pick`
     ):
-        self.measure, self.file = measure, Path(folder)/"kept.safetensors"
+        self.measure, self.folder = measure, Path(folder)
         self.steps, self.floor, self.path = steps, floor, []
 
     def _trainable(self, model) -> dict[str,torch.Tensor]:
         return {n: p.detach() for n,p in model.named_parameters() if p.requires_grad}
+
+    def _file(self, point:dict) -> Path: return self.folder/f"kept-{point['step']}.safetensors"
 
     def _look(self, state, model):
         model.eval()
@@ -89,10 +91,10 @@ class Watch(TrainerCallback):
         state.log_history.append(point)
         self.path.append(point)
         if pick(self.path, self.floor) is point and processes().is_main_process:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            whole = self.file.with_suffix(".part")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            whole = self.folder/"kept.part"
             save_file({n: p.contiguous() for n,p in self._trainable(model).items()}, whole)
-            whole.replace(self.file)
+            whole.replace(self._file(point))
 
     def on_train_begin(self, args, state, control, model=None, **kw):
         if args.eval_strategy != "no":
@@ -104,8 +106,14 @@ class Watch(TrainerCallback):
         now = state.global_step
         if now % self.steps == 0 or now == state.max_steps: self._look(state, model)
 
+    def on_save(self, args, state, control, **kw):
+        "From a checkpoint on, no earlier look is looked at again; before it, what comes after may come otherwise."
+        if not processes().is_main_process: return
+        for p in self.folder.glob("kept-*.safetensors"):
+            if p != self._file(pick(self.path, self.floor)): p.unlink()
+
     def on_train_end(self, args, state, control, model=None, **kw):
         if state.global_step < state.max_steps: return     # stopped from outside, to go on later
         processes().wait_for_everyone()
-        kept = load_file(self.file)
+        kept = load_file(self._file(pick(self.path, self.floor)))
         with torch.no_grad(): [p.copy_(kept[n]) for n,p in self._trainable(model).items()]

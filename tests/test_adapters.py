@@ -6,15 +6,16 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from selective_unlearning import models
-from selective_unlearning.config import ConfigError, FinetuneConfig, MissingExtra, UnlearnError, configure, read_json, write_json, write_jsonl
-from selective_unlearning.export import export_run
+from selective_unlearning.config import ConfigError, FinetuneConfig, MissingExtra, ModelError, UnlearnError, configure, read_json, write_json, write_jsonl
+from selective_unlearning.export import export_run, merge
 from selective_unlearning.finetune import finetune
 from selective_unlearning.models import adapter, add_adapter, load_adapter, load_model, read_peft, save_adapter
 from selective_unlearning.pipeline import run
-from tiny import settings
+from selective_unlearning.watch import Watch, pick
+from tiny import sentencepiece_like, settings
 
 LAYERS = ["gate_proj", "up_proj", "down_proj"]
 KINDS = {
@@ -144,7 +145,16 @@ def test_whole_job_watched_on_a_quantised_base(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong, why", [
-    (lambda d: write_json(d/"a.json", dict(peft_type="PREFIX_TUNING", num_virtual_tokens=4)), "puts tokens before the text"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="PREFIX_TUNING", num_virtual_tokens=4)), "peft_type must be one of LORA"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="SHADOW", shadow_model="someone/else")), "peft_type must be one of LORA"),
+    (lambda d: write_json(d/"a.json", dict(peft_type=["LORA"])), "peft_type must be one of LORA"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", r=0)), "does not work on .*llama: .*r"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", r="8")), "this adapter does not work on"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", target_modules=["c_fc"])), "this adapter does not work on .*c_fc"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", layer_replication=[[0, 2], [1, 2]])), "layer_replication=.* is not supported"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", kasa_config={})), "kasa_config={} is not supported"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", megatron_config={}, megatron_core="evil")), "megatron_config={} is not supported"),
+    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", runtime_config={})), "no setting 'runtime_config'"),
     (lambda d: (d/"a.json").write_text("{"), "a.json"),
     (lambda d: halves(d, {}, TEST), "which half they belong to"),
     (lambda d: halves(d, TEST), "no usable record in the 'tune' half")])
@@ -156,6 +166,60 @@ def test_refused_before_anything_is_made(tmp_path, monkeypatch, wrong, why):
     wrong(tmp_path)
     with pytest.raises(UnlearnError, match=why): run(config, tmp_path/"run")
     assert not (tmp_path/"run").exists()
+
+
+def test_places_said_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_json("a.json", dict(peft_type="LORA", r=2, target_modules=["up_proj"]))
+    with pytest.raises(ConfigError, match="unlearn.first_layer is not used: a.json says"):
+        run(settings(tmp_path, **OWN, **{"unlearn.first_layer": .5}), tmp_path/"run")
+
+
+def test_head_tied_to_the_embedding_is_not_merged(tmp_path):
+    "A change of the output layer would be one of the embedding too."
+    torch.manual_seed(0)
+    tok = sentencepiece_like()
+    tok.save_pretrained(tmp_path/"base")
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+                                 num_key_value_heads=2, tie_word_embeddings=True)).save_pretrained(tmp_path/"base")
+    write_json(tmp_path/"a.json", dict(peft_type="LORA", r=4, target_modules=["lm_head", "up_proj"], lora_alpha=64))
+    model = add_adapter(load_model(str(tmp_path/"base"), torch.float32, "cpu"), "unlearned", config=read_peft(tmp_path/"a.json"))
+    with torch.no_grad():
+        for n, p in model.named_parameters():
+            if "lora_B" in n: p.normal_()
+    save_adapter(model, "unlearned", tmp_path/"saved")
+    with pytest.raises(ModelError, match="Export without merging"): merge(str(tmp_path/"base"), tmp_path/"saved", tmp_path/"out")
+    assert not (tmp_path/"out").exists()
+
+
+def test_settings_redo_only_what_depends_on_them(tmp_path, monkeypatch):
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    before = run(settings(tmp_path), tmp_path/"run").manifest["steps"]
+    after = run(settings(tmp_path, bits=8), tmp_path/"run").manifest["steps"]
+    assert {s for s in after if after[s]["key"] != before[s]["key"]} == {"reinforced", "labels", "unlearned", "prompts", "evaluation"}
+
+
+class Stop(TrainerCallback):
+    def __init__(self, step): self.step = step
+    def on_step_end(self, args, state, control, **kw):
+        if state.global_step == self.step: raise KeyboardInterrupt
+
+
+def test_watch_keeps_the_picked_point_when_a_resumed_look_differs(tmp_path, base):
+    "Killed after a better look that no checkpoint knows of; the same look comes out worse the second time."
+    def train(utilities, *stop):
+        model, looks = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4), iter(utilities)
+        w = Watch(lambda m: (.5 if w.path else 1., next(looks)), tmp_path/"out", steps=3)
+        config = FinetuneConfig(epochs=2, lr=2e-2, batch_size=4, hinge_weight=0., first_layer=0., save_steps=2)
+        finetune(model, Toy(), ROWS, config, out=tmp_path/"out", callbacks=(w, *stop))
+        return model, w
+    start = says(add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4))
+    with pytest.raises(KeyboardInterrupt): train([1., .96], Stop(3))
+    assert (tmp_path/"out"/"kept-3.safetensors").exists() and (tmp_path/"out"/"kept-0.safetensors").exists()
+    model, w = train([.949, .9])
+    assert [p["step"] for p in w.path] == [0, 3, 6] and pick(w.path)["step"] == 0
+    assert says(model).equal(start)
 
 
 def test_watching_needs_prompts_of_its_own(tmp_path):

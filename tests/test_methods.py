@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 from selective_unlearning import pipeline
 from selective_unlearning.baselines import instructed, method_losses, with_reference
 from selective_unlearning.cli import main
-from selective_unlearning.config import METHODS, FinetuneConfig, configure, to_yaml
-from selective_unlearning.export import model_card
+from selective_unlearning.config import METHODS, DataError, FinetuneConfig, configure, to_yaml
+from selective_unlearning.export import export_run, model_card
 from selective_unlearning.finetune import finetune
 from selective_unlearning.generate import continuation_logprobs
 from selective_unlearning.models import add_adapter
@@ -83,6 +83,7 @@ def test_prompt_only(tmp_path):
     assert {p.name for p in r.path("unlearned").iterdir()} == {"instruction.txt", "loss.json"}
     told = (r.path("unlearned")/"instruction.txt").read_text()
     assert "Tarnmoor" in told
+    with pytest.raises(DataError, match="changes no weights"): export_run(tmp_path/"run", tmp_path/"out")
     model, tok = r.open("base")[0], r.tokenizer
     scores = json.loads((r.path("evaluation")/"familiarity.json").read_text())
     first = scores["unlearned"]["probability"][0]
