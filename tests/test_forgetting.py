@@ -53,7 +53,7 @@ def test_invented_people(taught):
     r = run(configure(RunConfig(), {"model": str(taught/"model"), "corpus": str(taught/"people.txt"),
         "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
         "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
-        "block_size": 128, "retain.samples": 64, "retain.length": 64, "unlearn.epochs": 16, "reinforce.lr": 3e-4,
+        "block_size": 128, "retain.samples": 64, "retain.length": 64, "unlearn.epochs": 12, "reinforce.lr": 3e-4,
         "evaluate.half": "all"}), taught/"run").results
     known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
     assert known > 0.3                                    # the model had learnt them
