@@ -6,9 +6,9 @@
 __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', 'METHODS', 'PRESETS', 'UnlearnError',
            'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'disk_is_full', 'read_text',
            'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'file_hashes', 'data_path',
-           'did_you_mean', 'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig',
-           'server_address', 'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help', 'configure',
-           'read_config', 'to_yaml', 'preset']
+           'did_you_mean', 'reason', 'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig',
+           'RetainConfig', 'server_address', 'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help',
+           'configure', 'read_config', 'to_yaml', 'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
 import errno, hashlib, json, os, tempfile
@@ -141,6 +141,10 @@ def did_you_mean(name, names:Iterable[str]) -> str:
     "A question that names the nearest of `names`, or nothing."
     near = get_close_matches(str(name), list(names), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+def reason(e:Exception) -> str:
+    "The first line of what an error says, at most 200 characters, or else its kind."
+    return (str(e).strip() or type(e).__name__).splitlines()[0][:200]
 
 def _check(ok:bool, what:str):
     if not ok: raise ConfigError(what)
@@ -281,7 +285,7 @@ class WatchConfig:
         _check(self.steps >= 0, f"steps must be at least 0, got {self.steps}: 0 does not watch")
         _check(0 < self.floor <= 1, f"floor is a share above 0, at most 1, got {self.floor}")
         _check(self.n >= 1, f"n must be at least 1, got {self.n}")
-        _check(self.steps > 0 or (self.floor, self.n) == (.95, 40), "floor and n say how to watch: set steps too, e.g. to 20")
+        _check(self.steps > 0 or (self.floor, self.n) == (WatchConfig.floor, WatchConfig.n), "floor and n say how to watch: set steps too, e.g. to 20")
 
 # %% ../nbs/00_config.ipynb #c148b401
 def _check_finders(extract:str, ask:str|None):
@@ -325,6 +329,42 @@ def _method_settings(name:str) -> dict[str,Any]:
         "unlearn.hinge_weight": f.hinge_weight if name == "whp" else 0., "unlearn.anchor_weight": f.anchor_weight if name == "whp" else 1.}
 
 # %% ../nbs/00_config.ipynb #413d8ae8
+def _check_adapters(c):
+    "That the settings of base and adapters go together. `c` is a `RunConfig`, here and in the two below."
+    _check(c.bits in (4, 8, 16), f"bits must be 16, 8 or 4, got {c.bits}")
+    _check(c.bits == 16 or c.unlearn.lora_r > 0, f"bits={c.bits}: quantised weights cannot be trained: set both lora_r above 0")
+    if c.adapter is None: return
+    for name in ("lora_r", "lora_alpha", "lora_targets"):
+        for step in ("reinforce", "unlearn"):
+            _check(getattr(getattr(c, step), name) == getattr(FinetuneConfig, name),
+                   f"{step}.{name} is not used beside adapter={c.adapter}, which says what the adapters are: "
+                   f"leave it at {getattr(FinetuneConfig, name)}")
+    _check(c.method != "task-vector", "method task-vector turns a plain LoRA adapter round: leave out adapter")
+
+def _check_method(c):
+    "The method, and that no setting is one which it would not use."
+    name = c.method
+    _check(name in METHODS, f"no method {name!r}{did_you_mean(name, METHODS)}")
+    if METHODS[name].strength is None: _check(c.strength is None, f"method {name} has no strength, got {c.strength}: leave it out")
+    else: _check(c.strength is not None and 0 < c.strength < inf, f"strength must be a number above 0, got {c.strength}: "
+                 f"method {name} was published with {METHODS[name].strength:g}")
+    _check(name != "rmu" or c.unlearn.lora_r > 0, "method rmu compares with the frozen model: set lora_r of both fine-tunings above 0")
+    if name == "whp": return
+    if not METHODS[name].rows:
+        idle = FinetuneConfig(lora_r=c.unlearn.lora_r, hinge_weight=0., anchor_weight=1., retain_weight=0.)
+        _check(c.unlearn == idle, f"method {name} trains nothing: leave out unlearn.*")
+    _check(c.labels == LabelsConfig(), f"labels.* belong to method whp, {name} does not use them: leave them out")
+    for key,off in (("hinge_weight", 0), ("anchor_weight", 1)):
+        _check(getattr(c.unlearn, key) == off, f"unlearn.{key} belongs to method whp, {name} does not use it: leave it at {off}")
+
+def _check_watch(c):
+    "Whether unlearning can be watched, and on other prompts than those that are reported."
+    if not c.watch.steps: return
+    _check(bool(METHODS[c.method].rows), f"watch.steps={c.watch.steps}: method {c.method} trains nothing that could be watched")
+    _check(not c.unlearn.held_out, "unlearn.held_out and watch.steps both say which weights are kept: use one of them")
+    _check(c.evaluate.half == "test", f"watch looks at the tune half: what is reported must be the test half, not {c.evaluate.half!r}")
+
+# %% ../nbs/00_config.ipynb #a8fd382e
 @dataclass(frozen=True)
 class RunConfig:
     "A whole run: what is read, and the settings of each step."
@@ -363,38 +403,7 @@ class RunConfig:
         _check(self.block_size >= 8, f"block_size must be at least 8 tokens, got {self.block_size}: use e.g. 256")
         _check((self.reinforce.lora_r == 0) == (self.unlearn.lora_r == 0),
                "reinforce.lora_r and unlearn.lora_r must both be 0 (all weights) or both above 0 (adapters)")
-        self._check_adapters()
-        self._check_method()
-        if not self.watch.steps: return
-        _check(bool(METHODS[self.method].rows), f"watch.steps={self.watch.steps}: method {self.method} trains nothing that could be watched")
-        _check(not self.unlearn.held_out, "unlearn.held_out and watch.steps both say which weights are kept: use one of them")
-        _check(self.evaluate.half == "test", f"watch looks at the tune half: what is reported must be the test half, not {self.evaluate.half!r}")
-
-    def _check_adapters(self):
-        _check(self.bits in (4, 8, 16), f"bits must be 16, 8 or 4, got {self.bits}")
-        _check(self.bits == 16 or self.unlearn.lora_r > 0, f"bits={self.bits}: quantised weights cannot be trained: set both lora_r above 0")
-        if self.adapter is None: return
-        for name in ("lora_r", "lora_alpha", "lora_targets"):
-            for step in ("reinforce", "unlearn"):
-                _check(getattr(getattr(self, step), name) == getattr(FinetuneConfig(), name),
-                       f"{step}.{name} is not used beside adapter={self.adapter}, which says what the adapters are: "
-                       f"leave it at {getattr(FinetuneConfig(), name)}")
-        _check(self.method != "task-vector", "method task-vector turns a plain LoRA adapter round: leave out adapter")
-
-    def _check_method(self):
-        name = self.method
-        _check(name in METHODS, f"no method {name!r}{did_you_mean(name, METHODS)}")
-        if METHODS[name].strength is None: _check(self.strength is None, f"method {name} has no strength, got {self.strength}: leave it out")
-        else: _check(self.strength is not None and 0 < self.strength < inf, f"strength must be a number above 0, got {self.strength}: "
-                     f"method {name} was published with {METHODS[name].strength:g}")
-        _check(name != "rmu" or self.unlearn.lora_r > 0, "method rmu compares with the frozen model: set lora_r of both fine-tunings above 0")
-        if name == "whp": return
-        if not METHODS[name].rows:
-            idle = FinetuneConfig(lora_r=self.unlearn.lora_r, hinge_weight=0., anchor_weight=1., retain_weight=0.)
-            _check(self.unlearn == idle, f"method {name} trains nothing: leave out unlearn.*")
-        _check(self.labels == LabelsConfig(), f"labels.* belong to method whp, {name} does not use them: leave them out")
-        for key,off in (("hinge_weight", 0), ("anchor_weight", 1)):
-            _check(getattr(self.unlearn, key) == off, f"unlearn.{key} belongs to method whp, {name} does not use it: leave it at {off}")
+        for check in (_check_adapters, _check_method, _check_watch): check(self)
 
 # %% ../nbs/00_config.ipynb #16016815
 def field_names(cls, prefix:str="") -> dict[str,Any]:

@@ -13,8 +13,8 @@ import yaml
 from huggingface_hub import HfApi
 from transformers import AutoConfig
 from . import __version__
-from .config import (METHODS, ConfigError, DataError, RunConfig, file_hashes, path_hash,
-    ModelError, read_config, read_json, write_atomic, write_json)
+from .config import (METHODS, ConfigError, DataError, ModelError, RunConfig, file_hashes, path_hash,
+    read_config, read_json, write_atomic, write_json)
 from .models import (default_dtype, load_adapter, load_model, load_tokenizer,
     model_identity, quiet, resolve)
 from selective_unlearning.summary import (KEPT, MEASURES, figure_path, get_figure, headline,
@@ -114,6 +114,7 @@ Intended for research on unlearning, and as a model that should not reproduce or
 
 _BASE_WAS = " They are of the base quantised to {} bits, on which the adapter was trained; these weights are not quantised."
 
+# %% ../nbs/66_export.ipynb #62c90a86
 def model_card(
     run:str|Path,        # a finished run's folder
     merged:bool=False,   # of the merged weights, or of the adapter

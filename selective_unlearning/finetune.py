@@ -141,7 +141,8 @@ def batch_losses(model, batch:dict, config:FinetuneConfig) -> dict[str,torch.Ten
     names = dict(topk_ids=-100, topk_logprobs=0., roles=0, input_ids=0)
     ids, logp, roles, true = (shifted(batch[k], fill) for k,fill in names.items())
     hinged = torch.isin(roles, torch.tensor([START, INSIDE], device=roles.device))
-    hinged &= ~batch["retain"][:, None] & (config.hinge_weight > 0)
+    kept = batch["retain"][:, None]
+    hinged &= ~kept & (config.hinge_weight > 0)
     keep = used_places((ids[..., 0] >= 0) | hinged)
     inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids") if k in batch}
     if "text_ids" in batch:
@@ -151,7 +152,7 @@ def batch_losses(model, batch:dict, config:FinetuneConfig) -> dict[str,torch.Ten
     logq = token_logprobs(logits, torch.cat([ids, true.where(hinged, -100)[..., None]], -1), overwrite=True)
     labelled = ids[..., 0] >= 0
     loss, weight = label_loss(logq[..., :-1], ids, logp), torch.where(roles == START, config.anchor_weight, 1.)
-    forget, retain = labelled & ~batch["retain"][:, None], labelled & batch["retain"][:, None]
+    forget, retain = labelled & ~kept, labelled & kept
     return dict(forget=(loss*weight)[forget].sum(), retain=loss[retain].sum(), n_forget=forget.sum(), n_retain=retain.sum(),
                 hinge=hinge_loss(logq[..., -1][hinged], config.hinge_floor).sum())
 

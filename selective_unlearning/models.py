@@ -21,8 +21,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as hf_logging
-from selective_unlearning.config import (ConfigError, MissingExtra, ModelError, did_you_mean, path_hash, read_json, text_hash,
-    write_json)
+from .config import (ConfigError, MissingExtra, ModelError, did_you_mean, path_hash, read_json,
+    reason, text_hash, write_json)
 
 # %% ../nbs/01_models.ipynb #d97aa976
 DEFAULT_MODEL = "smollm2-135m"
@@ -115,7 +115,7 @@ def _from_pretrained(cls, name:str, what:str, **kw):
     place = resolve(name)
     try: return cls.from_pretrained(place, **kw)
     except Exception as e:                                 # damaged files fail in many ways
-        why = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
+        why = reason(e)
         if Path(place).is_dir(): raise ModelError(f"{place}: no usable {what} in this folder: fetch it again, or save it with save_pretrained ({why})") from e
         raise ModelError(f"no {what} for model {name!r}: it is neither {DEFAULT_MODEL}, nor a folder, nor a hub id that can be "
                          f"reached: check the name and the connection ({why})") from e
@@ -179,9 +179,10 @@ def load_model(
     _refuse_pickles(name)
     if bits != 16: kw |= dict(quantization_config=quantised(bits, kw["dtype"]), device_map={"": device})
     with quiet(): model = _from_pretrained(AutoModelForCausalLM, name, "weights", **kw)
+    if bits == 16: return model.to(device).eval()
     for m in model.modules():                              # bitsandbytes packs 4-bit weights for a CPU when it first evaluates,
         if hasattr(m, "support_avx512bf16_for_cpu"): m.support_avx512bf16_for_cpu = False  # and then trains on them wrongly
-    return (model if bits != 16 else model.to(device)).eval()
+    return model.eval()
 
 # %% ../nbs/01_models.ipynb #7e806005
 def model_identity(
@@ -248,7 +249,7 @@ def read_peft(
         if k not in defaults: raise ConfigError(f"{path}: {kind} has no setting {k!r}{did_you_mean(k, defaults)}")
         if k not in _PEFT_SETTINGS and v != defaults[k]: raise ConfigError(f"{path}: {k}={v!r} is not supported here: leave it out")
     try: return get_peft_config(data | dict(task_type="CAUSAL_LM"))
-    except Exception as e: raise ConfigError(f"{path}: {str(e).splitlines()[0]}") from None
+    except Exception as e: raise ConfigError(f"{path}: {reason(e)}") from None
 
 # %% ../nbs/01_models.ipynb #bf57716e
 def add_adapter(
@@ -322,7 +323,7 @@ def load_adapter(model, name:str, folder:str|Path, base:str="") -> PeftModel:
             if isinstance(model, PeftModel): model.load_adapter(folder, name)
             else: model = PeftModel.from_pretrained(model, folder, adapter_name=name)
     except Exception as e:
-        raise ModelError(f"{folder}: the adapter does not fit this model or is damaged ({str(e).splitlines()[0][:200]})") from e
+        raise ModelError(f"{folder}: the adapter does not fit this model or is damaged ({reason(e)})") from e
     model.set_adapter(name)
     return model.eval()
 

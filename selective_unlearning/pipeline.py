@@ -20,7 +20,7 @@ from . import __version__
 from .ask import ask_terms, ask_translations
 from .baselines import instructed, instruction, method_losses, negate, with_reference
 from .config import (METHODS, ConfigError, DataError, FinetuneConfig, RunConfig, configure, data_path, file_hashes, path_hash,
-    preset, read_config, read_json, read_jsonl, read_text, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
+    preset, read_config, read_json, read_jsonl, read_text, reason, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .context import choose_translations
 from .dictionary import Dictionary
 from .entities import spacy_terms
@@ -36,8 +36,8 @@ from .preprocess import BLOCKS, CORPUS, iter_blocks, iter_corpus, make_blocks, r
 from .prompts import make_prompts, mentions
 from .report import Report, svg
 from .retain import base_labels, join_rows, pack, read_openers, sample_retain, without_subject
-from .substitute import straddling
 from .scores import row_scores
+from .substitute import straddling
 from .summary import summarise
 from .talk import open_model
 from .translate import propose_translations
@@ -50,7 +50,8 @@ _NEEDS = dict(corpus=(), dictionary=("corpus",), reinforced=("corpus",), labels=
               unlearned=("labels",), prompts=("corpus", "dictionary"), evaluation=("prompts", "reinforced", "unlearned"))
 _SETTINGS = dict(corpus=("block_size", "text_column"), dictionary=("extract", "ask", "candidates"), reinforced=("reinforce",), labels=("labels", "retain"),
                  unlearned=("unlearn", "watch"), prompts=("generate", "evaluate"), evaluation=("evaluate",))
-_FILES = dict(corpus=("corpus",), dictionary=("dictionary",), reinforced=("adapter",), labels=("openers",), unlearned=("adapter",), prompts=("prompts", "neighbours", "general", "retain_texts"))
+_FILES = dict(corpus=("corpus",), dictionary=("dictionary",), reinforced=("adapter",), labels=("openers",), unlearned=("adapter",),
+              prompts=("prompts", "neighbours", "general", "retain_texts"))
 PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "retain_texts", "openers")
 
 # %% ../nbs/80_pipeline.ipynb #a192fc7f
@@ -114,10 +115,12 @@ class Run:
     def context(self) -> int|None: return context_length(self.open("base")[0])
 
 # %% ../nbs/80_pipeline.ipynb #a99e77a5
+def _base(c:RunConfig, dtype:torch.dtype|None=None): return load_model(c.model, dtype, trust_remote_code=c.trust_remote_code, bits=c.bits)
+
 @patch
 def open(self:Run, which:str="unlearned"):
     "`(model, adapter name or None)`: the base, reinforced or unlearned model.\n\nRaises `DataError` if it is not made yet, `ModelError` if the base is another one."
-    load = lambda: load_model(self.config.model, trust_remote_code=self.config.trust_remote_code, bits=self.config.bits)
+    load = lambda: _base(self.config)
     if which == "base": return self._cached("model", load), None
     folder = self.path(which)
     if not folder.exists(): raise DataError(f"{folder}: is not made yet: run it again to go on")
@@ -272,7 +275,7 @@ def _train(run:Run, work:Path, which:str, rows:Dataset, config, retain=None, los
         if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
         return
     c, seed = run.config, run.config.seed
-    model = load_model(c.model, None if config.lora_r else torch.float32, trust_remote_code=c.trust_remote_code, bits=c.bits)
+    model = _base(c, None if config.lora_r else torch.float32)
     if config.lora_r:
         model = add_adapter(model, which, config.lora_r, config.lora_alpha, config.lora_targets, config.first_layer, seed,
                             c.adapter and read_peft(c.adapter))
@@ -397,12 +400,12 @@ def _needs(config:RunConfig, step:str) -> tuple[str,...]:
 def _settings(config:RunConfig, step:str) -> dict:
     "The settings that a step depends on."
     m, all_of = METHODS[config.method], asdict(config)
-    base = dict(bits=config.bits, quantiser=quantiser(config.bits))
-    parts = {k: all_of[k] for k in _SETTINGS[step]} | (base if step != "corpus" and (step != "dictionary" or config.candidates > 1) else {})
-    if m.rows == "generic": return parts
-    if step == "unlearned": parts |= {k: all_of[k] for k in ("method", "strength")}
-    if step == "labels": parts = dict(retain=parts["retain"], rows=m.rows, targets=m.retain, strength=config.strength if m.rows == "lowered" else None) | base
-    return parts
+    parts = {k: all_of[k] for k in _SETTINGS[step]}
+    if step == "unlearned" and m.rows != "generic": parts |= {k: all_of[k] for k in ("method", "strength")}
+    if step == "labels" and m.rows != "generic":
+        parts = dict(retain=parts["retain"], rows=m.rows, targets=m.retain, strength=config.strength if m.rows == "lowered" else None)
+    asks_no_model = step == "corpus" or step == "dictionary" and config.candidates == 1
+    return parts if asks_no_model else parts | dict(bits=config.bits, quantiser=quantiser(config.bits))
 
 def _reads(config:RunConfig, step:str) -> tuple[str,...]:
     "The files that a step reads, by setting."
@@ -419,6 +422,28 @@ def _keys(config:RunConfig, files:dict, identity:str) -> dict[str,str]:
     return keys
 
 # %% ../nbs/80_pipeline.ipynb #718c2159
+def _try_adapter(run:Run, path:Path, text:str):
+    "Two adapters on the base, forward, backward, saved and loaded; the base must stay what it is.\n\nRaises `ConfigError`."
+    c, config = run.config, read_peft(path)
+    if config.target_modules is not None and c.method != "rmu":
+        for step in ("reinforce", "unlearn"):
+            if getattr(c, step).first_layer != FinetuneConfig.first_layer:
+                raise ConfigError(f"{step}.first_layer is not used: {path} says on which layers the adapter is")
+    model, identity, ids = run.open("base")[0], run.identity, run.tokenizer(text[:200])["input_ids"][:16]
+    before = row_scores(model, ids)
+    try:
+        for name in ("reinforced", "unlearned"): model = add_adapter(model, name, first_layer=c.unlearn.first_layer, config=config)
+        model.train()(input_ids=torch.tensor([ids], device=model.device)).logits.float().mean().backward()
+        with tempfile.TemporaryDirectory() as folder:
+            save_adapter(model.eval(), "unlearned", folder, identity)
+            model = load_adapter(model, "again", folder, identity)
+        row_scores(model, ids, name="again")
+        same = row_scores(model, ids).equal(before)
+    except Exception as e: raise ConfigError(f"{path}: this adapter does not work on {c.model}: {reason(e)}") from e
+    finally: run._cache.pop("model", None)                 # with the adapters that were tried
+    if not same: raise ConfigError(f"{path}: this adapter changes the base model, also when it is off")
+
+# %% ../nbs/80_pipeline.ipynb #713f8548
 def _check_space(run:Run, texts:list[str]):
     c, size = run.config, sum(p.numel() for p in run.open("base")[0].parameters())
     need = 10_000_000 + sum(map(len, texts))*c.labels.top_k*4 + (size*16 if not c.unlearn.lora_r else size//10*4)
@@ -426,33 +451,11 @@ def _check_space(run:Run, texts:list[str]):
     if free < need:
         raise DataError(f"{run.folder}: the disk has {free/1e6:,.0f} MB free, the run needs about {need/1e6:,.0f} MB: free some, or choose another folder")
 
-def _try_adapter(run:Run, path:Path, text:str):
-    "Two adapters on the base, forward, backward, saved and loaded; the base must stay what it is.\n\nRaises `ConfigError`."
-    c, config = run.config, read_peft(path)
-    if config.target_modules is not None and c.method != "rmu":
-        for step in ("reinforce", "unlearn"):
-            if getattr(c, step).first_layer != FinetuneConfig().first_layer:
-                raise ConfigError(f"{step}.first_layer is not used: {path} says on which layers the adapter is")
-    model, ids = run.open("base")[0], run.tokenizer(text[:200])["input_ids"][:16]
-    before = row_scores(model, ids)
-    try:
-        for name in ("reinforced", "unlearned"): model = add_adapter(model, name, first_layer=c.unlearn.first_layer, config=config)
-        model.train()(input_ids=torch.tensor([ids], device=model.device)).logits.float().mean().backward()
-        with tempfile.TemporaryDirectory() as folder:
-            save_adapter(model.eval(), "unlearned", folder)
-            model = load_adapter(model, "again", folder)
-        row_scores(model, ids, name="again")
-        same = row_scores(model, ids).equal(before)
-    except Exception as e: raise ConfigError(f"{path}: this adapter does not work on {c.model}: {(str(e) or type(e).__name__).splitlines()[0][:200]}") from e
-    finally: run._cache.pop("model", None)                 # with the adapters that were tried
-    if not same: raise ConfigError(f"{path}: this adapter changes the base model, also when it is off")
-
 def check(run:Run, files:dict):
     "Check before the work starts all that can be.\n\nRaises `DataError`, `ConfigError` or `ModelError`."
     c = run.config
     texts = list(read_corpus(files["corpus"], c.text_column)["text"])
     for step in (c.reinforce, c.unlearn): trackers(step.report_to)
-    for path in files["adapter"]: _try_adapter(run, path, texts[0])
     if c.bits != 16 and _sharded(): raise ConfigError(f"bits={c.bits}: quantised weights cannot be parted among processes: use one process, or DDP")
     if c.watch.steps:
         _measure(run, files)
@@ -465,6 +468,7 @@ def check(run:Run, files:dict):
     read_corpus(files["retain_texts"], c.text_column)
     make_blocks(Dataset.from_dict({"text": texts[:1]}), run.tokenizer, c.block_size, run.context)
     _check_space(run, texts)
+    for path in files["adapter"]: _try_adapter(run, path, texts[0])
 
 # %% ../nbs/80_pipeline.ipynb #66f4fe40
 def _verify(folder:Path, recorded:dict[str,str]):

@@ -82,7 +82,7 @@ class Watch(TrainerCallback):
     def _trainable(self, model) -> dict[str,torch.Tensor]:
         return {n: p.detach() for n,p in model.named_parameters() if p.requires_grad}
 
-    def _file(self, point:dict) -> Path: return self.folder/f"kept-{point['step']}.safetensors"
+    def _kept(self) -> Path: return self.folder/f"kept-{pick(self.path, self.floor)['step']}.safetensors"
 
     def _look(self, state, model):
         model.eval()
@@ -94,7 +94,7 @@ class Watch(TrainerCallback):
             self.folder.mkdir(parents=True, exist_ok=True)
             whole = self.folder/"kept.part"
             save_file({n: p.contiguous() for n,p in self._trainable(model).items()}, whole)
-            whole.replace(self._file(point))
+            whole.replace(self._kept())
 
     def on_train_begin(self, args, state, control, model=None, **kw):
         if args.eval_strategy != "no":
@@ -109,11 +109,10 @@ class Watch(TrainerCallback):
     def on_save(self, args, state, control, **kw):
         "From a checkpoint on, no earlier look is looked at again; before it, what comes after may come otherwise."
         if not processes().is_main_process: return
-        for p in self.folder.glob("kept-*.safetensors"):
-            if p != self._file(pick(self.path, self.floor)): p.unlink()
+        for p in {*self.folder.glob("kept-*.safetensors")}-{self._kept()}: p.unlink()
 
     def on_train_end(self, args, state, control, model=None, **kw):
         if state.global_step < state.max_steps: return     # stopped from outside, to go on later
         processes().wait_for_everyone()
-        kept = load_file(self._file(pick(self.path, self.floor)))
+        kept = load_file(self._kept())
         with torch.no_grad(): [p.copy_(kept[n]) for n,p in self._trainable(model).items()]
