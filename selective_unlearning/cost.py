@@ -13,6 +13,7 @@ from itertools import cycle
 from matplotlib.axes import Axes
 from transformers import PretrainedConfig
 from .config import ConfigError, FinetuneConfig, LabelsConfig, RunConfig
+from .plots import new_axes
 
 # %% ../nbs/43_cost.ipynb #b927afad
 def layer_shapes(config:PretrainedConfig) -> dict[str,tuple[int,int]]:
@@ -144,9 +145,7 @@ def plot_hours(
     title:str="Prediction",
 ) -> Axes:
     "Hours against the size of the model, a line for each device."
-    if ax is None:
-        from matplotlib.figure import Figure
-        ax = Figure(figsize=(6, 3.5), layout="constrained").subplots()
+    ax = new_axes(ax, 6, 3.5)
     colours = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000"
     for name,colour,mark in zip(dict.fromkeys(r["device"] for r in rows), cycle(colours), cycle("osD^vPX*")):
         points = sorted((r["weights"], r["hours"]) for r in rows if r["device"] == name)

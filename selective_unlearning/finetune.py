@@ -22,6 +22,7 @@ from .checkpoints import keep_last, mend, newest, seal
 from .config import (INSIDE, START, ConfigError, DataError, FinetuneConfig,
     MissingExtra, ModelError, disk_is_full, text_hash)
 from .models import processes
+from .plots import new_axes
 from .scores import token_logprobs
 
 # %% ../nbs/30_finetune.ipynb #f4b5b358
@@ -270,9 +271,7 @@ def losses_csv(records:list[dict[str,float]]) -> str:
 
 def plot_loss(records:list[dict], ax:Axes|None=None, title:str="Training loss") -> Axes:
     "The loss against the steps; the held-out loss too, and its lowest point, whose weights are kept."
-    if ax is None:
-        from matplotlib.figure import Figure
-        ax = Figure(figsize=(5, 3), layout="constrained").subplots()
+    ax = new_axes(ax)
     ax.plot([r["step"] for r in records], [r["loss"] for r in records], color="#0072B2",
             marker="o", ms=3, label="training")
     if held := [(r["step"], r["held_out"]) for r in records if "held_out" in r]:

@@ -376,9 +376,8 @@ def plot_lengths(
     ax:"Axes|None"=None,  # where to draw; a new figure if none
 ) -> "Axes":              # lengths in tokens, last blocks of documents marked
     "How many blocks there are of each length."
-    if ax is None:
-        import matplotlib.pyplot as plt
-        ax = plt.subplots(figsize=(6, 3))[1]
+    from selective_unlearning.plots import new_axes        # matplotlib only where it draws
+    ax = new_axes(ax, 6)
     sizes, docs = [len(ids) for ids in blocks["input_ids"]], [*blocks["doc"], None]
     tails = [n for n,doc,after in zip(sizes, docs, docs[1:]) if doc != after]
     inner = [n for n,doc,after in zip(sizes, docs, docs[1:]) if doc == after]

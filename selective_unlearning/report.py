@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from .config import write_atomic, write_json
 from .finetune import plot_loss
+from .plots import new_axes
 from .summary import (KEPT, MEASURES, MODELS, by_part, figure_path, get_figure,
     headline, interval_text, number_text)
 from .watch import plot_path
@@ -23,9 +24,6 @@ from .watch import plot_path
 # %% ../nbs/68_report.ipynb #bfbd8be5
 _STYLE = dict(base=("#0072B2", "", "o", "-"), reinforced=("#E69F00", "///", "s", "--"),
               unlearned=("#009E73", "xxx", "D", ":"))
-
-def _new_axes(ax:Axes|None) -> Axes:
-    return ax or Figure(figsize=(5.5, 3.4), layout="constrained").subplots()
 
 def _legend(ax:Axes, ncols:int, at:float=-.2):
     "A legend below, if there is anything to explain."
@@ -45,7 +43,7 @@ def plot_familiarity(
     ax:Axes|None=None,
 ) -> Axes:
     "Familiarity by measure and model, with 95 % intervals."
-    ax, told = _new_axes(ax), report["familiarity"]
+    ax, told = new_axes(ax, 5.5, 3.4), report["familiarity"]
     kinds = [k for k in MEASURES if k in told]
     models = [m for m in MODELS if any(m in told[k] for k in kinds)]
     for j,m in enumerate(models):
@@ -84,7 +82,7 @@ def plot_ratio(
     ax:Axes|None=None,
 ) -> Axes:
     "What is left of each of the base model's figures, with 95 % intervals."
-    ax, ratio, at = _new_axes(ax), report["ratio"], report["intervals"].get("ratio", {})
+    ax, ratio, at = new_axes(ax, 5.5, 3.4), report["ratio"], report["intervals"].get("ratio", {})
     names = {k: k for k in MEASURES} | dict(
         neighbours="near knowledge", general="general items", retain_perplexity="perplexity")
     rows = [k for k in names if ratio.get(k) is not None]
@@ -115,7 +113,7 @@ def plot_subtlety(
     ax:Axes|None=None,
 ) -> Axes:
     "Completion score by subtlety of the prompt, with 95 % intervals."
-    ax, by = _new_axes(ax), report["completion_by_subtlety"]
+    ax, by = new_axes(ax, 5.5, 3.4), report["completion_by_subtlety"]
     at = report["intervals"].get("completion_by_subtlety")
     for j,m in enumerate(m for m in MODELS if by.get(m)):
         levels, (color, _, marker, line) = sorted(by[m], key=int), _STYLE[m]

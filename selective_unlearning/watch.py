@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 from .config import ConfigError
 from .evaluate import probability_scores
 from .models import processes
+from .plots import new_axes
 from .utility import neighbour_scores
 
 # %% ../nbs/67_watch.ipynb #494502e2
@@ -31,7 +31,7 @@ def pick(
 # %% ../nbs/67_watch.ipynb #aee800bb
 def plot_path(path:list[dict], floor:float=.95, ax:Axes|None=None) -> Axes:
     "Familiarity against utility, step by step, with the point that is kept."
-    if ax is None: ax = Figure(figsize=(5, 3.4), layout="constrained").subplots()
+    ax = new_axes(ax, height=3.4)
     xs, ys, kept = [p["utility"] for p in path], [p["familiarity"] for p in path], pick(path, floor)
     ax.plot(xs, ys, color="#0072B2", marker="o", ms=3)
     for p in (path[0], path[-1]):
