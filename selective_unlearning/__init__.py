@@ -7,7 +7,11 @@ the functions come from them: `from selective_unlearning.substitute import subst
 
 __version__ = "0.1.0"
 
-import importlib
+import importlib, logging
+
+# Where bitsandbytes is installed, importing transformers or peft loads it, and on many processors it warns
+# that a faster kernel is missing, used or not.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {  # public name -> the module that defines it
     "unlearn": "pipeline", "Run": "pipeline", "Dictionary": "dictionary", "make_labels": "labels",

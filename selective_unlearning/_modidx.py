@@ -678,6 +678,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                              'selective_unlearning.models._layer': ('models.html#_layer', 'selective_unlearning/models.py'),
                                              'selective_unlearning.models._old_name': ( 'models.html#_old_name',
                                                                                         'selective_unlearning/models.py'),
+                                             'selective_unlearning.models._refusal': ( 'models.html#_refusal',
+                                                                                       'selective_unlearning/models.py'),
                                              'selective_unlearning.models._refuse_pickles': ( 'models.html#_refuse_pickles',
                                                                                               'selective_unlearning/models.py'),
                                              'selective_unlearning.models._unpack': ( 'models.html#_unpack',

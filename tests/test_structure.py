@@ -77,6 +77,13 @@ def test_light_until_work_begins(code):
     assert not HEAVY & loaded
 
 
+def test_importing_says_nothing():
+    "The first line that a user reads is ours, not another library's warning."
+    code = f"import importlib\nfor m in {sorted(NUMBERS)}: importlib.import_module('selective_unlearning.'+m)"
+    p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (p.returncode, p.stdout, p.stderr) == (0, "", "")
+
+
 FRONT_DOOR = """
 import importlib, sys
 import selective_unlearning as s
