@@ -2,7 +2,7 @@
 import functools, http.server, os, shutil, subprocess, sys, threading
 from urllib.parse import urlsplit
 
-import nbformat.v4 as nbf
+import nbformat, nbformat.v4 as nbf
 import pytest
 from playwright.sync_api import expect
 
@@ -15,11 +15,20 @@ pytestmark = pytest.mark.skipif(
     reason="no Chromium: apt-get install chromium, or name one in CHROMIUM")
 
 
+def pictures(notebook):
+    "The places of the cells whose stored output has a picture."
+    cells = nbformat.read(notebook, 4).cells
+    return [i for i,c in enumerate(cells) if any("image/png" in o.get("data", {}) for o in c.get("outputs", []))]
+
+
 def test_tour_in_jupyterlab(root, tmp_path):
-    "Every cell runs, and turning a viewer's page changes the rows that it shows."
+    "Every cell runs, pictures show where they are stored, and turning a viewer's page changes its rows."
     shutil.copy2(root/TOUR, tmp_path/"tour.ipynb")
     with lab.lab(tmp_path) as url, lab.opened(url % "tour.ipynb") as page:
         assert lab.run_all(page) == []
+        drawn = [i for i,c in enumerate(page.locator(".jp-Notebook .jp-Cell").all())
+                 if c.locator(".jp-RenderedImage img").count()]
+        assert drawn == pictures(root/TOUR) != []
         box = page.locator(".widget-vbox:has(.su-view):has(.noUi-target:not([disabled]))").first
         view, knob = box.locator(".su-view").first, box.locator(".noUi-handle").first
         before = view.inner_text()
