@@ -154,6 +154,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'selective_unlearning/config.py'),
                                              'selective_unlearning.config.file_hashes': ( 'config.html#file_hashes',
                                                                                           'selective_unlearning/config.py'),
+                                             'selective_unlearning.config.follow_umask': ( 'config.html#follow_umask',
+                                                                                           'selective_unlearning/config.py'),
                                              'selective_unlearning.config.path_hash': ( 'config.html#path_hash',
                                                                                         'selective_unlearning/config.py'),
                                              'selective_unlearning.config.preset': ('config.html#preset', 'selective_unlearning/config.py'),

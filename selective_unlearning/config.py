@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', 'METHODS', 'PRESETS', 'UnlearnError',
-           'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'disk_is_full', 'read_text',
-           'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'file_hashes', 'data_path',
-           'did_you_mean', 'reason', 'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig',
+           'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'follow_umask', 'disk_is_full',
+           'read_text', 'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'file_hashes',
+           'data_path', 'did_you_mean', 'reason', 'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig',
            'RetainConfig', 'server_address', 'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help',
            'configure', 'read_config', 'to_yaml', 'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
-import errno, hashlib, json, os, tempfile
+import errno, hashlib, json, os, secrets, stat
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -39,22 +39,35 @@ class MissingExtra(UnlearnError, ImportError):
 
 # %% ../nbs/00_config.ipynb #2f407513
 def write_atomic(
-    path:str|Path,   # where it shall stand
+    path:str|Path,   # where it shall stand; a link's target is written
     data:str|bytes,  # text is written as UTF-8
 ) -> Path:           # `path`
     "Write `data` to a temporary name beside `path`, then rename. Raises `OSError` that names `path`, leaving it as it was."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tmp = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(fd, "wb") as f: f.write(data.encode() if isinstance(data, str) else data)
-        os.chmod(tmp, 0o644)
-        os.replace(tmp, path)
+        old = target.stat().st_mode if target.exists() else None
+        if old is not None and not stat.S_ISREG(old): raise OSError(errno.EEXIST, "Not a regular file")
+        mode = 0o666 if old is None else old & 0o777
+        with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as f:
+            if old is not None: os.chmod(tmp, mode)        # the umask may have taken more away
+            f.write(data.encode() if isinstance(data, str) else data)
+        os.replace(tmp, target)
     except BaseException as e:
-        Path(tmp).unlink(missing_ok=True)
+        tmp.unlink(missing_ok=True)
         if isinstance(e, OSError): e.filename = str(path)  # a full disk does not say where
         raise
-    return path
+    return Path(path)
+
+# %% ../nbs/00_config.ipynb #80c36078
+def follow_umask(folder:str|Path):
+    "Give the .safetensors files of a folder the mode that a new file in it has."
+    probe = Path(folder)/f".{secrets.token_hex(4)}"
+    fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try: mode = os.fstat(fd).st_mode & 0o777
+    finally: os.close(fd); probe.unlink()
+    for p in Path(folder).glob("*.safetensors"): p.chmod(mode)
 
 # %% ../nbs/00_config.ipynb #946549f1
 _FULL = ("No space left on device", "inline_container", "iostream error")
