@@ -1,11 +1,13 @@
 "Files that come from outside and files that are made: who may read them, where they stand, what cannot be read."
-import os, stat
+import errno, os, re, stat, subprocess, sys
 
 import pytest
 
-from selective_unlearning.config import write_atomic
+from selective_unlearning.config import DataError, path_hash, to_yaml, write_atomic
+from selective_unlearning.entries import read_entries
 from selective_unlearning.export import export_run
 from selective_unlearning.pipeline import run
+from selective_unlearning.preprocess import read_corpus
 from tiny import settings
 
 
@@ -84,3 +86,107 @@ def test_a_pipe_is_not_replaced(tmp_path):
     for name in ("pipe", "link"):
         with pytest.raises(OSError, match=f"Not a regular file: '.*{name}'"): write_atomic(tmp_path/name, "x")
     assert stat.S_ISFIFO((tmp_path/"pipe").stat().st_mode) and len(list(tmp_path.iterdir())) == 2
+
+
+# --- what cannot be read ----------------------------------------------------------------------
+
+def lock(monkeypatch, folder):
+    "The folder cannot be listed; permission bits would not do, for they do not bind root."
+    real = os.scandir
+    def scandir(path="."):
+        if os.path.realpath(path) == os.path.realpath(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return real(path)
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def texts(folder, *names):
+    for name in names: write_atomic(folder/name, "An owl.")
+    return folder
+
+
+@pytest.mark.parametrize("locked", ["in", "in/sub", "in/sub/deep", "in/.hidden"])
+def test_a_locked_folder_is_named(tmp_path, monkeypatch, locked):
+    "In the corpus and in a hash, which covers what is hidden too."
+    texts(tmp_path, "in/a.txt", "in/sub/b.txt", "in/sub/deep/c.txt", "in/.hidden/d.txt")
+    assert len(read_corpus(tmp_path/"in")) == 3
+    lock(monkeypatch, tmp_path/locked)
+    for read in (read_corpus, path_hash):
+        with pytest.raises(DataError) as e: read(tmp_path/"in")
+        assert str(e.value) == (f"{tmp_path/locked}: cannot be read (Permission denied), what is in it would be left out: "
+                                "make it readable, or move it away")
+
+
+@pytest.mark.parametrize("name, target", [("a.txt", "gone.txt"), ("more", "gone"), ("a.txt", "a.txt"), ("sub/a.md", "../gone")])
+def test_a_broken_link_is_named(tmp_path, name, target):
+    "Also one without an ending, which may have been a folder of texts, and one to itself."
+    texts(tmp_path, "in/b.txt", "in/sub/c.txt")
+    (tmp_path/"in"/name).symlink_to(target)
+    with pytest.raises(DataError) as e: read_corpus(tmp_path/"in")
+    assert str(e.value) == f"{tmp_path}/in/{name}: is a broken link: mend it, or remove it if no text is missing"
+
+
+def test_links_that_lead_somewhere(tmp_path, recwarn):
+    "To a file: read, once. To a folder: passed over and said so, also in a circle. Hidden: nobody's business."
+    texts(tmp_path, "in/a.txt", "elsewhere/b.txt", "elsewhere/c.txt")
+    (tmp_path/"in"/"b.txt").symlink_to(tmp_path/"elsewhere"/"b.txt")
+    (tmp_path/"in"/"again.txt").symlink_to("a.txt")
+    (tmp_path/"in"/".broken.txt").symlink_to("gone.txt")
+    (tmp_path/"in"/"more.txt").symlink_to(tmp_path/"elsewhere")
+    (tmp_path/"in"/"circle").symlink_to(".")
+    assert read_corpus(tmp_path/"in")["source"][:] == ["a.txt", "b.txt"]
+    assert [str(w.message).partition(", only")[0] for w in recwarn if w.category is UserWarning] == [
+        f"{tmp_path}/in: passed over: no reader for circle (a link to a folder), more.txt (a link to a folder) (2 in all)"]
+    assert len(read_corpus(texts(tmp_path, "real/a.txt")/"real")) == 1
+    (tmp_path/"linked").symlink_to("elsewhere")
+    assert read_corpus(tmp_path/"linked")["source"][:] == ["b.txt", "c.txt"]
+
+
+PIPES = """
+import resource, sys
+from selective_unlearning.cli import main
+resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))     # the memory that a device without end may eat
+config, *cases = sys.argv[1:]
+for flag, path in zip(cases[::2], cases[1::2]):
+    argv = ["run", "--out", "new", "--config", path if flag == "--config" else config]
+    print(main(argv if flag == "--config" else [*argv, flag, path]), file=sys.stderr, flush=True)
+"""
+
+
+def test_pipes_and_devices_are_refused(tmp_path):
+    "Every option that names a file, in a process of its own: nothing hangs, and nothing is made."
+    (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path, **{"reinforce.lora_r": 16, "unlearn.lora_r": 16})))
+    kinds = dict(corpus=("txt", "md", "csv", "jsonl", "html", "epub", "pdf", "parquet"), dictionary=("json", "csv", "npy"),
+                 adapter=("json",), prompts=("jsonl",), neighbours=("jsonl",), general=("jsonl",), openers=("jsonl",),
+                 retain_texts=("txt",), config=("yaml",))
+    (tmp_path/"pipes").mkdir(); (tmp_path/"devices").mkdir()
+    cases = []
+    for suffix in sorted({s for v in kinds.values() for s in v}):
+        os.mkfifo(tmp_path/"pipes"/f"x.{suffix}")
+        (tmp_path/"devices"/f"x.{suffix}").symlink_to("/dev/zero")
+    for name,suffixes in kinds.items():
+        cases += [(f"--{name}", str(tmp_path/where/f"x.{s}")) for s in suffixes for where in ("pipes", "devices")]
+    cases += [("--corpus", "/dev/zero"), ("--config", "/dev/stdin")]
+    argv = [sys.executable, "-c", PIPES, str(tmp_path/"job.yaml"), *(a for case in cases for a in case)]
+    p = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=240, input="seed: 1")
+    said = re.findall(r"selective-unlearning: (.*)\n(\d)$", p.stderr, re.M)
+    assert said == [(f"{path}: is a pipe or a device, not a regular file: save what it gives to a file", "2" if flag == "--config" else "1")
+                    for flag,path in cases]
+    assert not (tmp_path/"new").exists()
+
+
+def test_pipe_in_a_corpus_folder(tmp_path):
+    "Named if it might hold text."
+    texts(tmp_path, "in/a.txt")
+    os.mkfifo(tmp_path/"in"/"x.pdf")
+    with pytest.raises(DataError, match="in/x.pdf: is a pipe or a device, not a regular file"): read_corpus(tmp_path/"in")
+
+
+def test_too_large_a_file(tmp_path):
+    "Told before it is read; a film beside the texts is nobody's business."
+    texts(tmp_path, "in/a.txt")
+    for name in ("in/film.mp4", "b.txt", "d.npy", "d.json"):
+        with open(tmp_path/name, "wb") as f: f.truncate(10**12)
+    with pytest.warns(UserWarning, match="no reader for film.mp4"): assert len(read_corpus(tmp_path/"in")) == 1
+    for read, name in ((read_corpus, "b.txt"), (read_entries, "d.npy"), (read_entries, "d.json")):
+        with pytest.raises(DataError, match=f"{name}: has 1,000,000,000,000 bytes, at most 1,000,000,000 are read"): read(tmp_path/name)
