@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', 'METHODS', 'PRESETS', 'UnlearnError',
-           'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'follow_umask', 'disk_is_full',
-           'regular_file', 'read_text', 'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'text_hash',
-           'files_below', 'path_hash', 'file_hashes', 'data_path', 'did_you_mean', 'reason', 'LabelsConfig',
-           'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'server_address', 'WatchConfig',
-           'Method', 'RunConfig', 'field_names', 'field_help', 'configure', 'read_config', 'to_yaml', 'preset']
+           'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'printable', 'write_atomic', 'follow_umask',
+           'disk_is_full', 'regular_file', 'read_text', 'read_json', 'write_json', 'read_jsonl', 'write_jsonl',
+           'text_hash', 'files_below', 'path_hash', 'file_hashes', 'data_path', 'did_you_mean', 'reason',
+           'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'server_address',
+           'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help', 'configure', 'read_config', 'to_yaml',
+           'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
-import errno, hashlib, json, os, secrets, stat
+import errno, hashlib, json, os, re, secrets, stat
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -36,6 +37,18 @@ class ModelError(UnlearnError, ValueError):
 
 class MissingExtra(UnlearnError, ImportError):
     "An optional dependency that is not installed."
+
+# %% ../nbs/00_config.ipynb #81b42c46
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+def printable(
+    text:object,      # what `str` makes of it
+    lines:bool=True,  # whether newlines and tabs stay
+) -> str:
+    "Text that a terminal shows and does not obey."
+    escape = lambda s: s.encode("unicode_escape").decode("ascii")
+    text = _UNPRINTABLE.sub(lambda m: escape(m[0]), str(text))
+    return text if lines else re.sub(r"[\n\t]", lambda m: escape(m[0]), text)
 
 # %% ../nbs/00_config.ipynb #2f407513
 def write_atomic(

@@ -21,8 +21,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as hf_logging
-from .config import (ConfigError, MissingExtra, ModelError, did_you_mean, follow_umask, path_hash, read_json,
-    reason, text_hash, write_json)
+from .config import (ConfigError, MissingExtra, ModelError, did_you_mean, follow_umask, path_hash, printable,
+    read_json, reason, text_hash, write_json)
 
 # %% ../nbs/01_models.ipynb #d97aa976
 DEFAULT_MODEL = "smollm2-135m"
@@ -72,7 +72,7 @@ def resolve(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                print(f"fetching {DEFAULT_MODEL} (93 MB, once) into {folder.parent}", file=sys.stderr)
+                print(printable(f"fetching {DEFAULT_MODEL} (93 MB, once) into {folder.parent}"), file=sys.stderr)
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as tmp:
                     _unpack(_fetch_gguf(Path(tmp)), Path(tmp)/"model")
                     (Path(tmp)/"model").rename(folder)

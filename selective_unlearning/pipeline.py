@@ -20,7 +20,7 @@ from . import __version__
 from .ask import ask_terms, ask_translations
 from .baselines import instructed, instruction, method_losses, negate, with_reference
 from .config import (METHODS, ConfigError, DataError, FinetuneConfig, RunConfig, configure, data_path, file_hashes, path_hash,
-    preset, read_config, read_json, read_jsonl, read_text, reason, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
+    preset, printable, read_config, read_json, read_jsonl, read_text, reason, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .context import choose_translations
 from .dictionary import Dictionary
 from .entities import spacy_terms
@@ -82,7 +82,7 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak*1024
 
 def _say(msg:str):
-    if processes().is_main_process: print(msg, file=sys.stderr, flush=True)
+    if processes().is_main_process: print(printable(msg), file=sys.stderr, flush=True)
 
 # %% ../nbs/80_pipeline.ipynb #eac20e74
 class Run:

@@ -18,7 +18,7 @@ from datasets import Dataset, Features, List, Value, load_from_disk
 from datasets.arrow_writer import ArrowWriter
 
 from .config import ConfigError, DataError, MissingExtra, ModelError
-from .config import files_below, read_jsonl, read_text, regular_file
+from .config import files_below, printable, read_jsonl, read_text, regular_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,7 +181,7 @@ def _files(path:Path) -> list[tuple[Path,str]]:
         text = f"no reader for {', '.join(other[:5])} ({len(other)} in all)"
         text += f", only for {' '.join(READERS)}"
         if not found: raise DataError(f"{path}: {text}")
-        warnings.warn(f"{path}: passed over: {text}")
+        warnings.warn(printable(f"{path}: passed over: {text}", lines=False))
     return [(p, n) for n,p in found.items()]
 
 def _dataset_texts(data:Dataset, column:str, where:str) -> Iterator[tuple[str,str]]:

@@ -1,10 +1,17 @@
 "Files that come from outside and files that are made: who may read them, where they stand, what cannot be read."
-import errno, os, re, stat, subprocess, sys
+import errno, os, re, stat, subprocess, sys, unicodedata
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, strategies as st
 
-from selective_unlearning.config import DataError, path_hash, to_yaml, write_atomic
-from selective_unlearning.entries import read_entries
+from selective_unlearning import pipeline
+from selective_unlearning.checkpoints import mend
+from selective_unlearning.cli import main
+from selective_unlearning.config import DataError, path_hash, printable, to_yaml, write_atomic
+from selective_unlearning.dictionary import Dictionary
+from selective_unlearning.entries import Entry, read_entries
 from selective_unlearning.export import export_run
 from selective_unlearning.pipeline import run
 from selective_unlearning.preprocess import read_corpus
@@ -190,3 +197,81 @@ def test_too_large_a_file(tmp_path):
     with pytest.warns(UserWarning, match="no reader for film.mp4"): assert len(read_corpus(tmp_path/"in")) == 1
     for read, name in ((read_corpus, "b.txt"), (read_entries, "d.npy"), (read_entries, "d.json")):
         with pytest.raises(DataError, match=f"{name}: has 1,000,000,000,000 bytes, at most 1,000,000,000 are read"): read(tmp_path/name)
+
+
+# --- what reaches the terminal ----------------------------------------------------------------
+
+EVIL = "a\x1b[2J\x07\x9b31m\x7f\r\x00\u202eb\u2066\udce9"
+SHOWN = r"a\x1b[2J\x07\x9b31m\x7f\r\x00\u202eb\u2066\udce9"
+NAME = EVIL.replace("\0", "")            # what a file can be called, and what can be typed
+SHOWN_NAME = SHOWN.replace(r"\x00", "")
+
+
+def obeyed(text):
+    "What is in a text that a terminal would not just show, or could not."
+    turns = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    return [c for c in text if c in turns or c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_printable(text):
+    "Nothing is obeyed, nothing that can be shown is lost, and nothing changes twice."
+    shown = printable(text)
+    assert not obeyed(shown) and printable(shown) == shown
+    shown.encode()
+    assert obeyed(text) or shown == text
+    assert "\n" not in printable(text, lines=False) and "\t" not in printable(text, lines=False)
+
+
+def test_warnings_are_shown(tmp_path, recwarn):
+    "Names of files that are passed over, of damaged checkpoints, and terms from a dictionary; each in one line."
+    home = tmp_path/(NAME+"\n")
+    texts(home, "a.txt", f"{NAME}\n.jpg")
+    (home/"checkpoint-1").mkdir()
+    read_corpus(home); mend(home)
+    Dictionary((Entry("owl", "cat"), Entry(f"Orla{EVIL[:-1]}", "Mary"))).coverage("An owl.")
+    said = [str(w.message) for w in recwarn if w.category is UserWarning]
+    assert len(said) == 3
+    for text in said: assert not obeyed(text) and r"a\x1b[2J\x07\x9b31m\x7f" in text and "\n" not in text
+
+
+def test_errors_are_shown(tmp_path, capsys, monkeypatch):
+    "Paths, columns, flags and values, through our errors and argparse's."
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"x.jsonl").write_text('{"%s": 1}' % "a\\u001b[2J\\u009b\\u202e\\udce9")
+    for argv, shown in [
+            (["run", "--corpus", f"{NAME}.txt"], f"corpus: {SHOWN_NAME}.txt: no such file"), (["run", "--config", NAME], f"{SHOWN_NAME}: no such file"),
+            (["run", "--corpus", "x.jsonl"], r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"), (["report", "--out", NAME], f"{SHOWN_NAME}: not a run folder"),
+            (["run", f"--{NAME}"], SHOWN_NAME), (["run", "--labels.alpha", NAME], r"a\x1b[2J"), ([NAME], r"a\x1b[2J"), (["run", "--preset", NAME], r"a\x1b[2J")]:
+        try: main(argv)
+        except SystemExit: pass
+        err = capsys.readouterr().err
+        assert not obeyed(err) and shown in err, argv
+
+
+def test_progress_and_answers_are_shown(capsys, monkeypatch):
+    "What a run says meanwhile, what a model writes in `chat`, and the path that a command ends with."
+    pipeline._say(f"[1/7] corpus: writes {EVIL}")
+    asked = iter(["Orla", "exit"])
+    class Stub:
+        tokenizer = SimpleNamespace(chat_template=None)
+        def __init__(self, folder): pass
+        def answers(self, *args): return [{"outputs": dict(base=f"one\ntwo {EVIL}", unlearned=EVIL)}]
+    def ask(*args):
+        if not (line := next(asked, None)): raise EOFError
+        return line
+    monkeypatch.setattr("builtins.input", ask)
+    monkeypatch.setattr(pipeline, "Run", Stub)
+    monkeypatch.setattr(pipeline, "rewrite_report", lambda run: Path(EVIL))
+    assert main(["chat"]) == main(["report"]) == 0
+    said = capsys.readouterr()
+    assert not obeyed(said.err+said.out)
+    assert said.err == f"[1/7] corpus: writes {SHOWN}\n"
+    assert said.out.splitlines()[-1] == SHOWN and said.out.replace("\n", "").count(r"\x1b[2J") == 5
+
+
+def test_a_name_that_cannot_be_printed(tmp_path):
+    "Bytes of a name that are not UTF-8: printing them to a strict terminal must not be what fails."
+    code = "from selective_unlearning.config import printable; import sys; print(printable(sys.argv[1]))"
+    p = subprocess.run([sys.executable, "-c", code, b"caf\xe9"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
+    assert (p.returncode, p.stdout) == (0, b"caf\\udce9\n")
