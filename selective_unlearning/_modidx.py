@@ -820,6 +820,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'selective_unlearning/pipeline.py'),
                                                'selective_unlearning.pipeline._refuse_foreign': ( 'pipeline.html#_refuse_foreign',
                                                                                                   'selective_unlearning/pipeline.py'),
+                                               'selective_unlearning.pipeline._refuse_inside': ( 'pipeline.html#_refuse_inside',
+                                                                                                 'selective_unlearning/pipeline.py'),
                                                'selective_unlearning.pipeline._retain_rows': ( 'pipeline.html#_retain_rows',
                                                                                                'selective_unlearning/pipeline.py'),
                                                'selective_unlearning.pipeline._retain_texts': ( 'pipeline.html#_retain_texts',

@@ -9,13 +9,13 @@ from hypothesis import given, strategies as st
 from selective_unlearning import pipeline
 from selective_unlearning.checkpoints import mend
 from selective_unlearning.cli import main
-from selective_unlearning.config import DataError, path_hash, printable, to_yaml, write_atomic
+from selective_unlearning.config import DataError, configure, path_hash, printable, to_yaml, write_atomic
 from selective_unlearning.dictionary import Dictionary
 from selective_unlearning.entries import Entry, read_entries
 from selective_unlearning.export import export_run
 from selective_unlearning.pipeline import run
 from selective_unlearning.preprocess import read_corpus
-from tiny import settings
+from tiny import TEXT, settings
 
 
 @pytest.fixture(autouse=True)
@@ -275,3 +275,47 @@ def test_a_name_that_cannot_be_printed(tmp_path):
     code = "from selective_unlearning.config import printable; import sys; print(printable(sys.argv[1]))"
     p = subprocess.run([sys.executable, "-c", code, b"caf\xe9"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
     assert (p.returncode, p.stdout) == (0, b"caf\\udce9\n")
+
+
+# --- where a run may stand --------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["corpus", "retain_texts"])
+@pytest.mark.parametrize("out", ["in/run", "in/sub/run", "in/.hidden/run", "link/run", "in/link/run", "in/../in/run"])
+def test_a_run_inside_what_it_reads(tmp_path, monkeypatch, capsys, name, out):
+    "Refused before anything is made: its report would be read as text the next time."
+    config = settings(tmp_path)
+    texts(tmp_path, "in/a.txt", "in/sub/b.txt")
+    (tmp_path/"link").symlink_to("in")
+    (tmp_path/"in"/"link").symlink_to("sub")
+    before, given = path_hash(tmp_path), "link" if out.startswith("in/s") else "in"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as e: run(configure(config, {name: given}), out)
+    assert str(e.value) == (f"{Path(out)}: lies in {given}, which is read as {name}, and would be read with it the next time: "
+                            "choose a folder outside of it")
+    assert path_hash(tmp_path) == before and not (tmp_path/"cache").exists()
+    with pytest.raises(DataError, match="which is read as"): run(configure(config, {name: str(tmp_path/given)}), tmp_path/out)
+
+
+def test_a_run_that_was_made_before_its_corpus_was_wider(tmp_path):
+    "A finished run is refused too, and stays what it was."
+    config = settings(tmp_path)
+    run(config, tmp_path/"in"/"run", until="corpus")
+    texts(tmp_path, "in/a.txt")
+    before = path_hash(tmp_path/"in")
+    with pytest.raises(DataError, match="lies in .*, which is read as corpus"): run(configure(config, {"corpus": str(tmp_path/"in")}), tmp_path/"in"/"run")
+    assert path_hash(tmp_path/"in") == before
+
+
+def test_a_run_beside_what_it_reads(tmp_path):
+    "A file in the same folder, a folder whose name only begins alike, and a file in the run folder itself."
+    config = settings(tmp_path)
+    texts(tmp_path, "in/a.txt")
+    run(config, tmp_path/"run", until="corpus")
+    write_atomic(tmp_path/"run"/"notes"/"a.txt", TEXT)
+    config = configure(config, {"corpus": str(tmp_path/"run"/"notes")})
+    made = lambda: (tmp_path/"run"/"1-corpus").stat().st_ino
+    run(config, tmp_path/"run", until="corpus")
+    before = made()
+    run(config, tmp_path/"run", until="corpus")
+    assert made() == before
+    run(configure(config, {"corpus": [str(tmp_path/"in"), str(tmp_path/"book.txt")]}), tmp_path/"in-run-2", until="corpus")
