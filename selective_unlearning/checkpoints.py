@@ -8,7 +8,7 @@ __all__ = ['SEAL', 'seal', 'flaw', 'mend', 'newest', 'keep_last']
 # %% ../nbs/29_checkpoints.ipynb #346a43c7
 import re, shutil, warnings
 from pathlib import Path
-from .config import DataError, file_hashes, read_json, write_json
+from .config import DataError, file_hashes, printable, read_json, write_json
 
 # %% ../nbs/29_checkpoints.ipynb #beb7e6ec
 SEAL = "sealed.json"
@@ -68,7 +68,7 @@ def mend(folder:str|Path, of:str="") -> Path|None:
                         f"remove {folder}, or choose another folder")
     then = f"training goes on from {good.name}" if good else "training starts over"
     for p,why in bad:
-        warnings.warn(f"{p}: {why}; it is removed, and {then}", stacklevel=2)
+        warnings.warn(printable(f"{p}: {why}; it is removed, and {then}", lines=False), stacklevel=2)
         _remove(p)
     return good
 

@@ -9,7 +9,7 @@ __all__ = ['STEP_COMMANDS', 'make_parser', 'settings_of', 'columns', 'chat', 'ma
 import argparse, shutil, sys, textwrap
 from . import __version__
 from .config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, did_you_mean, disk_is_full, field_help,
-    field_names, preset, read_config)
+    field_names, preset, printable, read_config)
 
 # %% ../nbs/90_cli.ipynb #29a3c9cb
 STEP_COMMANDS = dict(
@@ -31,9 +31,12 @@ def _add_settings(p:argparse.ArgumentParser, helps:dict[str,str], skip=()):
         groups[head].add_argument(f"--{name}", dest=name, metavar="PATH" if name == "corpus" else "X", default=argparse.SUPPRESS,
                            nargs="+" if name == "corpus" else None, help=helps.get(name, "").replace("%", "%%"))
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message:str): super().error(printable(message))   # it quotes what was typed
+
 def make_parser() -> argparse.ArgumentParser:
     "The command's arguments."
-    top = argparse.ArgumentParser("selective-unlearning", description="Make a language model forget a body of text, and show that it did.",
+    top = _Parser("selective-unlearning", description="Make a language model forget a body of text, and show that it did.",
                                   epilog="Try `selective-unlearning demo`, or `selective-unlearning COMMAND --help`.")
     top.add_argument("--version", action="version", version=__version__)
     helps = field_help(PRESETS["demo"])
@@ -82,9 +85,9 @@ def settings_of(args:argparse.Namespace) -> RunConfig:
 
 # %% ../nbs/90_cli.ipynb #b1a92167
 def columns(left:str, right:str, width:int=100) -> str:
-    "Two texts side by side in a terminal of `width` characters."
+    "Two texts side by side in a terminal of `width` characters, which obeys nothing in them."
     w = max(20, (width-3)//2)
-    wrap = lambda s: [l for line in s.strip().split("\n") for l in (textwrap.wrap(line, w) or [""])]
+    wrap = lambda s: [l for line in printable(s.strip()).split("\n") for l in (textwrap.wrap(line, w) or [""])]
     a, b = wrap(left), wrap(right)
     n = max(len(a), len(b))
     return "\n".join(f"{l:<{w}} | {r}".rstrip() for l,r in zip(a+[""]*(n-len(a)), b+[""]*(n-len(b))))
@@ -109,20 +112,20 @@ def _work(args:argparse.Namespace):
     if args.command == "chat": return chat(args)
     if args.command == "report":
         from selective_unlearning.pipeline import Run, rewrite_report
-        return print(rewrite_report(Run(args.out)))
+        return print(printable(rewrite_report(Run(args.out))))
     if args.command == "export":
         from selective_unlearning.export import export_run, hub_token, push
         if args.push: hub_token()                          # missed before the work, not after it
-        print(export_run(args.run, args.out, args.merge))
-        return print(push(args.out, args.push, not args.public)) if args.push else None
+        print(printable(export_run(args.run, args.out, args.merge)))
+        return print(printable(push(args.out, args.push, not args.public))) if args.push else None
     config = settings_of(args)
     from selective_unlearning.models import processes
     from selective_unlearning.pipeline import demo_config, run
     if args.command == "demo": config = demo_config(config)
     done = run(config, args.out, STEP_COMMANDS.get(args.command, (None,))[0])
     if not processes().is_main_process: return
-    if args.command in STEP_COMMANDS: print(done.path(STEP_COMMANDS[args.command][0]))
-    else: print(done.report)
+    if args.command in STEP_COMMANDS: print(printable(done.path(STEP_COMMANDS[args.command][0])))
+    else: print(printable(done.report))
 
 def _cause(e:Exception, out:str) -> str:
     "An error that nobody raised on purpose, in one line."
@@ -151,7 +154,7 @@ def _close_bars():
 def _fail(why, code:int, debug:bool=False) -> int:
     if debug: raise
     _close_bars()
-    print(f"selective-unlearning: {why}", file=sys.stderr)
+    print(printable(f"selective-unlearning: {why}"), file=sys.stderr)
     return code
 
 # %% ../nbs/90_cli.ipynb #f0c6d6bf

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['CONTEXT', 'START', 'INSIDE', 'START_AGAIN', 'INSIDE_AGAIN', 'WHY', 'METHODS', 'PRESETS', 'UnlearnError',
-           'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'write_atomic', 'disk_is_full', 'read_text',
-           'read_json', 'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'path_hash', 'file_hashes', 'data_path',
-           'did_you_mean', 'reason', 'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig',
-           'RetainConfig', 'server_address', 'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help',
-           'configure', 'read_config', 'to_yaml', 'preset']
+           'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'printable', 'write_atomic', 'follow_umask',
+           'disk_is_full', 'regular_file', 'read_text', 'read_json', 'write_json', 'read_jsonl', 'write_jsonl',
+           'text_hash', 'files_below', 'path_hash', 'file_hashes', 'data_path', 'did_you_mean', 'reason',
+           'LabelsConfig', 'FinetuneConfig', 'EvaluateConfig', 'PromptsConfig', 'RetainConfig', 'server_address',
+           'WatchConfig', 'Method', 'RunConfig', 'field_names', 'field_help', 'configure', 'read_config', 'to_yaml',
+           'preset']
 
 # %% ../nbs/00_config.ipynb #b1ca0ff6
-import errno, hashlib, json, os, tempfile
-from collections.abc import Iterable
+import errno, hashlib, json, os, re, secrets, stat
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -37,24 +38,49 @@ class ModelError(UnlearnError, ValueError):
 class MissingExtra(UnlearnError, ImportError):
     "An optional dependency that is not installed."
 
+# %% ../nbs/00_config.ipynb #81b42c46
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+def printable(
+    text:object,      # what `str` makes of it
+    lines:bool=True,  # whether newlines and tabs stay
+) -> str:
+    "Text that a terminal shows and does not obey."
+    escape = lambda s: s.encode("unicode_escape").decode("ascii")
+    text = _UNPRINTABLE.sub(lambda m: escape(m[0]), str(text))
+    return text if lines else re.sub(r"[\n\t]", lambda m: escape(m[0]), text)
+
 # %% ../nbs/00_config.ipynb #2f407513
 def write_atomic(
-    path:str|Path,   # where it shall stand
+    path:str|Path,   # where it shall stand; a link's target is written
     data:str|bytes,  # text is written as UTF-8
 ) -> Path:           # `path`
     "Write `data` to a temporary name beside `path`, then rename. Raises `OSError` that names `path`, leaving it as it was."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tmp = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(fd, "wb") as f: f.write(data.encode() if isinstance(data, str) else data)
-        os.chmod(tmp, 0o644)
-        os.replace(tmp, path)
+        old = target.stat().st_mode if target.exists() else None
+        if old is not None and not stat.S_ISREG(old): raise OSError(errno.EEXIST, "Not a regular file")
+        mode = 0o666 if old is None else old & 0o777
+        with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as f:
+            if old is not None: os.chmod(tmp, mode)        # the umask may have taken more away
+            f.write(data.encode() if isinstance(data, str) else data)
+        os.replace(tmp, target)
     except BaseException as e:
-        Path(tmp).unlink(missing_ok=True)
+        tmp.unlink(missing_ok=True)
         if isinstance(e, OSError): e.filename = str(path)  # a full disk does not say where
         raise
-    return path
+    return Path(path)
+
+# %% ../nbs/00_config.ipynb #80c36078
+def follow_umask(folder:str|Path):
+    "Give the .safetensors files of a folder the mode that a new file in it has."
+    probe = Path(folder)/f".{secrets.token_hex(4)}"
+    fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try: mode = os.fstat(fd).st_mode & 0o777
+    finally: os.close(fd); probe.unlink()
+    for p in Path(folder).glob("*.safetensors"): p.chmod(mode)
 
 # %% ../nbs/00_config.ipynb #946549f1
 _FULL = ("No space left on device", "inline_container", "iostream error")
@@ -63,12 +89,23 @@ def disk_is_full(e:Exception) -> bool:
     "Whether an error says that nothing more can be written."
     return getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(w in str(e) for w in _FULL)
 
+# %% ../nbs/00_config.ipynb #1160641c
+_LIMIT = 1_000_000_000
+
+def regular_file(path:str|Path) -> Path:
+    "`path`, if a file stands there that can be read whole. Raises `DataError` for what is missing, a folder, a pipe, a device, or too large."
+    path = Path(path)
+    try: found = path.stat()
+    except FileNotFoundError: raise DataError(f"{path}: no such file") from None
+    if stat.S_ISDIR(found.st_mode): raise DataError(f"{path}: is a folder, a file is needed")
+    if not stat.S_ISREG(found.st_mode): raise DataError(f"{path}: is a pipe or a device, not a regular file: save what it gives to a file")
+    if found.st_size > _LIMIT: raise DataError(f"{path}: has {found.st_size:,} bytes, at most {_LIMIT:,} are read: part it into smaller files")
+    return path
+
 # %% ../nbs/00_config.ipynb #74fc5d67
 def read_text(path:str|Path) -> str:
-    "The text of a UTF-8 file. Raises `DataError` if it is missing or is not UTF-8."
-    try: return Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError: raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError: raise DataError(f"{path}: is a folder, a file is needed") from None
+    "The text of a UTF-8 file. Raises `DataError` as `regular_file`, and if it is not UTF-8."
+    try: return regular_file(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:
         raise DataError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
 
@@ -105,6 +142,16 @@ def text_hash(s:str) -> str:
     "SHA-256 of a text, as 64 hexadecimal digits."
     return hashlib.sha256(s.encode()).hexdigest()
 
+def _unlisted(e:OSError):
+    if isinstance(e, (FileNotFoundError, NotADirectoryError)): return   # it is gone, or never was a folder
+    raise DataError(f"{e.filename}: cannot be read ({e.strerror}), what is in it would be left out: make it readable, or move it away") from None
+
+def files_below(folder:str|Path) -> Iterator[Path]:
+    "Whatever stands in or below a folder and is not a folder; a link to one is named, not followed.\n\nRaises `DataError` for a folder that cannot be read."
+    for at,folders,names in os.walk(folder, onerror=_unlisted):
+        yield from (Path(at, n) for n in names)
+        yield from (p for n in folders if (p := Path(at, n)).is_symlink())
+
 def path_hash(path:str|Path) -> str:
     "SHA-256 of a file's bytes, or of the names and contents of every file in a folder."
     path = Path(path)
@@ -117,7 +164,7 @@ def path_hash(path:str|Path) -> str:
 def file_hashes(folder:str|Path) -> dict[str,str]:
     "Path from the folder → SHA-256, of every file in it."
     folder = Path(folder)
-    return {p.relative_to(folder).as_posix(): path_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {p.relative_to(folder).as_posix(): path_hash(p) for p in sorted(files_below(folder)) if p.is_file()}
 
 # %% ../nbs/00_config.ipynb #765e3472
 def data_path(

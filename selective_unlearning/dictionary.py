@@ -16,7 +16,7 @@ from typing import Iterable, Iterator, Mapping, Sequence
 
 from fastcore.basics import patch
 
-from .config import DataError, did_you_mean, text_hash
+from .config import DataError, did_you_mean, printable, text_hash
 from selective_unlearning.entries import (KINDS, Entry, join_entries, joined,
     read_entries, write_entries)
 from .entry_table import entry_table
@@ -158,8 +158,8 @@ def coverage(self:Dictionary,
         raise DataError(f"none of the {len(found)} terms of the dictionary occurs in the corpus: "
                         "is it the dictionary of another one?")
     if absent:
-        warnings.warn(f"{len(absent)} of {len(found)} terms never occur in the corpus: "
-                      + ", ".join(absent))
+        warnings.warn(printable(f"{len(absent)} of {len(found)} terms never occur in the corpus: "
+                                + ", ".join(absent), lines=False))
     return found
 
 # %% ../nbs/10_dictionary.ipynb #5cee488e

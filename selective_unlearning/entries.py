@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Iterable
 
-from .config import DataError, did_you_mean, read_json, read_text, write_atomic
+from .config import DataError, did_you_mean, read_json, read_text, regular_file, write_atomic
 from .match import term_key
 
 # %% ../nbs/07_entries.ipynb #365b9747
@@ -165,8 +165,8 @@ def _from_source(source:str) -> list[Entry]:
 
 def _from_npy(path:Path) -> tuple[list[Entry], int, tuple[str, ...]]:
     import numpy as np
+    regular_file(path)
     try: strings = np.load(path, allow_pickle=False)
-    except FileNotFoundError: raise DataError(f"{path}: no such file") from None
     except (ValueError, EOFError, MemoryError, OSError) as e:
         raise DataError(f"{path}: not an array of strings (pickles are never read): {e}") from None
     if not isinstance(strings, np.ndarray) or strings.dtype.kind != "U":

@@ -13,8 +13,8 @@ import yaml
 from huggingface_hub import HfApi
 from transformers import AutoConfig
 from . import __version__
-from .config import (METHODS, ConfigError, DataError, ModelError, RunConfig, file_hashes, path_hash,
-    read_config, read_json, write_atomic, write_json)
+from .config import (METHODS, ConfigError, DataError, ModelError, RunConfig, file_hashes, follow_umask,
+    path_hash, read_config, read_json, write_atomic, write_json)
 from .models import (default_dtype, load_adapter, load_model, load_tokenizer,
     model_identity, quiet, resolve)
 from selective_unlearning.summary import (KEPT, MEASURES, figure_path, get_figure, headline,
@@ -49,6 +49,7 @@ def merge(
     model = _merged(model)
     with quiet(): model.to(stored).save_pretrained(out)
     load_tokenizer(base, **kw).save_pretrained(out)
+    follow_umask(out)
 
 # %% ../nbs/66_export.ipynb #c0bfe2fa
 def _md(text:str) -> str:

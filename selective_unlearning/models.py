@@ -21,8 +21,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as hf_logging
-from .config import (ConfigError, MissingExtra, ModelError, did_you_mean, path_hash, read_json,
-    reason, text_hash, write_json)
+from .config import (ConfigError, MissingExtra, ModelError, did_you_mean, follow_umask, path_hash, printable,
+    read_json, reason, text_hash, write_json)
 
 # %% ../nbs/01_models.ipynb #d97aa976
 DEFAULT_MODEL = "smollm2-135m"
@@ -63,6 +63,7 @@ def _unpack(gguf:Path, out:Path):
     model.config._name_or_path = DEFAULT_MODEL
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(gguf.parent, **kw).save_pretrained(out)
+    follow_umask(out)
 
 # %% ../nbs/01_models.ipynb #be434597
 def resolve(
@@ -75,7 +76,7 @@ def resolve(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                print(f"fetching {DEFAULT_MODEL} (93 MB, once) into {folder.parent}", file=sys.stderr)
+                print(printable(f"fetching {DEFAULT_MODEL} (93 MB, once) into {folder.parent}"), file=sys.stderr)
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as tmp:
                     _unpack(_fetch_gguf(Path(tmp)), Path(tmp)/"model")
                     (Path(tmp)/"model").rename(folder)
@@ -314,6 +315,7 @@ def save_adapter(model:PeftModel, name:str, folder:str|Path, base:str=""):
     if isinstance(names := config["target_modules"], list): config["target_modules"] = sorted(names)
     write_json(folder/"adapter_config.json", config)
     write_json(folder/"base.json", {"base": base})
+    follow_umask(folder)
 
 def load_adapter(model, name:str, folder:str|Path, base:str="") -> PeftModel:
     "Put a saved adapter on its base under `name`.\n\nRaises `ModelError` if it is missing, damaged, or made for another base."
@@ -336,3 +338,4 @@ def save_full(model, tokenizer, folder:str|Path):
     "Save all weights in the model's working precision, as plain transformers loads them."
     model.to(default_dtype(model.device.type)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    follow_umask(folder)

@@ -20,7 +20,7 @@ from . import __version__
 from .ask import ask_terms, ask_translations
 from .baselines import instructed, instruction, method_losses, negate, with_reference
 from .config import (METHODS, ConfigError, DataError, FinetuneConfig, RunConfig, configure, data_path, file_hashes, path_hash,
-    preset, read_config, read_json, read_jsonl, read_text, reason, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
+    preset, printable, read_config, read_json, read_jsonl, read_text, reason, text_hash, to_yaml, write_atomic, write_json, write_jsonl)
 from .context import choose_translations
 from .dictionary import Dictionary
 from .entities import spacy_terms
@@ -82,7 +82,7 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak*1024
 
 def _say(msg:str):
-    if processes().is_main_process: print(msg, file=sys.stderr, flush=True)
+    if processes().is_main_process: print(printable(msg), file=sys.stderr, flush=True)
 
 # %% ../nbs/80_pipeline.ipynb #eac20e74
 class Run:
@@ -525,18 +525,25 @@ def _refuse_foreign(folder:Path):
     ours = [n for n in names if n == "config.yaml" or n.startswith((".lock", ".config.yaml."))]
     if names and not ours: raise DataError(f"{folder}: is not empty and not a run folder: choose another one")
 
+def _refuse_inside(folder:Path, files:dict[str,list[Path]]):
+    "Raises `DataError` if what is written to `folder` would be read as part of an input."
+    for name,paths in files.items():
+        for p in paths:
+            if p.is_dir() and folder.resolve().is_relative_to(p.resolve()):
+                raise DataError(f"{folder}: lies in {p}, which is read as {name}, and would be read with it the next time: choose a folder outside of it")
+
 # %% ../nbs/80_pipeline.ipynb #dbe5ecc8
 def run(
     config:RunConfig,
     out:str|Path,
     until:str|None=None,  # stop after this step, e.g. "labels"
 ) -> Run:
-    "Do the whole job in the folder `out`, or what is left of it.\n\nRaises `DataError` if the folder is in use, damaged, or not a run folder."
+    "Do the whole job in the folder `out`, or what is left of it.\n\nRaises `DataError` if the folder is in use, damaged, not a run folder, or inside a folder that is read."
     r, files = Run(out, config), _inputs(config)
     if until not in (None, *STEPS): raise ConfigError(f"no step {until!r}: there is {', '.join(STEPS)}")
     disable_progress_bars()                                # of datasets: what it writes here is small
     if not processes().is_main_process: return _run(r, files, until)
-    _refuse_foreign(r.folder)
+    _refuse_foreign(r.folder); _refuse_inside(r.folder, files)
     if new := not r.folder.exists(): check(r, files)
     with _locked(r.folder):
         if not new: check(r, files)

@@ -18,7 +18,7 @@ from datasets import Dataset, Features, List, Value, load_from_disk
 from datasets.arrow_writer import ArrowWriter
 
 from .config import ConfigError, DataError, MissingExtra, ModelError
-from .config import read_jsonl, read_text
+from .config import files_below, printable, read_jsonl, read_text, regular_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,20 +162,27 @@ READERS:dict[str,Callable[[Path,str],list[str]]] = {   # suffix → reader(path,
     ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
 
 # %% ../nbs/20_preprocess.ipynb #e4dcf160
+def _visible(folder:Path) -> dict[str,Path]:
+    names = {p.relative_to(folder).as_posix(): p for p in files_below(folder)}
+    return {n: p for n,p in sorted(names.items()) if not re.search(r"(^|/)\.", n)}
+
+def _is_text(path:Path) -> bool:
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path}: is a broken link: mend it, or remove it if no text is missing")
+    return path.suffix.lower() in READERS and not path.is_dir() and bool(regular_file(path))
+
 def _files(path:Path) -> list[tuple[Path,str]]:
     "Each file at `path` with its name relative to it."
     if not path.exists(): raise DataError(f"{path}: no such file or folder")
-    names = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
-    names = {n: p for n,p in sorted(names.items()) if not re.search(r"(^|/)\.", n)}
-    if path.is_file(): names = {path.name: path}
-    found = [(p, n) for n,p in names.items() if p.suffix.lower() in READERS]
+    names = _visible(path) if path.is_dir() else {path.name: regular_file(path)}
+    found = {n: p for n,p in names.items() if _is_text(p)}
     if len(found) < len(names):
-        other = [n for n,p in names.items() if p.suffix.lower() not in READERS]
+        other = [n+" (a link to a folder)"*p.is_dir() for n,p in names.items() if n not in found]
         text = f"no reader for {', '.join(other[:5])} ({len(other)} in all)"
         text += f", only for {' '.join(READERS)}"
         if not found: raise DataError(f"{path}: {text}")
-        warnings.warn(f"{path}: passed over: {text}")
-    return found
+        warnings.warn(printable(f"{path}: passed over: {text}", lines=False))
+    return [(p, n) for n,p in found.items()]
 
 def _dataset_texts(data:Dataset, column:str, where:str) -> Iterator[tuple[str,str]]:
     if isinstance(data, dict):
