@@ -694,6 +694,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'selective_unlearning/models.py'),
                                              'selective_unlearning.models.default_dtype': ( 'models.html#default_dtype',
                                                                                             'selective_unlearning/models.py'),
+                                             'selective_unlearning.models.hub_id': ('models.html#hub_id', 'selective_unlearning/models.py'),
                                              'selective_unlearning.models.left_pad': ( 'models.html#left_pad',
                                                                                        'selective_unlearning/models.py'),
                                              'selective_unlearning.models.load_adapter': ( 'models.html#load_adapter',
