@@ -62,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
                             description="Write the unlearned model of a finished run, with a model card, to a new folder.")
     for name,what in (("run", "the run folder"), ("out", "a new folder")): export.add_argument(f"--{name}", required=True, metavar="DIR", help=what)
     export.add_argument("--merge", action="store_true", help="plain transformers weights instead of an adapter")
+    export.add_argument("--with-base", action="store_true", help="put the base's weights beside the adapter, which then loads without a network, on this machine")
     export.add_argument("--push", metavar="REPO", help="upload it too, to a private repository of the hub; the token is taken from HF_TOKEN")
     export.add_argument("--public", action="store_true", help="with --push: the repository may be public")
     export.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -115,8 +116,10 @@ def _work(args:argparse.Namespace):
         return print(printable(rewrite_report(Run(args.out))))
     if args.command == "export":
         from selective_unlearning.export import export_run, hub_token, push
-        if args.push: hub_token()                          # missed before the work, not after it
-        print(printable(export_run(args.run, args.out, args.merge)))
+        if args.push:                                      # told before the work, not after it
+            hub_token()
+            if args.with_base: raise ConfigError("--push: an adapter with its base holds a path of this machine: leave --with-base out")
+        print(printable(export_run(args.run, args.out, args.merge, args.with_base)))
         return print(printable(push(args.out, args.push, not args.public))) if args.push else None
     config = settings_of(args)
     from selective_unlearning.models import processes

@@ -10,12 +10,12 @@ import html, os, re, shutil, tempfile
 from pathlib import Path
 import torch
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import AutoConfig
 from . import __version__
 from .config import (METHODS, ConfigError, DataError, ModelError, RunConfig, file_hashes, follow_umask,
-    path_hash, read_config, read_json, write_atomic, write_json)
-from .models import (default_dtype, load_adapter, load_model, load_tokenizer,
+    path_hash, read_config, read_json, read_text, write_atomic, write_json)
+from .models import (DEFAULT_MODEL, ORIGIN, default_dtype, hub_id, load_adapter, load_model, load_tokenizer,
     model_identity, quiet, resolve)
 from selective_unlearning.summary import (KEPT, MEASURES, figure_path, get_figure, headline,
     interval_text, number_text)
@@ -75,6 +75,28 @@ def _recipe(config:dict) -> str:
         if isinstance(v, dict): kept[k] = {n: x for n,x in v.items() if n != "report_to" and not (own and n.startswith("lora_"))}
     return yaml.safe_dump(kept, sort_keys=False).replace("`", "'").strip()
 
+# %% ../nbs/66_export.ipynb #2111a3c0
+def _stated(card:str|Path|None) -> dict:
+    "Licence and language as a model's card has them in its header; nothing without such a card."
+    try: header = yaml.safe_load(re.match(r"---\s*\n(.*?\n)---", read_text(card), re.S)[1])
+    except (TypeError, ValueError, RecursionError, yaml.YAMLError): return {}
+    out = {}
+    for k in ("license", "license_name", "license_link", "language"):
+        v = header.get(k) if isinstance(header, dict) else None
+        if v and all(isinstance(x, str) for x in (v if isinstance(v, list) else [v])): out[k] = v
+    return out if "license" in out else {k: v for k,v in out.items() if k == "language"}
+
+def _base(run:Path) -> dict:
+    "The base of a run: `name` and `identity`, `kind` (embedded, hub, folder), and what is `stated` about it."
+    identity, model = " ".join(read_json(run/"manifest.json")["model"].split()), read_config(run/"config.yaml").model
+    if model == DEFAULT_MODEL:
+        return dict(name=ORIGIN["name"], identity=identity, kind="embedded", stated={k: ORIGIN[k] for k in ("license", "language")})
+    name, _, commit = identity.rpartition("@")
+    if not hub_id(identity): return dict(name=name, identity=identity, kind="folder", stated=_stated(Path(model)/"README.md"))
+    try: card = try_to_load_from_cache(name, "README.md", revision=None if commit == "unknown" else commit)
+    except ValueError: card = None                         # not a name that the hub could have
+    return dict(name=name, identity=identity, kind="hub", stated=_stated(card))
+
 # %% ../nbs/66_export.ipynb #82dbe5e8
 CARD = """\
 # {name}, unlearned
@@ -84,7 +106,13 @@ CARD = """\
 
 {headline}
 
-## Made from
+## Load
+
+```python
+{snippet}
+```
+
+{notes}## Made from
 
 - Base: {base}
 - Forgotten text: {documents} document(s), {tokens} tokens; SHA-256 {corpus}
@@ -110,32 +138,79 @@ Intended for research on unlearning, and as a model that should not reproduce or
   back. It is no proof for an audit.
 - What the base model gets wrong, and whatever else it knows, stays; near knowledge may have
   suffered where the table shows it.
-- The base model's licence and conditions hold for this model too.
+- The base model's licence and conditions hold for this model too{licence}.
 """
 
 _BASE_WAS = " They are of the base quantised to {} bits, on which the adapter was trained; these weights are not quantised."
+_NO_LICENCE = "; none was stated beside its weights, so the header says `other`"
+
+# %% ../nbs/66_export.ipynb #db36b96b
+_SNIPPET = """\
+{imports}from transformers import AutoModelForCausalLM, AutoTokenizer
+
+{places}
+tokenizer = AutoTokenizer.from_pretrained({base})
+model = {model}
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))"""
+
+def _snippet(base:dict, form:str) -> str:
+    "Python that loads what was exported and lets it write a line."
+    load = "AutoModelForCausalLM.from_pretrained({})".format
+    if form == "merged": return _SNIPPET.format(imports="", places='folder = "."  # of this card', base="folder", model=load("folder"))
+    place = 'f"{folder}/base"' if form == "with base" else repr(base["name"]).replace("`", r"\x60")
+    return _SNIPPET.format(imports="from peft import PeftModel\n", places=f'folder = "."  # of this card\nbase = {place}', base="base",
+                           model=f"PeftModel.from_pretrained({load('base')}, folder)")
+
+_WEIGHTS = """\
+The base's weights are those of {}, dequantised to bfloat16. They differ a little from the hub's own, and
+everything here was measured with them. """
+_EXACT = dict(merged="This model is made from them.", adapter="""\
+`load_model("smollm2-135m")` of `selective_unlearning.models` gives exactly
+these weights as a base, and an export with `--with-base` puts them beside the adapter.""")
+_EXACT["with base"] = "They are in `base/`."
+_FOLDER = "The base was a local folder named {}, and no hub id is known for it"
+_PLACE = {"merged": ".", "adapter": ": let `base` be its path.", "with base": "; it is in `base/`."}
+_BESIDE = """\
+Nothing is fetched. `AutoPeftModelForCausalLM.from_pretrained` does the same as long as the folder stays on the machine and at the
+place it was exported to: PEFT seeks a base from the working directory and not from the adapter, so that
+`adapter_config.json` has to hold the whole path. After a move, use the lines above, or write the new path there."""
+
+def _notes(base:dict, form:str) -> str:
+    "What to know about the base before loading it, as paragraphs."
+    out = []
+    if base["kind"] == "embedded": out.append(_WEIGHTS.format(ORIGIN["weights"])+_EXACT[form])
+    if base["kind"] == "folder": out.append(_FOLDER.format(_md(base["name"]))+_PLACE[form])
+    if form == "with base": out.append(_BESIDE)
+    return "".join(f"{p}\n\n" for p in out)
 
 # %% ../nbs/66_export.ipynb #62c90a86
+def _results(run:Path) -> dict:
+    "The figures of the card."
+    return read_json(run/"report.json")
+
 def model_card(
-    run:str|Path,        # a finished run's folder
-    merged:bool=False,   # of the merged weights, or of the adapter
-) -> str:                # Markdown with a YAML header
-    """What the model is, was made from, was measured at, and is for.
+    run:str|Path,         # a finished run's folder
+    merged:bool=False,    # of the merged weights, or of the adapter
+    with_base:bool=False, # of the adapter with its base beside it
+) -> str:                 # Markdown with a YAML header
+    """What the model is, how it is loaded, what it was made from, was measured at, and is for.
 
     Raises `DataError` if the run is not finished."""
     run = Path(run)
-    report, manifest = read_json(run/"report.json"), read_json(run/"manifest.json")
-    base = " ".join(manifest["model"].split())
-    name, hashes = base.rpartition("@")[0], manifest["steps"]["corpus"]["inputs"]["corpus"].values()
-    header = dict(base_model=name, library_name="transformers" if merged else "peft",
-                  pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
+    report, manifest = _results(run), read_json(run/"manifest.json")
+    base, form = _base(run), "merged" if merged else "with base" if with_base else "adapter"
+    header = dict(base_model=base["name"]) | {"license": "other"} | base["stated"] | dict(library_name="transformers" if merged else "peft",
+        pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
     method, bits = report.get("method", "whp"), report["config"].get("bits", 16)
     told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)" if method == "whp" else f"the baseline `{method}`: {METHODS[method].what}"
-    body = CARD.format(name=_md(name), what="A version" if merged else "An adapter", method=told,
-        version=__version__, headline=_md(headline(report)), base=_md(base), **report["corpus"],
-        corpus=", ".join(sorted(hashes)), terms=report["dictionary"]["terms"],
-        dictionary=path_hash(run/"2-dictionary"/"dictionary.json"),
-        recipe=_recipe(report["config"]), figures=_figures(report), base_was=_BASE_WAS.format(bits) if merged and bits != 16 else "")
+    made = dict(embedded=f"{base['name']} ({base['identity']})", hub=base["identity"], folder=f"{base['identity']}, a local folder")[base["kind"]]
+    body = CARD.format(name=_md(base["name"]), what="A version" if merged else "An adapter", method=told,
+        version=__version__, headline=_md(headline(report)), snippet=_snippet(base, form), notes=_notes(base, form), base=_md(made),
+        **report["corpus"], corpus=", ".join(sorted(manifest["steps"]["corpus"]["inputs"]["corpus"].values())),
+        terms=report["dictionary"]["terms"], dictionary=path_hash(run/"2-dictionary"/"dictionary.json"),
+        recipe=_recipe(report["config"]), figures=_figures(report), licence="" if "license" in base["stated"] else _NO_LICENCE,
+        base_was=_BASE_WAS.format(bits) if form != "adapter" and bits != 16 else "")
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{body}"
 
 # %% ../nbs/66_export.ipynb #06fa688f
@@ -144,7 +219,16 @@ def _adapter(source:Path, out:Path, base:str):
     for p in source.iterdir():
         if not p.name.startswith(("loss.", "watch.")): shutil.copy2(p, out)
     config = read_json(out/"adapter_config.json")
-    write_json(out/"adapter_config.json", config | dict(base_model_name_or_path=base.rpartition("@")[0]))
+    write_json(out/"adapter_config.json", config | dict(base_model_name_or_path=base))
+
+def _beside(out:Path, config:RunConfig, identity:str):
+    "The base's weights and tokenizer.\n\nRaises `ModelError` if it is no longer the base that the run was made with."
+    kw = dict(trust_remote_code=config.trust_remote_code)
+    model = load_model(config.model, "auto", "cpu", **kw)
+    if (now := model_identity(model, config.model)) != identity:
+        raise ModelError(f"the base is {now} now, and was {identity} when the run was made: put the old one back, or export without the base")
+    with quiet(): model.save_pretrained(out/"base")
+    for folder in (out/"base", out): load_tokenizer(config.model, **kw).save_pretrained(folder)
 
 def _weights(source:Path, out:Path, config:RunConfig):
     "Plain weights, merged unless the run trained all of them."
@@ -170,21 +254,26 @@ def export_run(
     run:str|Path,              # a finished run's folder
     out:str|Path,              # a new folder
     merge_weights:bool=False,  # plain weights; all there is of a run that trained all weights
+    with_base:bool=False,      # beside the adapter, its base in `base/`; the adapter then names `out` by its path
 ) -> Path:
     """Write the unlearned model and its card to a new folder.
 
-    Raises `DataError` if the run is not finished or was changed, or `out` is not empty."""
+    Raises `DataError` if the run is not finished or was changed, or `out` is not empty, `ConfigError` if weights that need no
+    base shall have one, `ModelError` if the base was changed."""
     run, out = Path(run), Path(out)
     _refuse(run, out)
     source = run/"5-unlearned"
     merged = merge_weights or not (source/"adapter_model.safetensors").exists()
-    card = model_card(run, merged)
+    if merged and with_base:
+        raise ConfigError(f"{run}: only an adapter can have its base beside it; plain weights need none: leave with_base out")
+    card, config = model_card(run, merged, with_base), read_config(run/"config.yaml")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as tmp:
         work = Path(tmp)/"made"
         work.mkdir()
-        if merged: _weights(source, work, read_config(run/"config.yaml"))
-        else: _adapter(source, work, read_json(run/"manifest.json")["model"])
+        if merged: _weights(source, work, config)
+        else: _adapter(source, work, str(out.absolute()/"base") if with_base else _base(run)["name"])
+        if with_base: _beside(work, config, read_json(run/"manifest.json")["model"])
         write_atomic(work/"README.md", card)
         if out.is_dir(): out.rmdir()
         work.rename(out)
@@ -203,10 +292,12 @@ def push(
 ) -> str:               # the address of the repository
     """Upload an exported folder.
 
-    Raises `ConfigError` without a token in `HF_TOKEN`, or if the repository is public and should
-    not be."""
+    Raises `ConfigError` without a token in `HF_TOKEN`, if the repository is public and should
+    not be, or if the adapter was exported with its base."""
     if not (Path(folder)/"README.md").is_file():
         raise DataError(f"{folder}: no README.md in it: export the run first")
+    if (Path(folder)/"base").is_dir():
+        raise ConfigError(f"{folder}: its adapter_config.json holds a path of this machine: export without the base to push")
     api = HfApi(token=hub_token())
     url = api.create_repo(repo, private=private, exist_ok=True)
     if private and not api.repo_info(repo).private:

@@ -1,16 +1,17 @@
 "What leaves the run folder: loaded by plain peft and transformers, and compared with what the run itself says."
-import re, shutil
+import os, re, shutil, subprocess, sys
 
 import pytest
 import torch
 import yaml
+from huggingface_hub import constants
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selective_unlearning import export
 from selective_unlearning.cli import main
-from selective_unlearning.config import configure, path_hash, read_json, write_json
-from selective_unlearning.models import adapter, default_dtype
+from selective_unlearning.config import configure, path_hash, read_config, read_json, to_yaml, write_atomic, write_json
+from selective_unlearning.models import ORIGIN, adapter, default_dtype
 from selective_unlearning.pipeline import Run, run
 from tiny import TEXT, settings
 
@@ -25,7 +26,9 @@ def done(tmp_path_factory, request):
     r = 0 if request.param == "all weights" else 4
     with pytest.MonkeyPatch.context() as m:
         m.setenv("SELECTIVE_UNLEARNING_CACHE", str(home/"cache"))
-        run(settings(home, **{"reinforce.lora_r": r, "unlearn.lora_r": r, "unlearn.epochs": 5}), home/"run")
+        run(settings(home, **{"reinforce.lora_r": r, "unlearn.lora_r": r, "unlearn.epochs": 5, "unlearn.lr": 1e-2}), home/"run")
+    base = AutoModelForCausalLM.from_pretrained(home/"llama", dtype=torch.float32).eval()
+    assert (says(base, AutoTokenizer.from_pretrained(home/"llama"))-ours(home)).abs().max() > 4*BFLOAT16
     return home
 
 
@@ -39,8 +42,58 @@ def ours(home):
     with adapter(model, name): return says(model.float(), r.tokenizer)
 
 
+def theirs(home):
+    "What plain peft says with base and adapter as they are stored, before a base is rounded for its hardware."
+    tok = AutoTokenizer.from_pretrained(home/"llama")
+    base = AutoModelForCausalLM.from_pretrained(home/"llama")
+    return says(PeftModel.from_pretrained(base, home/"run"/"5-unlearned").eval(), tok)
+
+
+def needs_adapter(home):
+    if not (home/"run"/"5-unlearned"/"adapter_model.safetensors").exists(): pytest.skip("no adapter")
+
+
+def alone(code, cwd, home):
+    "Run Python as somebody else would: another process, no network, nothing of ours, no hub cache but the given one."
+    home.mkdir(exist_ok=True)
+    env = {k: v for k,v in os.environ.items() if not k.startswith(("HF_", "PYTHONPATH", "SELECTIVE_", "TRANSFORMERS_"))}
+    env |= dict(HOME=str(home), HF_HOME=str(home/"hf"), HF_HUB_OFFLINE="1")
+    p = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr[-3000:]
+    return p.stdout
+
+
+KEEP = f"""
+import torch
+with torch.no_grad(): said = model.float()(**tokenizer({TEXT!r}, return_tensors="pt")).logits.log_softmax(-1)
+torch.save(said, "said.pt")
+"""
+
+
+def run_card(folder, home):
+    "Run the lines in a card where it stands: what they print, and what their model says of the text."
+    code = re.search(r"```python\n(.*?)```", (folder/"README.md").read_text(), re.S)[1]
+    return alone(code+KEEP, folder, home), torch.load(folder/"said.pt")
+
+
+def as_on_the_hub(folder, cache, name, commit):
+    "A model's folder as the hub's cache has it."
+    repo = cache/f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, repo/"snapshots"/commit)
+    write_atomic(repo/"refs"/"main", commit)
+    return repo/"snapshots"/commit
+
+
+def with_model(done, to, model, identity):
+    "The run as if its base had been another one."
+    shutil.copytree(done/"run", to)
+    write_atomic(to/"config.yaml", to_yaml(configure(read_config(to/"config.yaml"), dict(model=model))))
+    write_json(to/"manifest.json", read_json(to/"manifest.json") | dict(model=identity))
+    return to
+
+
 def test_plain_peft_says_the_same(done):
-    if not (done/"run"/"5-unlearned"/"adapter_model.safetensors").exists(): pytest.skip("no adapter")
+    needs_adapter(done)
     tok = AutoTokenizer.from_pretrained(done/"llama")
     base = AutoModelForCausalLM.from_pretrained(done/"llama", dtype=default_dtype()).float()
     plain = says(base, tok)
@@ -56,12 +109,77 @@ def test_exported(done, tmp_path, capsys):
     torch.testing.assert_close(says(model, AutoTokenizer.from_pretrained(tmp_path/"m")), ours(done), atol=BFLOAT16, rtol=0)
     assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/n"]) == 0
     card = (tmp_path/"n"/"README.md").read_text()
-    assert yaml.safe_load(card.split("---")[1])["base_model"] == "llama"
+    header = yaml.safe_load(card.split("---")[1])
+    assert (header["base_model"], header["license"], "language" in header) == ("llama", "other", False)
+    assert "a local folder named llama" in card and "none was stated" in card
     assert path_hash(done/"book.txt") in card and path_hash(done/"run"/"2-dictionary"/"dictionary.json") in card
     for p in tmp_path.rglob("*"):
         if p.is_file():
             assert str(done).encode() not in p.read_bytes() and b"book.txt" not in p.read_bytes(), p
             assert p.suffix not in (".bin", ".pt", ".pth", ".pkl")
+
+
+def test_merged_card_runs(done, tmp_path):
+    folder = export.export_run(done/"run", tmp_path/"m", merge_weights=True)
+    printed, said = run_card(folder, tmp_path/"home")
+    assert "Once upon a time" in printed
+    torch.testing.assert_close(said, ours(done), atol=BFLOAT16, rtol=0)
+
+
+def test_base_beside(done, tmp_path, capsys):
+    "From another directory, with no network and no cache; after a move, by the lines in the card."
+    if not (done/"run"/"5-unlearned"/"adapter_model.safetensors").exists():
+        assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/b", "--with-base"]) == 2
+        assert "plain weights need none" in capsys.readouterr().err
+        return
+    assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/b", "--with-base"]) == 0
+    folder, want = tmp_path/"b", ours(done)
+    for p in folder.rglob("*"):
+        if p.is_file(): assert str(done).encode() not in p.read_bytes() and (p.name == "adapter_config.json") == (str(tmp_path).encode() in p.read_bytes()), p
+    (tmp_path/"elsewhere").mkdir()
+    alone(f"""
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained({str(folder)!r})
+model = AutoPeftModelForCausalLM.from_pretrained({str(folder)!r}, dtype={default_dtype()})
+{KEEP}""", tmp_path/"elsewhere", tmp_path/"home")
+    assert torch.load(tmp_path/"elsewhere"/"said.pt").equal(want)
+    _, said = run_card(folder.rename(tmp_path/"moved"), tmp_path/"home")
+    assert said.equal(theirs(done))
+
+
+@pytest.mark.parametrize("model, identity, name, header", [
+    ("smollm2-135m", "smollm2-135m@0123456789abcdef", "HuggingFaceTB/SmolLM2-135M-Instruct", dict(license="apache-2.0", language="en")),
+    ("tiny/llama", "tiny/llama@"+"0123456789"*4, "tiny/llama", dict(license="mit", language=["en", "de"]))])
+def test_hub_base(done, tmp_path, monkeypatch, model, identity, name, header):
+    "The base is named as the hub knows it, and the card's lines find it there; here a tiny model stands in its place."
+    needs_adapter(done)
+    cache = tmp_path/"home"/"hf"/"hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    hub = as_on_the_hub(done/"llama", cache, name, "0123456789"*4)
+    write_atomic(hub/"README.md", "---\nlicense: mit\nlanguage: [en, de]\n---\n# Tiny\n")
+    folder = export.export_run(with_model(done, tmp_path/"run", model, identity), tmp_path/"out")
+    assert read_json(folder/"adapter_config.json")["base_model_name_or_path"] == name
+    card = (folder/"README.md").read_text()
+    said = yaml.safe_load(card.split("---")[1])
+    assert said["base_model"] == name and {k: said[k] for k in header} == header
+    assert (ORIGIN["weights"] in card and 'load_model("smollm2-135m")' in card) == (model == "smollm2-135m")
+    assert "local folder" not in card and "none was stated" not in card
+    _, said = run_card(folder, tmp_path/"home")
+    assert said.equal(theirs(done))
+
+
+def test_folder_is_no_hub_id(done, tmp_path):
+    "Whatever a folder's name and configuration say, it is a folder; the licence is what its card says."
+    shutil.copytree(done/"llama", tmp_path/"smollm2-135m")
+    config = read_json(tmp_path/"smollm2-135m"/"config.json")
+    write_json(tmp_path/"smollm2-135m"/"config.json", config | dict(_name_or_path="HuggingFaceTB/SmolLM2-135M-Instruct"))
+    write_atomic(tmp_path/"smollm2-135m"/"README.md", "---\nlicense: other\nlicense_name: own\n---\n")
+    card = export.model_card(with_model(done, tmp_path/"run", f"{tmp_path}/smollm2-135m", "smollm2-135m@0123456789abcdef"))
+    header = yaml.safe_load(card.split("---")[1])
+    assert (header["base_model"], header["license"], header["license_name"]) == ("smollm2-135m", "other", "own")
+    assert "a local folder named smollm2-135m" in card and "HuggingFaceTB" not in card and "none was stated" not in card
 
 
 def test_unfinished_or_taken(done, tmp_path, capsys, monkeypatch):
@@ -84,6 +202,8 @@ def test_pushed(done, tmp_path, monkeypatch):
         def upload_folder(self, repo_id, folder_path, commit_message): asked.append((repo_id, folder_path, commit_message))
     monkeypatch.setattr(export, "HfApi", Hub)
     monkeypatch.setenv("HF_TOKEN", "secret")
+    assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/x", "--push", "me/x", "--with-base"]) == 2
+    assert not asked and not (tmp_path/"x").exists()
     assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/x", "--push", "me/x"]) == 0
     assert asked[:2] == ["secret", ("me/x", True)] and asked[2][:2] == ("me/x", f"{tmp_path}/x")
     assert not any(b"secret" in p.read_bytes() for p in (tmp_path/"x").rglob("*") if p.is_file())
@@ -100,6 +220,7 @@ def test_hostile_names(done, tmp_path):
     card = export.model_card(tmp_path/"run")
     assert yaml.safe_load(card[4:].split("\n---\n\n")[0])["base_model"] == " ".join(bad.split())
     body = card[4:].split("\n---\n\n", 1)[1]
-    outside = re.sub(r"```yaml\n.*?\n```\n", "", body, flags=re.S)
-    assert body.count("```") == 2 and "<script>" not in outside
+    compile(re.search(r"```python\n(.*?)```", body, re.S)[1], "card", "exec")
+    outside = re.sub(r"```(yaml|python)\n.*?\n```\n", "", body, flags=re.S)
+    assert body.count("```") == 4 and "<script>" not in outside
     assert "\n# x" not in outside and "[a](http" not in outside
