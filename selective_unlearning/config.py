@@ -431,6 +431,7 @@ class RunConfig:
     openers:str|None = None              # what retain text begins with; the demo's if not given
     block_size:int = 256                 # tokens a block at most
     seed:int = 0
+    force:bool = False                   # go on although the base model does not know the text
     trust_remote_code:bool = False       # run code that comes with the model
     bits:int = 16                        # of a base weight: 8 or 4 quantise it (pip install bitsandbytes), for adapters only
     adapter:str|None = None              # a PEFT configuration (adapter_config.json) for both adapters, instead of lora_*

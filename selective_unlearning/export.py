@@ -13,12 +13,14 @@ import yaml
 from huggingface_hub import HfApi, try_to_load_from_cache
 from transformers import AutoConfig
 from . import __version__
-from .config import (METHODS, ConfigError, DataError, ModelError, RunConfig, file_hashes, follow_umask,
-    path_hash, read_config, read_json, read_text, write_atomic, write_json)
+from .config import (METHODS, ConfigError, DataError, ModelError, RunConfig, follow_umask, path_hash,
+    read_config, read_json, read_text, write_atomic, write_json)
+from .folder import read_manifest, read_run, step_path, verify_run
 from .models import (DEFAULT_MODEL, ORIGIN, default_dtype, hub_id, load_adapter, load_model, load_tokenizer,
     model_identity, quiet, resolve)
-from selective_unlearning.summary import (KEPT, MEASURES, figure_path, get_figure, headline,
-    interval_text, number_text)
+from .results import run_results
+from .summary import (KEPT, MEASURES, figure_path, get_figure, headline,
+    interval_text, notes, number_text)
 
 # %% ../nbs/66_export.ipynb #bb76e481
 @torch.no_grad()
@@ -88,7 +90,7 @@ def _stated(card:str|Path|None) -> dict:
 
 def _base(run:Path) -> dict:
     "The base of a run: `name` and `identity`, `kind` (embedded, hub, folder), and what is `stated` about it."
-    identity, model = " ".join(read_json(run/"manifest.json")["model"].split()), read_config(run/"config.yaml").model
+    identity, model = " ".join(read_manifest(run)["model"].split()), read_config(run/"config.yaml").model
     if model == DEFAULT_MODEL:
         return dict(name=ORIGIN["name"], identity=identity, kind="embedded", stated={k: ORIGIN[k] for k in ("license", "language")})
     name, _, commit = identity.rpartition("@")
@@ -185,10 +187,6 @@ def _notes(base:dict, form:str) -> str:
     return "".join(f"{p}\n\n" for p in out)
 
 # %% ../nbs/66_export.ipynb #62c90a86
-def _results(run:Path) -> dict:
-    "The figures of the card."
-    return read_json(run/"report.json")
-
 def model_card(
     run:str|Path,         # a finished run's folder
     merged:bool=False,    # of the merged weights, or of the adapter
@@ -196,9 +194,9 @@ def model_card(
 ) -> str:                 # Markdown with a YAML header
     """What the model is, how it is loaded, what it was made from, was measured at, and is for.
 
-    Raises `DataError` if the run is not finished."""
+    Raises `DataError` if the run is not finished or was changed."""
     run = Path(run)
-    report, manifest = _results(run), read_json(run/"manifest.json")
+    report, manifest = run_results(run)[0], read_manifest(run)
     base, form = _base(run), "merged" if merged else "with base" if with_base else "adapter"
     header = dict(base_model=base["name"]) | {"license": "other"} | base["stated"] | dict(library_name="transformers" if merged else "peft",
         pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
@@ -206,9 +204,9 @@ def model_card(
     told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)" if method == "whp" else f"the baseline `{method}`: {METHODS[method].what}"
     made = dict(embedded=f"{base['name']} ({base['identity']})", hub=base["identity"], folder=f"{base['identity']}, a local folder")[base["kind"]]
     body = CARD.format(name=_md(base["name"]), what="A version" if merged else "An adapter", method=told,
-        version=__version__, headline=_md(headline(report)), snippet=_snippet(base, form), notes=_notes(base, form), base=_md(made),
+        version=__version__, headline="\n\n".join(map(_md, [headline(report), *notes(report)])), snippet=_snippet(base, form), notes=_notes(base, form), base=_md(made),
         **report["corpus"], corpus=", ".join(sorted(manifest["steps"]["corpus"]["inputs"]["corpus"].values())),
-        terms=report["dictionary"]["terms"], dictionary=path_hash(run/"2-dictionary"/"dictionary.json"),
+        terms=report["dictionary"]["terms"], dictionary=path_hash(step_path(run, "dictionary")/"dictionary.json"),
         recipe=_recipe(report["config"]), figures=_figures(report), licence="" if "license" in base["stated"] else _NO_LICENCE,
         base_was=_BASE_WAS.format(bits) if form != "adapter" and bits != 16 else "")
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{body}"
@@ -228,6 +226,7 @@ def _beside(out:Path, config:RunConfig, identity:str):
     if (now := model_identity(model, config.model)) != identity:
         raise ModelError(f"the base is {now} now, and was {identity} when the run was made: put the old one back, or export without the base")
     with quiet(): model.save_pretrained(out/"base")
+    follow_umask(out/"base")
     for folder in (out/"base", out): load_tokenizer(config.model, **kw).save_pretrained(folder)
 
 def _weights(source:Path, out:Path, config:RunConfig):
@@ -242,12 +241,9 @@ def _refuse(run:Path, out:Path):
         raise DataError(f"{out}: is not empty: choose a new folder")
     if not (run/"config.yaml").is_file():
         raise DataError(f"{run}: not a run folder (no config.yaml in it)")
-    made = read_json(run/"manifest.json")["steps"].get("unlearned", {}).get("outputs")
-    if not made: raise DataError(f"{run}: the run is not finished: run it again to go on")
-    if file_hashes(run/"5-unlearned") != made:
-        raise DataError(f"{run/'5-unlearned'}: was changed since the run made it")
-    if "instruction.txt" in made:
-        raise DataError(f"{run}: prompt-only changes no weights: what there is to give is {run/'5-unlearned'/'instruction.txt'}")
+    verify_run(run)
+    if (told := step_path(run, "unlearned")/"instruction.txt").exists():
+        raise DataError(f"{run}: prompt-only changes no weights: what there is to give is {told}")
 
 # %% ../nbs/66_export.ipynb #258822bd
 def export_run(
@@ -255,6 +251,7 @@ def export_run(
     out:str|Path,              # a new folder
     merge_weights:bool=False,  # plain weights; all there is of a run that trained all weights
     with_base:bool=False,      # beside the adapter, its base in `base/`; the adapter then names `out` by its path
+    trust_remote_code:bool=False,  # run code that comes with the base
 ) -> Path:
     """Write the unlearned model and its card to a new folder.
 
@@ -262,18 +259,18 @@ def export_run(
     base shall have one, `ModelError` if the base was changed."""
     run, out = Path(run), Path(out)
     _refuse(run, out)
-    source = run/"5-unlearned"
+    source, config = step_path(run, "unlearned"), read_run(run, trust_remote_code)
     merged = merge_weights or not (source/"adapter_model.safetensors").exists()
     if merged and with_base:
         raise ConfigError(f"{run}: only an adapter can have its base beside it; plain weights need none: leave with_base out")
-    card, config = model_card(run, merged, with_base), read_config(run/"config.yaml")
+    card = model_card(run, merged, with_base)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as tmp:
         work = Path(tmp)/"made"
         work.mkdir()
         if merged: _weights(source, work, config)
         else: _adapter(source, work, str(out.absolute()/"base") if with_base else _base(run)["name"])
-        if with_base: _beside(work, config, read_json(run/"manifest.json")["model"])
+        if with_base: _beside(work, config, read_manifest(run)["model"])
         write_atomic(work/"README.md", card)
         if out.is_dir(): out.rmdir()
         work.rename(out)

@@ -18,7 +18,7 @@ from .config import write_atomic, write_json
 from .finetune import plot_loss
 from .plots import new_axes
 from .summary import (KEPT, MEASURES, MODELS, by_part, figure_path, get_figure,
-    headline, interval_text, number_text)
+    headline, interval_text, notes, number_text)
 from .watch import plot_path
 
 # %% ../nbs/68_report.ipynb #bfbd8be5
@@ -155,13 +155,16 @@ def _mark(text:str, found:Sequence[str]) -> _Html:
     return _Html("".join(_tag("mark", p) if i%2 else _esc(p) for i,p in enumerate(parts)))
 
 # %% ../nbs/68_report.ipynb #daf328f9
+def _notes(report:dict) -> list[_Html]: return [_tag("p", n, class_="note") for n in notes(report)]
+
 def _checks_table(report:dict) -> _Html:
     sign = dict(lower="at most", higher="at least")
     head = ["check", "measured", "95 % interval", "limit", "result"]
     def row(c):
-        limit = f"{sign[c['better']]} {number_text(c['limit'])}"
-        told = number_text(c["value"]), interval_text(c["interval"]), limit
-        return [c["what"], *(f"{x} {c['unit']}" for x in told), "✔ met" if c["ok"] else "✘ missed"]
+        limit = f"{sign[c['better']]} {number_text(c['limit'])} {c['unit']}"
+        if c["ok"] is None: return [c["what"], "not measurable", "", limit, f"– {c['why']}"]
+        told = (f"{x} {c['unit']}" for x in (number_text(c["value"]), interval_text(c["interval"])))
+        return [c["what"], *told, limit, "✔ met" if c["ok"] else "✘ missed"]
     return _table(head, map(row, report["checks"]))
 
 def _figures_table(report:dict) -> _Html:
@@ -219,7 +222,7 @@ def _section(part:str, by:dict[str,list[dict]], shown:int=6) -> _Html:
 # %% ../nbs/68_report.ipynb #c887a6d4
 _MADE = ("model", "method", "seed", "corpus", "dictionary", "config", "seconds", "peak_memory_bytes",
          "versions")
-_MEASURED = ("familiarity", "neighbours", "utility", "ratio", "completion_by_subtlety", "intervals",
+_MEASURED = ("unmeasurable", "familiarity", "neighbours", "utility", "ratio", "completion_by_subtlety", "intervals",
              "chance", "grades", "checks", "general_drop", "perplexity_rise")
 
 def _facts(value, name:str="") -> list[str]:
@@ -247,7 +250,7 @@ _CSS = """
 background:var(--bg);color:var(--ink);font:1rem/1.5 system-ui,sans-serif}
 h1{font-size:1.7rem;line-height:1.2;margin:1rem 0;overflow-wrap:anywhere}
 h2{font-size:1.2rem;margin:2.2rem 0 .3rem}p{margin:.4rem 0 .8rem}
-.headline{font-size:1.1rem;max-width:52rem}.whole,small{white-space:nowrap}small{color:var(--soft)}
+.headline{font-size:1.1rem;max-width:52rem}.note{max-width:52rem;color:var(--soft)}.whole,small{white-space:nowrap}small{color:var(--soft)}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.35rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{background:var(--head);white-space:nowrap}td{white-space:pre-wrap;overflow-wrap:anywhere}
@@ -283,7 +286,7 @@ def report_html(
     name = Path(str(report.get("model", ""))).name or "the model"
     title = f"What {name} forgot and what it kept"
     checks = [_checks_table(report)] if report["checks"] else []
-    main = _tag("main", _tag("h1", title), _tag("p", headline(report), class_="headline"), *checks,
+    main = _tag("main", _tag("h1", title), _tag("p", headline(report), class_="headline"), *_notes(report), *checks,
         grid(plots), _tag("h2", "All figures"),
         _tag("p", "Means over n prompts (for perplexity: over the tokens of n pieces of text) with "
              "bootstrap 95 % intervals."), _figures_table(report),
@@ -304,11 +307,11 @@ class Report:
     utility:dict[str,dict[str,list[dict]]] = field(default_factory=dict)
     losses:dict[str,list[dict]] = field(default_factory=dict)
 
-    def __repr__(self) -> str: return headline(self.report)
+    def __repr__(self) -> str: return "\n\n".join([headline(self.report), *notes(self.report)])
 
     def _repr_html_(self) -> str:
         checks = [_checks_table(self.report)] if self.report["checks"] else []
-        return _tag("div", _tag("p", str(self)), *checks, _figures_table(self.report))
+        return _tag("div", _tag("p", headline(self.report)), *_notes(self.report), *checks, _figures_table(self.report))
 
     def save(
         self,
