@@ -137,6 +137,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'selective_unlearning/config.py'),
                                              'selective_unlearning.config._method_settings': ( 'config.html#_method_settings',
                                                                                                'selective_unlearning/config.py'),
+                                             'selective_unlearning.config._number': ( 'config.html#_number',
+                                                                                      'selective_unlearning/config.py'),
                                              'selective_unlearning.config._parse': ('config.html#_parse', 'selective_unlearning/config.py'),
                                              'selective_unlearning.config._replaced': ( 'config.html#_replaced',
                                                                                         'selective_unlearning/config.py'),
