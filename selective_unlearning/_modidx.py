@@ -526,6 +526,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'selective_unlearning/finetune.py')},
             'selective_unlearning.generate': { 'selective_unlearning.generate._batches': ( 'generate.html#_batches',
                                                                                            'selective_unlearning/generate.py'),
+                                               'selective_unlearning.generate.check_length': ( 'generate.html#check_length',
+                                                                                               'selective_unlearning/generate.py'),
                                                'selective_unlearning.generate.complete': ( 'generate.html#complete',
                                                                                            'selective_unlearning/generate.py'),
                                                'selective_unlearning.generate.continuation_logprobs': ( 'generate.html#continuation_logprobs',

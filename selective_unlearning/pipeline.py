@@ -27,7 +27,7 @@ from .entities import spacy_terms
 from .evaluate import evaluate, grade, read_prompts, theme_words
 from .extract import extract_terms, merge_terms
 from .finetune import batch_losses, finetune, losses_csv, plot_loss, trackers
-from .generate import complete
+from .generate import check_length, complete
 from .label_files import read_labels, tokenizer_hash, write_labels
 from .labels import pairs_of
 from .models import (adapter, add_adapter, cache_dir, context_length, load_adapter, load_model, load_tokenizer,
@@ -467,6 +467,7 @@ def check(run:Run, files:dict):
     read_neighbours(files["neighbours"][0], c.evaluate.half); read_general(files["general"][0]); read_openers(files["openers"][0])
     read_corpus(files["retain_texts"], c.text_column)
     make_blocks(Dataset.from_dict({"text": texts[:1]}), run.tokenizer, c.block_size, run.context)
+    check_length(c.evaluate.max_new_tokens, run.context, "evaluate.max_new_tokens")
     _check_space(run, texts)
     for path in files["adapter"]: _try_adapter(run, path, texts[0])
 

@@ -160,6 +160,8 @@ CASES = [
     (dict(retain_texts="T/empty"), DataError, "T/empty: no text found: give a file with words in it"),
 
     (dict(block_size=256), ConfigError, "block_size 256 exceeds the context: use at most 128"),
+    ({"evaluate.max_new_tokens": 65}, ConfigError, "evaluate.max_new_tokens 65 leaves less than half of the context of 128 tokens for the prompt: "
+     "use at most 64"),
     (dict(model="nobody/made-up"), ModelError, "no tokenizer for model 'nobody/made-up': it is neither smollm2-135m, nor a folder, "
      "nor a hub id that can be reached: check the name and the connection (…"),
     (dict(model="T/slow"), ModelError, "the tokenizer of 'T/slow' gives no character offsets; labels are aligned by them: "

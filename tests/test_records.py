@@ -2,17 +2,20 @@
 import json
 
 import pytest
+import torch
 from hypothesis import example, given, settings as tries, strategies as st
 
 from selective_unlearning import evaluate as measures
-from selective_unlearning.config import DataError, read_json, read_jsonl, write_json
+from selective_unlearning.config import ConfigError, DataError, read_json, read_jsonl, write_json
 from selective_unlearning.evaluate import read_prompts, write_prompts
+from selective_unlearning.generate import complete
 from selective_unlearning.match import TermMatcher
+from selective_unlearning.models import load_model, load_tokenizer
 from selective_unlearning.pipeline import run
 from selective_unlearning.retain import opener_ids, read_openers
 from selective_unlearning.summary import summarise
 from selective_unlearning.utility import neighbour_scores, read_general, read_neighbours
-from tiny import settings
+from tiny import save_model, settings
 
 # --- any value in any field -------------------------------------------------------------------
 
@@ -154,3 +157,19 @@ def test_run_with_the_older_format(tmp_path):
     r = run(settings(tmp_path, prompts=str(tmp_path/"evaluation_prompts.json")), tmp_path/"run")
     assert read_jsonl(r.path("prompts")/"prompts.jsonl") == [dict(kind="completion", **OLD["prompt"])]*2
     assert [*r.results["familiarity"]] == ["completion"]
+
+
+# --- prompts and the context ------------------------------------------------------------------
+
+def test_a_prompt_keeps_its_end(tmp_path, monkeypatch):
+    "Long ones lose their beginning; with an answer over half of the context nothing is asked."
+    folder, read = save_model(tmp_path/"llama", "llama"), []
+    model, tok = load_model(folder), load_tokenizer(folder)
+    monkeypatch.setattr(model, "generate", lambda input_ids, **_: read.append(input_ids[0].tolist()) or torch.cat([input_ids, input_ids[:, :1]], 1))
+    short, long = "Orla lives in Quillwick", "Orla lives in Quillwick. "*40
+    ids = lambda text: tok(text, add_special_tokens=False)["input_ids"]
+    for prompt in (short, long): complete(model, tok, [prompt], 64)
+    assert len(ids(long)) > 128 and read == [[tok.bos_token_id]+ids(short), [tok.bos_token_id]+ids(long)[-63:]]
+    with pytest.raises(ConfigError) as e: complete(model, tok, [short], 65)
+    assert str(e.value) == "max_new_tokens 65 leaves less than half of the context of 128 tokens for the prompt: use at most 64"
+    assert len(read) == 2
