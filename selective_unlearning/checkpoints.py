@@ -6,9 +6,9 @@
 __all__ = ['SEAL', 'seal', 'flaw', 'mend', 'newest', 'keep_last']
 
 # %% ../nbs/29_checkpoints.ipynb #346a43c7
-import re, shutil, warnings
+import json, re, shutil, warnings
 from pathlib import Path
-from .config import DataError, file_hashes, printable, read_json, write_json
+from .config import DataError, file_hashes, printable, read_json, read_text, write_json
 
 # %% ../nbs/29_checkpoints.ipynb #beb7e6ec
 SEAL = "sealed.json"
@@ -42,7 +42,7 @@ def _checkpoints(folder:Path) -> list[Path]:
 def _flaw_with_best(p:Path) -> str:
     "What is wrong with a checkpoint, or with the one that holds the best weights before it."
     if why := flaw(p): return why
-    best = read_json(p/"trainer_state.json").get("best_global_step")
+    best = json.loads(read_text(p/"trainer_state.json")).get("best_global_step")  # may log NaN, which is no JSON
     best = best and p.with_name(f"checkpoint-{best}")
     why = flaw(best) if best and best != p else ""
     return why and f"the best weights before it are lost: {best.name} {why}"

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
@@ -109,15 +109,23 @@ def read_text(path:str|Path) -> str:
     except UnicodeDecodeError as e:
         raise DataError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from None
 
-def _parse(s:str, where:str) -> Any:
-    try: return json.loads(s)
-    except json.JSONDecodeError as e: raise DataError(f"{where}: not JSON: {e.msg} (column {e.colno})") from None
+def _number(s:str) -> float:
+    if isfinite(x := float(s)): return x
+    raise DataError(f"{s[:20]} is no number in JSON: give one, or leave it out")
+
+def _parse(s:str, path:str|Path, line:int=0) -> Any:
+    "What JSON says; `line` is the place of `s` in the file if it is one line of it."
+    try: return json.loads(s, parse_float=_number, parse_constant=_number)
+    except json.JSONDecodeError as e:
+        raise DataError(f"{path}, line {line or e.lineno}: not JSON: {e.msg} (column {e.colno})") from None
+    except RecursionError: why = "nested too deeply: use fewer lists and objects inside each other"
+    except DataError as e: why = str(e)
+    except ValueError: why = "a number has thousands of digits: write it as text, or leave it out"
+    raise DataError(f"{path}, line {line}: {why}" if line else f"{path}: {why}")
 
 def read_json(path:str|Path) -> Any:
-    "What a JSON file holds. Raises `DataError` with line and column if it is malformed."
-    try: return json.loads(read_text(path))
-    except json.JSONDecodeError as e:
-        raise DataError(f"{path}, line {e.lineno}: not JSON: {e.msg} (column {e.colno})") from None
+    "What a JSON file holds. Raises `DataError` if it is malformed, with line and column."
+    return _parse(read_text(path), path)
 
 def write_json(path:str|Path, obj:Any) -> Path:
     "Write `obj` as indented JSON with sorted keys; NaN and infinity are refused."
@@ -129,7 +137,7 @@ def read_jsonl(path:str|Path) -> list[dict]:
     out = []
     for i,line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip(): continue
-        out.append(_parse(line, f"{path}, line {i}"))
+        out.append(_parse(line, path, i))
         if not isinstance(out[-1], dict): raise DataError(f"{path}, line {i}: a JSON object is needed")
     return out
 

@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['interval', 'chance_interval', 'probability_scores', 'choice_scores', 'question_scores', 'theme_words', 'grade',
-           'completion_scores', 'check_prompt', 'read_prompts', 'evaluate']
+           'completion_scores', 'read_prompts', 'write_prompts', 'evaluate']
 
 # %% ../nbs/60_evaluate.ipynb #05d3ee37
 import math, re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 import numpy as np
 from wordfreq import zipf_frequency
-from .config import DataError, EvaluateConfig, read_jsonl
+from selective_unlearning.config import (DataError, EvaluateConfig, read_json, read_jsonl, read_text, write_json,
+    write_jsonl)
 from .match import TermMatcher
 from .generate import complete, continuation_logprobs, says
 from .models import adapter
+from .records import read_records
 
 # %% ../nbs/60_evaluate.ipynb #8b514972
 def interval(
@@ -104,27 +107,34 @@ def completion_scores(model, tokenizer, prompts:list[dict], terms:TermMatcher, t
 # %% ../nbs/60_evaluate.ipynb #b6ced7f6
 _NEEDS = dict(completion=("prompt", "references"), probability=("prompt", "idiosyncratic"),
               question=("prompt", "answers"), choice=("prompt", "choices", "answer"))
+_OLDER = '{"prompt": {"references": ["…"], "prompt": "…", "subtlety": 5}}'
 
-def check_prompt(p:dict) -> str|None:
-    "What is wrong with a prompt record, or None."
-    kind = p.get("kind")
-    if kind not in _NEEDS: return f"kind must be one of {', '.join(_NEEDS)}, got {kind!r}"
-    for key in _NEEDS[kind]:
-        if p.get(key) is None or p[key] == "" or p[key] == [] and key != "references": return f"a {kind} prompt needs {key!r}"
-    if not isinstance(p["prompt"], str): return "prompt must be text"
-    for key in set(_NEEDS[kind])-{"prompt", "answer"}:
-        if not isinstance(p[key], list) or not all(isinstance(x, str) for x in p[key]): return f"{key} must be a list of texts, got {p[key]!r}"
-    if kind == "choice" and not (isinstance(p["answer"], int) and 0 <= p["answer"] < len(p["choices"])):
-        return f"answer must be the place of a choice, 0 to {len(p['choices'])-1}, got {p['answer']!r}"
+def _prompts(path:str|Path) -> list[dict]:
+    "The records of JSON Lines, or of an array in the older format."
+    if not read_text(path).lstrip().startswith("["): return read_jsonl(path)
+    records = read_json(path)
+    for i,r in enumerate(records, 1):
+        if not (isinstance(r, dict) and [*r] == ["prompt"] and isinstance(r["prompt"], dict)):
+            raise DataError(f"{path}, record {i}: in an array each record must be {_OLDER}; "
+                            "write others as JSON Lines")
+    return [dict(kind="completion") | r["prompt"] for r in records]
 
-def read_prompts(path, half:str="all") -> list[dict]:
-    "Read and check a prompt file; `half` keeps only the `tune` or `test` records.\n\nRaises `DataError` with the record's number."
-    records = read_jsonl(path)
-    for i,p in enumerate(records, 1):
-        if why := check_prompt(p): raise DataError(f"{path}, record {i}: {why}")
-    records = [p for p in records if half == "all" or p.get("half", half) == half]
-    if not records: raise DataError(f"{path}: no usable record" + ("" if half == "all" else f" in the {half!r} half: set evaluate.half"))
-    return records
+def read_prompts(path:str|Path, half:str="all") -> list[dict]:
+    """Read and check a prompt file; `half` keeps only the `tune` or `test` records.
+
+    Raises `DataError` with the record's number, or if none is left."""
+    return read_records(path, _NEEDS, half, _prompts)
+
+def write_prompts(path:str|Path, prompts:list[dict]) -> Path:
+    """Write JSON Lines, or the older format if `path` ends in `.json`.
+
+    Raises `DataError` for a prompt that the older format cannot hold."""
+    if Path(path).suffix != ".json": return write_jsonl(path, prompts)
+    for i,p in enumerate(prompts, 1):
+        if p["kind"] != "completion":
+            raise DataError(f"{path}, record {i}: is a {p['kind']} prompt, and .json holds completion "
+                            "prompts only: choose a name in .jsonl")
+    return write_json(path, [{"prompt": {k: v for k,v in p.items() if k != "kind"}} for p in prompts])
 
 # %% ../nbs/60_evaluate.ipynb #93fcf1a6
 def evaluate(

@@ -29,7 +29,7 @@ from .evaluate import evaluate, grade, read_prompts, theme_words
 from .extract import extract_terms, merge_terms
 from .finetune import batch_losses, finetune, losses_csv, plot_loss, trackers
 from .folder import STEPS, VERSION, read_manifest, read_run, step_path, verify_step
-from .generate import complete
+from .generate import check_length, complete
 from .known import ask_base, knowledge_text
 from .label_files import read_labels, tokenizer_hash, write_labels
 from .labels import pairs_of
@@ -478,6 +478,7 @@ def check(run:Run, files:dict):
     read_neighbours(files["neighbours"][0], c.evaluate.half); read_general(files["general"][0]); read_openers(files["openers"][0])
     read_corpus(files["retain_texts"], c.text_column)
     make_blocks(Dataset.from_dict({"text": texts[:1]}), run.tokenizer, c.block_size, run.context)
+    check_length(c.evaluate.max_new_tokens, run.context, "evaluate.max_new_tokens")
     _check_space(run, texts)
     for path in files["adapter"]: _try_adapter(run, path, texts[0])
 

@@ -11,20 +11,17 @@ import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import LogitsProcessor
-from .config import CONTEXT, DataError, read_jsonl
+from .config import CONTEXT, DataError
 from .match import TermMatcher
 from .models import adapter, left_pad
 from .preprocess import bos_ids
+from .records import read_records
 from .scores import row_scores, top_logprobs
 
 # %% ../nbs/31_retain.ipynb #3ad2b465
 def read_openers(path) -> list[dict]:
     "Openers, one JSON object a line: `{\"opener\": str, \"kind\": str}`.\n\nRaises `DataError` if one has no text or there is none."
-    out = read_jsonl(path)
-    for i,r in enumerate(out, 1):
-        if not isinstance(r.get("opener"), str) or not r["opener"].strip(): raise DataError(f"{path}, record {i}: needs 'opener'")
-    if not out: raise DataError(f"{path}: no openers: give at least one to sample retain text from")
-    return out
+    return read_records(path, ("opener",))
 
 def opener_ids(tokenizer, record:dict) -> list[int]:
     "The tokens a row begins with: an opener, or a user's message in the model's own chat format."

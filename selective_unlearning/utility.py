@@ -8,31 +8,21 @@ __all__ = ['read_neighbours', 'read_general', 'neighbour_scores', 'text_losses',
 # %% ../nbs/61_utility.ipynb #55eeb523
 import math
 import numpy as np
-from .config import DataError, read_jsonl
 from .evaluate import choice_scores, probability_scores
 from .generate import continuation_logprobs
 from .models import adapter, context_length
+from .records import read_records
 
 # %% ../nbs/61_utility.ipynb #2acdc3d4
 def read_neighbours(path, half:str="all") -> list[dict]:
-    "Read probes of near knowledge.\n\nRaises `DataError` if a record lacks `prompt` or `answers`, or none is left."
-    out = []
-    for i,r in enumerate(read_jsonl(path), 1):
-        if not r.get("prompt") or not r.get("answers"): raise DataError(f"{path}, record {i}: needs 'prompt' and 'answers'")
-        if half in ("all", r.get("half", half)): out.append(r)
-    if not out: raise DataError(f"{path}: no usable record")
-    return out
+    """Read and check probes of near knowledge; `half` keeps only the `tune` or `test` records.
+
+    Raises `DataError` with the record's number, or if none is left."""
+    return read_records(path, ("prompt", "answers"), half)
 
 def read_general(path) -> list[dict]:
-    "Read four-way items.\n\nRaises `DataError` if a record lacks `prompt`, `choices` or `answer`."
-    out = read_jsonl(path)
-    for i,r in enumerate(out, 1):
-        if not r.get("prompt") or not r.get("choices") or not isinstance(r.get("answer"), int):
-            raise DataError(f"{path}, record {i}: needs 'prompt', 'choices' and 'answer'")
-        if not 0 <= r["answer"] < len(r["choices"]):
-            raise DataError(f"{path}, record {i}: answer must be the place of a choice, 0 to {len(r['choices'])-1}, got {r['answer']}")
-    if not out: raise DataError(f"{path}: no usable record")
-    return out
+    "Read and check four-way items.\n\nRaises `DataError` with the record's number, or if there is none."
+    return read_records(path, ("prompt", "choices", "answer"))
 
 def neighbour_scores(model, tokenizer, probes:list[dict]) -> list[dict]:
     "Adds `score`: the summed probability of the answers."

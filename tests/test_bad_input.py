@@ -38,7 +38,19 @@ FILES = {
     "absent.json": '{"Zorblax": "Tim"}', "broken.json": '{"Orla":\n "Mary",,}', "broken_dictionary.csv": 'Orla,Mary\nVenn,"Cole\n',
     "key.json": '{"entries": [{"term": "Orla", "tranlations": ["Mary"]}]}', "list.json": "[1]", "lonely.json": '{"Orla Venn": "Mary Cole"}',
     "riddle.jsonl": '{"kind": "riddle", "prompt": "x"}\n', "none.jsonl": "\n", "broken_prompts.jsonl": '{"kind": "question"}\n{"kind"\n',
-    "tune.jsonl": '{"kind": "completion", "prompt": "Orla", "references": [], "half": "tune"}\n', "bare.jsonl": '{"prompt": "x"}\n'}
+    "tune.jsonl": '{"kind": "completion", "prompt": "Orla", "references": [], "half": "tune"}\n', "bare.jsonl": '{"prompt": "x"}\n',
+    "level.jsonl": '{"kind": "completion", "prompt": "Orla", "references": [], "subtlety": null}\n', "kinds.jsonl": '{"kind": [], "opener": "x"}\n',
+    "cloze.jsonl": '{"kind": "probability", "prompt": "Orla", "idiosyncratic": [""]}\n',
+    "generic.jsonl": '{"kind": "probability", "prompt": "Orla", "idiosyncratic": [" Venn"], "generic": " Cole"}\n',
+    "nan.jsonl": '{"kind": "completion", "prompt": "Orla", "references": [], "by": NaN}\n', "deep.jsonl": '{"opener": '+"["*10**5,
+    "half.jsonl": '{"kind": "question", "prompt": "\\ud800", "answers": ["Orla"]}\n', "digits.jsonl": f'{{"opener": {"9"*5000}}}\n',
+    "near.jsonl": '{"prompt": ["The sea"], "answers": [" black"]}\n', "nearer.jsonl": '{"prompt": "The sea is", "answers": [" black", 7]}\n',
+    "huge.jsonl": '{"prompt": "The sea is", "answers": [" black"], "topic": 1e999}\n',
+    "numbers.jsonl": '{"prompt": "2 and 2 are", "choices": [3, 4], "answer": 1}\n',
+    "true.jsonl": '{"prompt": "The lamp is", "choices": ["sea", "old"], "answer": true}\n',
+    "surrogate.jsonl": '{"opener": "A lamp\\udfff"}\n', "nested.jsonl": '{"opener": "A lamp", "by": '+"["*99+"]"*99+"}\n",
+    "mixed.json": '[{"prompt": {"prompt": "Orla", "references": []}},\n {"kind": "riddle", "prompt": "x"}]',
+    "older.json": '[{"prompt": {"prompt": "Orla", "references": [], "subtlety": 1.5}}]', "cut.json": '[{"prompt":\n {"prompt": "Orla"'}
 
 
 def bad_models(home):
@@ -122,12 +134,34 @@ CASES = [
     (dict(prompts="T/riddle.jsonl"), DataError, "T/riddle.jsonl, record 1: kind must be one of completion, probability, question, "
      "choice, got 'riddle'"),
     (dict(prompts="T/broken_prompts.jsonl"), DataError, "T/broken_prompts.jsonl, line 2: not JSON: Expecting ':' delimiter (column 8)"),
+    (dict(prompts="T/kinds.jsonl"), DataError, "T/kinds.jsonl, record 1: kind must be one of completion, probability, question, choice, got []"),
+    (dict(prompts="T/level.jsonl"), DataError, "T/level.jsonl, record 1: subtlety must be a whole number from 1 to 10, got None"),
+    (dict(prompts="T/cloze.jsonl"), DataError, "T/cloze.jsonl, record 1: idiosyncratic must be a list of texts that are not empty, got ['']"),
+    (dict(prompts="T/generic.jsonl"), DataError, "T/generic.jsonl, record 1: generic must be a list of texts that are not empty, got ' Cole'"),
+    (dict(prompts="T/nan.jsonl"), DataError, "T/nan.jsonl, line 1: NaN is no number in JSON: give one, or leave it out"),
+    (dict(prompts="T/half.jsonl"), DataError, "T/half.jsonl, record 1: 'prompt' has half a character in it (\\ud800 to \\udfff): write the whole one"),
+    (dict(prompts="T/mixed.json"), DataError, "T/mixed.json, record 2: in an array each record must be "
+     '{"prompt": {"references": ["…"], "prompt": "…", "subtlety": 5}}; write others as JSON Lines'),
+    (dict(prompts="T/older.json"), DataError, "T/older.json, record 1: subtlety must be a whole number from 1 to 10, got 1.5"),
+    (dict(prompts="T/cut.json"), DataError, "T/cut.json, line 2: not JSON: Expecting ',' delimiter (column 19)"),
+    (dict(neighbours="T/near.jsonl"), DataError, "T/near.jsonl, record 1: prompt must be a text that is not empty, got ['The sea']"),
+    (dict(neighbours="T/nearer.jsonl"), DataError, "T/nearer.jsonl, record 1: answers must be a list of texts that are not empty, got [' black', 7]"),
+    (dict(neighbours="T/huge.jsonl"), DataError, "T/huge.jsonl, line 1: 1e999 is no number in JSON: give one, or leave it out"),
+    (dict(general="T/numbers.jsonl"), DataError, "T/numbers.jsonl, record 1: choices must be a list of texts that are not empty, got [3, 4]"),
+    (dict(general="T/true.jsonl"), DataError, "T/true.jsonl, record 1: answer must be the place of a choice, 0 to 1, got True"),
+    (dict(openers="T/kinds.jsonl"), DataError, "T/kinds.jsonl, record 1: kind must be a text, got []"),
+    (dict(openers="T/deep.jsonl"), DataError, "T/deep.jsonl, line 1: nested too deeply: use fewer lists and objects inside each other"),
+    (dict(openers="T/nested.jsonl"), DataError, "T/nested.jsonl, record 1: 'by' is nested too deeply: use fewer lists and objects inside each other"),
+    (dict(openers="T/digits.jsonl"), DataError, "T/digits.jsonl, line 1: a number has thousands of digits: write it as text, or leave it out"),
+    (dict(openers="T/surrogate.jsonl"), DataError, "T/surrogate.jsonl, record 1: 'opener' has half a character in it (\\ud800 to \\udfff): write the whole one"),
     (dict(neighbours="T/bare.jsonl"), DataError, "T/bare.jsonl, record 1: needs 'prompt' and 'answers'"),
     (dict(general="T/bare.jsonl"), DataError, "T/bare.jsonl, record 1: needs 'prompt', 'choices' and 'answer'"),
     (dict(openers="T/bare.jsonl"), DataError, "T/bare.jsonl, record 1: needs 'opener'"),
     (dict(retain_texts="T/empty"), DataError, "T/empty: no text found: give a file with words in it"),
 
     (dict(block_size=256), ConfigError, "block_size 256 exceeds the context: use at most 128"),
+    ({"evaluate.max_new_tokens": 65}, ConfigError, "evaluate.max_new_tokens 65 leaves less than half of the context of 128 tokens for the prompt: "
+     "use at most 64"),
     (dict(model="nobody/made-up"), ModelError, "no tokenizer for model 'nobody/made-up': it is neither smollm2-135m, nor a folder, "
      "nor a hub id that can be reached: check the name and the connection (…"),
     (dict(model="T/slow"), ModelError, "the tokenizer of 'T/slow' gives no character offsets; labels are aligned by them: "
