@@ -70,6 +70,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                   'selective_unlearning.checkpoints.seal': ( 'checkpoints.html#seal',
                                                                                              'selective_unlearning/checkpoints.py')},
             'selective_unlearning.cli': { 'selective_unlearning.cli._Parser': ('cli.html#_parser', 'selective_unlearning/cli.py'),
+                                          'selective_unlearning.cli._Parser.__init__': ( 'cli.html#_parser.__init__',
+                                                                                         'selective_unlearning/cli.py'),
                                           'selective_unlearning.cli._Parser.error': ( 'cli.html#_parser.error',
                                                                                       'selective_unlearning/cli.py'),
                                           'selective_unlearning.cli._add_settings': ( 'cli.html#_add_settings',

@@ -24,20 +24,21 @@ STEP_COMMANDS = dict(
 def _add_settings(p:argparse.ArgumentParser, helps:dict[str,str], skip=()):
     "A flag for each setting."
     groups = {}
-    for name in field_names(RunConfig):
+    for name,kind in field_names(RunConfig).items():
         if name in skip: continue
         head = name.partition(".")[0] if "." in name else "input"
         if head not in groups: groups[head] = p.add_argument_group(f"settings: {head}")
-        groups[head].add_argument(f"--{name}", dest=name, metavar="PATH" if name == "corpus" else "X", default=argparse.SUPPRESS,
-                           nargs="+" if name == "corpus" else None, help=helps.get(name, "").replace("%", "%%"))
+        shape = dict(nargs="+", metavar="PATH") if name == "corpus" else dict(nargs="?", const="true", metavar="false") if kind is bool else dict(metavar="X")
+        groups[head].add_argument(f"--{name}", dest=name, default=argparse.SUPPRESS, help=helps.get(name, "").replace("%", "%%"), **shape)
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args, **kwargs): super().__init__(*args, allow_abbrev=False, **kwargs)  # --corpu is a typing error
     def error(self, message:str): super().error(printable(message))   # it quotes what was typed
 
 def make_parser() -> argparse.ArgumentParser:
     "The command's arguments."
     top = _Parser("selective-unlearning", description="Make a language model forget a body of text, and show that it did.",
-                                  epilog="Try `selective-unlearning demo`, or `selective-unlearning COMMAND --help`.")
+                  epilog="Try `selective-unlearning demo`, or `selective-unlearning COMMAND --help`.")
     top.add_argument("--version", action="version", version=__version__)
     helps = field_help(PRESETS["demo"])
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -66,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--push", metavar="REPO", help="upload it too, to a private repository of the hub; the token is taken from HF_TOKEN")
     export.add_argument("--public", action="store_true", help="with --push: the repository may be public")
     export.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    for p in (chat, export): p.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the run's model")
     return top
 
 # %% ../nbs/90_cli.ipynb #5fee8e1d
@@ -96,7 +98,7 @@ def columns(left:str, right:str, width:int=100) -> str:
 def chat(args:argparse.Namespace):
     "Read prompts from standard input until it ends, and print both models' answers."
     from selective_unlearning.pipeline import Run
-    run = Run(args.out)
+    run = Run(args.out, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
     print(columns("BASE", "UNLEARNED", width))
     while True:
@@ -119,7 +121,7 @@ def _work(args:argparse.Namespace):
         if args.push:                                      # told before the work, not after it
             hub_token()
             if args.with_base: raise ConfigError("--push: an adapter with its base holds a path of this machine: leave --with-base out")
-        print(printable(export_run(args.run, args.out, args.merge, args.with_base)))
+        print(printable(export_run(args.run, args.out, args.merge, args.with_base, args.trust_remote_code)))
         return print(printable(push(args.out, args.push, not args.public))) if args.push else None
     config = settings_of(args)
     from selective_unlearning.models import processes

@@ -42,17 +42,17 @@ def chance_interval(n:int, p:float=.25) -> tuple[float,float]:
     return int(np.searchsorted(cdf, .025))/n, int(np.searchsorted(cdf, .975))/n
 
 # %% ../nbs/60_evaluate.ipynb #f163c8ef
-def probability_scores(model, tokenizer, prompts:list[dict]) -> list[dict]:
-    "Adds `score`: the summed probability of the idiosyncratic continuations, and `generic`, of the generic ones."
+def probability_scores(model, tokenizer, prompts:list[dict], progress:str="") -> list[dict]:
+    "Adds `score`: the summed probability of the idiosyncratic continuations, and `generic_score`, of the generic ones."
     pairs = [(p["prompt"], c) for p in prompts for c in dict.fromkeys(p["idiosyncratic"]+p.get("generic", []))]
-    chance = dict(zip(pairs, (math.exp(l) for l,_ in continuation_logprobs(model, tokenizer, pairs))))
+    chance = dict(zip(pairs, (math.exp(l) for l,_ in continuation_logprobs(model, tokenizer, pairs, progress=progress))))
     total = lambda p, key: min(1., sum(chance[p["prompt"], c] for c in dict.fromkeys(p.get(key, []))))
     return [p | dict(score=total(p, "idiosyncratic"), generic_score=total(p, "generic")) for p in prompts]
 
-def choice_scores(model, tokenizer, prompts:list[dict]) -> list[dict]:
+def choice_scores(model, tokenizer, prompts:list[dict], progress:str="") -> list[dict]:
     "Adds `picked`, the most probable choice as a whole, and `score`, 1 if it is the right one."
     pairs = [(p["prompt"], " "+c.lstrip()) for p in prompts for c in p["choices"]]
-    logps = iter(continuation_logprobs(model, tokenizer, pairs))
+    logps = iter(continuation_logprobs(model, tokenizer, pairs, progress=progress))
     out = []
     for p in prompts:
         picked = int(np.argmax([next(logps)[0] for _ in p["choices"]]))
@@ -62,10 +62,10 @@ def choice_scores(model, tokenizer, prompts:list[dict]) -> list[dict]:
 # %% ../nbs/60_evaluate.ipynb #4d2a197f
 _SHOTS = "Question: What colour is the sky on a clear day?\nAnswer: Blue\n\nQuestion: Who wrote Hamlet?\nAnswer: William Shakespeare\n\n"
 
-def question_scores(model, tokenizer, prompts:list[dict], max_new_tokens:int=16) -> list[dict]:
+def question_scores(model, tokenizer, prompts:list[dict], max_new_tokens:int=16, progress:str="") -> list[dict]:
     "Adds `answer`, what the model wrote, and `score`, 1 if an accepted answer is in its first line."
     asked = [f"{_SHOTS}Question: {p['prompt']}\nAnswer:" for p in prompts]
-    said = [a.strip().split("\n")[0] for a in complete(model, tokenizer, asked, max_new_tokens)]
+    said = [a.strip().split("\n")[0] for a in complete(model, tokenizer, asked, max_new_tokens, progress=progress)]
     return [p | dict(answer=a, score=float(any(says(a, w) for w in p["answers"]))) for p,a in zip(prompts, said)]
 
 # %% ../nbs/60_evaluate.ipynb #569975db
@@ -98,9 +98,10 @@ def grade(
     return (2, found) if found else (0, [])
 
 # %% ../nbs/60_evaluate.ipynb #b9b9daf9
-def completion_scores(model, tokenizer, prompts:list[dict], terms:TermMatcher, themes:Iterable[str]=(), max_new_tokens:int=24) -> list[dict]:
+def completion_scores(model, tokenizer, prompts:list[dict], terms:TermMatcher, themes:Iterable[str]=(), max_new_tokens:int=24,
+                      progress:str="") -> list[dict]:
     "Adds `completion`, `grade`, `found`, and `score`: 5 for a 3, 1 for a 2."
-    texts = complete(model, tokenizer, [p["prompt"] for p in prompts], max_new_tokens)
+    texts = complete(model, tokenizer, [p["prompt"] for p in prompts], max_new_tokens, progress=progress)
     grades = [grade(p["prompt"], t, p["references"], terms, themes) for p,t in zip(prompts, texts)]
     return [p | dict(completion=t, grade=g, found=f, score={3: 5., 2: 1., 0: 0.}[g]) for p,t,(g,f) in zip(prompts, texts, grades)]
 
@@ -148,8 +149,8 @@ def evaluate(
     "Score one model on all prompts."
     of = lambda kind: [p for p in prompts if p["kind"] == kind]
     with adapter(model, name):
-        out = dict(probability=probability_scores(model, tokenizer, of("probability")),
-                   choice=choice_scores(model, tokenizer, of("choice")),
-                   question=question_scores(model, tokenizer, of("question")),
-                   completion=completion_scores(model, tokenizer, of("completion"), terms, themes, config.max_new_tokens))
+        out = dict(probability=probability_scores(model, tokenizer, of("probability"), "probability"),
+                   choice=choice_scores(model, tokenizer, of("choice"), "choices"),
+                   question=question_scores(model, tokenizer, of("question"), progress="questions"),
+                   completion=completion_scores(model, tokenizer, of("completion"), terms, themes, config.max_new_tokens, "completions"))
     return {k: v for k,v in out.items() if v}

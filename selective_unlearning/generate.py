@@ -40,7 +40,7 @@ def continuation_logprobs(
     cut = [max(0, len(r)-(context_length(model) or len(r))) for r in rows]   # what does not fit is left out in front
     rows, first = [r[c:] for r,c in zip(rows, cut)], [max(f-c, 1) for f,c in zip(first, cut)]
     out, groups = [(0., 0)]*len(rows), _batches([len(r) for r in rows], batch_tokens)
-    for group in tqdm(groups, desc=progress, disable=not progress):
+    for group in tqdm(groups, desc=progress, disable=not progress, leave=False):
         ids, mask = left_pad([rows[i] for i in group], tokenizer.pad_token_id, model.device, 8)
         n = [len(rows[i])-first[i] for i in group]
         keep = torch.arange(ids.shape[1]-max(n)-1, ids.shape[1]-1, device=model.device)
@@ -67,7 +67,8 @@ def complete(
     prompts:Sequence[str],
     max_new_tokens:int=24,
     batch_size:int=32,
-) -> list[str]:  # the new text of each
+    progress:str="",  # name of the progress bar, none if empty
+) -> list[str]:       # the new text of each
     """Greedy continuations. Of a prompt for which the context has no room, only the end is read.
 
     Raises `ConfigError` if the room is less than half of the context."""
@@ -76,7 +77,7 @@ def complete(
     room = (context_length(model) or 1_000_000)-max_new_tokens-len(bos)
     rows = [bos+tokenizer(p, add_special_tokens=False)["input_ids"][-room:] for p in prompts]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for s in range(0, len(rows), batch_size):
+    for s in tqdm(range(0, len(rows), batch_size), desc=progress, disable=not progress, leave=False):
         group = order[s:s+batch_size]
         ids, mask = left_pad([rows[i] or [tokenizer.pad_token_id] for i in group], tokenizer.pad_token_id, model.device)
         new = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, NamedTuple
 from fastcore.basics import patch
-from .config import DataError, path_hash
+from .config import DataError, data_path, path_hash
 from .dictionary import Dictionary, Diff
 from .entries import KINDS, Entry
 from .entry_table import COLUMNS, by_entry, entry_cells, tally
@@ -75,9 +75,11 @@ class DictionaryEditor(Viewer):
 def save(self:DictionaryEditor,
     path:str|Path|None=None,  # .json or .csv; without, the file that was read or last written
 ) -> Path:                    # `path`
-    """Write the dictionary. Raises `DataError` if the file is not as this editor left it."""
+    """Write the dictionary. Raises `DataError` if the file is not as this editor left it, or is the demo's own."""
     if not (path or self.path): raise DataError("no file yet: give a path, e.g. names.json")
     path = Path(path or self.path)
+    if path.resolve().is_relative_to(data_path("").resolve()):
+        raise DataError(f"{path}: belongs to the demo and is left alone: save under another name, e.g. {path.name} here")
     if path.exists() and self._seen.get(path.resolve()) != path_hash(path):
         raise DataError(f"{path}: was made or changed by somebody else since it was read here, so "
                         "it is left alone: save under another name. The edits are all still here")

@@ -24,15 +24,16 @@ def read_general(path) -> list[dict]:
     "Read and check four-way items.\n\nRaises `DataError` with the record's number, or if there is none."
     return read_records(path, ("prompt", "choices", "answer"))
 
-def neighbour_scores(model, tokenizer, probes:list[dict]) -> list[dict]:
+def neighbour_scores(model, tokenizer, probes:list[dict], progress:str="") -> list[dict]:
     "Adds `score`: the summed probability of the answers."
-    return probability_scores(model, tokenizer, [p | dict(idiosyncratic=p["answers"]) for p in probes])
+    return probability_scores(model, tokenizer, [p | dict(idiosyncratic=p["answers"]) for p in probes], progress)
 
 # %% ../nbs/61_utility.ipynb #0750600a
 def text_losses(
     model, tokenizer,
     texts:list[str],
     length:int=512,   # tokens a piece
+    progress:str="",  # name of the progress bar, none if empty
 ) -> list[dict]:      # `score`: mean loss in nats a token, `tokens`; one record a piece
     "How surprised the model is by each piece of the texts."
     pieces, length = [], min(length, context_length(model) or length)
@@ -40,7 +41,7 @@ def text_losses(
         off = tokenizer(t, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
         cuts = [o[0] for o in off[::length-8]] + [len(t)]
         pieces += [t[a:b] for a,b in zip(cuts, cuts[1:]) if t[a:b].strip()]
-    scored = continuation_logprobs(model, tokenizer, [("", p) for p in pieces])
+    scored = continuation_logprobs(model, tokenizer, [("", p) for p in pieces], progress=progress)
     return [dict(text=p, score=-l/n, tokens=n) for p,(l,n) in zip(pieces, scored) if n]
 
 def perplexity(losses:list[dict]) -> float:
@@ -56,6 +57,6 @@ def utility(
 ) -> dict[str,list[dict]]:  # `neighbours`, `general`, `retain`: records with a `score`
     "Score one model on everything that must survive."
     with adapter(model, name):
-        return dict(neighbours=neighbour_scores(model, tokenizer, neighbours) if neighbours else [],
-                    general=choice_scores(model, tokenizer, general) if general else [],
-                    retain=text_losses(model, tokenizer, retain_texts) if retain_texts else [])
+        return dict(neighbours=neighbour_scores(model, tokenizer, neighbours, "near knowledge") if neighbours else [],
+                    general=choice_scores(model, tokenizer, general, "general items") if general else [],
+                    retain=text_losses(model, tokenizer, retain_texts, progress="other text") if retain_texts else [])
