@@ -10,8 +10,8 @@ DATA = ("harry_potter/corpus", "harry_potter/dictionary.json", "harry_potter/pro
 
 
 def run(*cmd, **kwargs):
-    p = subprocess.run([str(c) for c in cmd], capture_output=True, text=True, **kwargs)
-    assert p.returncode == 0, p.stdout+p.stderr
+    p = subprocess.run([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+    assert p.returncode == 0, p.stdout
     return p.stdout
 
 
@@ -20,10 +20,10 @@ def built(checkout, tmp_path_factory):
     "A wheel from the checkout, an sdist, and a wheel from that sdist."
     out = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--no-isolation"]
-    run(*build, "--wheel", "--outdir", out/"tree", checkout)
-    run(*build, "--outdir", out/"sdist", checkout)
+    said = run(*build, "--wheel", "--outdir", out/"tree", checkout)
+    said += run(*build, "--outdir", out/"sdist", checkout)
     return {"wheel": next(out.glob("tree/*.whl")), "sdist": next(out.glob("sdist/*.tar.gz")),
-            "wheel from sdist": next(out.glob("sdist/*.whl"))}
+            "wheel from sdist": next(out.glob("sdist/*.whl")), "said": said}
 
 
 def names(wheel):
@@ -71,6 +71,12 @@ def test_wheels_hold_package_and_data(built, root):
     for d in DATA: assert any(n.startswith(f"selective_unlearning/data/{d}") for n in wheel), d
     rest = {n for n in wheel - package if not n.startswith("selective_unlearning/data/")}
     assert all(".dist-info/" in n for n in rest), "tests, tools or notebooks are in the wheel"
+
+
+def test_building_warns_of_nothing(built):
+    "But of what PYTHONDONTWRITEBYTECODE asks for."
+    warned = [line for line in built["said"].splitlines() if "warning" in line.lower()]
+    assert not [line for line in warned if "byte-compiling is disabled" not in line]
 
 
 def test_sdist_holds_sources(built):
