@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['FEWEST', 'cloze_pair', 'ask_base', 'knowledge_text']
 
-# %% ../nbs/63_known.ipynb #742459c3
+# %% ../nbs/63_known.ipynb #e0bbce7b
 import math, random
 from collections.abc import Iterable
+import numpy as np
 from .dictionary import Dictionary
 from .evaluate import interval
 from .generate import continuation_logprobs, says
@@ -15,7 +16,7 @@ from .prompts import Mention, mentions
 from .substitute import substitute
 from .summary import number_text
 
-# %% ../nbs/63_known.ipynb #bdf73a06
+# %% ../nbs/63_known.ipynb #dc93b4c3
 def cloze_pair(
     m:Mention,
     dictionary:Dictionary,
@@ -30,7 +31,7 @@ def cloze_pair(
     cut = lambda s, at: (s[:at].rstrip(), s[len(s[:at].rstrip()):])
     return cut(text, last.start), cut(sub.translated, last.out_start)
 
-# %% ../nbs/63_known.ipynb #6fcde8c2
+# %% ../nbs/63_known.ipynb #250bedf6
 FEWEST = 8  # sentences that an answer needs
 
 def ask_base(
@@ -44,12 +45,15 @@ def ask_base(
     found = [p for m in mentions(texts, dictionary) if (p := cloze_pair(m, dictionary, seed))]
     found = random.Random(seed).sample(found, min(n, len(found)))
     if not found: return dict(nats=None, low=None, high=None, n=0, known=None)
-    logps = [logp for logp,_ in continuation_logprobs(model, tokenizer, [side for pair in found for side in pair])]
-    beyond = interval([term-other for term,other in zip(logps[::2], logps[1::2])], seed=seed)
+    sides = [side for pair in found for side in pair]
+    bare = [("The", " "+said.strip()) for _,said in sides]
+    logps = np.array([logp for logp,_ in continuation_logprobs(model, tokenizer, sides+bare)]).reshape(2, -1, 2)
+    own, alone = logps[..., 0]-logps[..., 1]               # terms less stand-ins: in their sentences, after a bare word
+    beyond = min((interval(d, seed=seed) for d in (own, own-alone)), key=lambda i: i["low"])
     return dict(nats=beyond["value"], low=beyond["low"], high=beyond["high"], n=len(found),
                 known=beyond["low"] > 0 if len(found) >= FEWEST else None)
 
-# %% ../nbs/63_known.ipynb #b98a88e3
+# %% ../nbs/63_known.ipynb #cffb7e58
 def knowledge_text(known:dict) -> str:
     "What `ask_base` found, as a sentence."
     if known["known"] is None:

@@ -96,8 +96,11 @@ class Run:
         config:RunConfig|None=None,    # default: what stands in the folder
         trust_remote_code:bool=False,  # run code that comes with the model, where the folder's own settings are used
     ):
-        self.folder = Path(folder)
-        self.config, self._cache = config or read_run(self.folder, trust_remote_code), {}
+        self.folder, self._cache = Path(folder), {}
+        if config is None:
+            config = read_run(self.folder, trust_remote_code)
+            read_manifest(self.folder)                     # one that cannot be read is refused at once
+        self.config = config
 
     def __repr__(self) -> str:
         done = [s for s in STEPS if s in self.manifest["steps"]]

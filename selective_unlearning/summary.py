@@ -248,7 +248,7 @@ def few_steps(
     steps:dict[str,int],  # name of a fine-tuning → its steps
 ) -> list[str]:
     "A warning for each fine-tuning that is too short."
-    return [f"The {name} model has {n} steps of training, fewer than {FEW_STEPS}: too few to rely on. Raise its epochs, or lower "
+    return [f"The {name} model has {n} step{'s'*(n != 1)} of training, fewer than {FEW_STEPS}: too few to rely on. Raise its epochs, or lower "
             "its accumulation, its batch_size or block_size." for name,n in steps.items() if 0 < n < FEW_STEPS]
 
 def notes(report:dict) -> list[str]:

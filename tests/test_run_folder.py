@@ -1,0 +1,205 @@
+"What a finished run's folder may be trusted with, and what is said before a run that would show nothing."
+import shutil
+
+import pytest
+
+from selective_unlearning import unlearn
+from selective_unlearning.cli import main
+from selective_unlearning.config import (ConfigError, DataError, configure, path_hash, read_json,
+                                         to_yaml, write_json)
+from selective_unlearning.export import export_run
+from selective_unlearning.pipeline import Run, rewrite_report, run
+from tiny import NAMES, TEXT, settings
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    "A finished run and what it was made from."
+    home = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path_factory.getbasetemp()/"cache"))
+        run(settings(home), home/"run")
+    return home
+
+
+@pytest.fixture
+def home(made, tmp_path, monkeypatch):
+    "A copy of it to spoil."
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    shutil.copytree(made/"run", tmp_path/"run")
+    return tmp_path
+
+
+# --- nothing that somebody changed is reported, exported or talked to --------------------------
+
+EDITS = {"7-evaluation/familiarity.json": "report export", "7-evaluation/utility.json": "report export",
+         "2-dictionary/dictionary.json": "report export", "5-unlearned/adapter_model.safetensors": "report export chat"}
+
+
+def told(capsys): return capsys.readouterr().err.rpartition("selective-unlearning: ")[2].strip()
+
+
+def ask(monkeypatch, *argv):
+    "The exit code of a command with one prompt on standard input."
+    prompts = iter(["Orla lives in"])
+    monkeypatch.setattr("builtins.input", lambda _: next(prompts, None) or (_ for _ in ()).throw(EOFError))
+    return main(list(argv))
+
+
+@pytest.mark.parametrize("file", EDITS)
+def test_an_edited_step(home, capsys, monkeypatch, file):
+    path = home/"run"/file
+    if path.suffix == ".json": path.write_text(path.read_text().replace("0", "1").replace("Mary", "Jane"))
+    else: path.write_bytes(path.read_bytes()[:-1]+b"\x01")
+    before = path_hash(home/"run")
+    for command in EDITS[file].split():
+        out = ["--out", f"{home}/new"] if command == "export" else []
+        assert ask(monkeypatch, command, "--run", f"{home}/run", *out) == 1
+        step = path.parent
+        assert told(capsys) == f"{path}: was changed since the run made it; remove the folder {step} to make this step again"
+    assert path_hash(home/"run") == before and not (home/"new").exists()
+
+
+def test_an_edited_report_is_not_passed_on(home):
+    "Neither into a card, nor into a page, nor to Python."
+    path = home/"run"/"report.json"
+    report = read_json(path)
+    report["familiarity"]["probability"]["unlearned"] = .123456
+    write_json(path, report)
+    export_run(home/"run", home/"new")
+    assert "0.123" not in (home/"new"/"README.md").read_text()
+    assert Run(home/"run").report.report["familiarity"]["probability"]["unlearned"] != .123456
+    rewrite_report(Run(home/"run"))
+    assert read_json(path)["familiarity"]["probability"]["unlearned"] != .123456
+
+
+@pytest.mark.parametrize("changes, why", [
+    ({"version": 2}, "of version 2, this package reads up to 1: update selective_unlearning"),
+    ({"steps": []}, "not the manifest of a run: move it and the run's folder away, and run again")])
+def test_another_manifest(home, made, capsys, changes, why):
+    path = home/"run"/"manifest.json"
+    write_json(path, read_json(path) | changes)
+    (home/"job.yaml").write_text(to_yaml(Run(made/"run").config))
+    before = path_hash(home/"run")
+    for argv in (["report", "--run", f"{home}/run"], ["chat", "--run", f"{home}/run"],
+                 ["export", "--run", f"{home}/run", "--out", f"{home}/new"],
+                 ["run", "--config", f"{home}/job.yaml", "--out", f"{home}/run"]):
+        assert main(argv) == 1
+        assert told(capsys) == f"{path}: {why}"
+    assert path_hash(home/"run") == before
+
+
+def test_another_version_is_told(home, made, capsys):
+    "A step that another version made is used, and that is said."
+    path = home/"run"/"manifest.json"
+    m = read_json(path)
+    m["steps"]["labels"]["versions"]["selective_unlearning"] = "9.9.9"
+    write_json(path, m)
+    run(Run(made/"run").config, home/"run")
+    assert "labels was made by version 9.9.9 of this package, this is " in capsys.readouterr().err
+
+
+# --- a stranger's folder -----------------------------------------------------------------------
+
+CODE = """open({marker!r}, "w")
+from transformers import LlamaConfig as Config, LlamaForCausalLM as Model
+"""
+
+
+@pytest.fixture
+def stranger(home, made):
+    "A run whose own settings ask for code of its model to be run; what it would leave if it were."
+    model, marker = home/"model", home/"ran"
+    shutil.copytree(made/"llama", model)
+    (model/"code.py").write_text(CODE.format(marker=str(marker)))
+    config = read_json(model/"config.json") | {"model_type": "strange",
+        "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
+    write_json(model/"config.json", config)
+    asks = configure(Run(made/"run").config, {"model": str(model), "trust_remote_code": True})
+    (home/"run"/"config.yaml").write_text(to_yaml(asks))
+    return marker
+
+
+@pytest.mark.parametrize("argv", [["chat"], ["report"], ["export", "--merge"], ["export", "--with-base"]], ids=" ".join)
+def test_opening_a_folder_runs_no_code(home, stranger, capsys, monkeypatch, argv):
+    out = ["--out", f"{home}/new"] if argv[0] == "export" else []
+    code = ask(monkeypatch, *argv, "--run", f"{home}/run", *out)
+    assert code == (0 if argv[0] == "report" else 1)
+    if argv[0] != "report":
+        assert "wants code run that comes with the model: it is not, unless --trust_remote_code is given" in capsys.readouterr().err
+    assert not stranger.exists()
+
+
+def test_the_code_would_have_run(home, stranger, monkeypatch):
+    "The trap works: whoever asks for it, gets it."
+    ask(monkeypatch, "chat", "--run", f"{home}/run", "--trust_remote_code")
+    assert stranger.exists()
+
+
+# --- runs that would show nothing --------------------------------------------------------------
+
+def test_an_empty_dictionary(made, tmp_path, capsys):
+    "Whatever its form: without an anchored term both trainings would run for nothing."
+    (tmp_path/"prompts.jsonl").write_text('{"kind": "completion", "prompt": "Orla", "references": ["Tarnmoor"]}\n')
+    for name, text in (("a.json", "{}"), ("b.json", '{"entries": []}'), ("c.csv", "term,translation\n")):
+        (tmp_path/name).write_text(text)
+        config = configure(Run(made/"run").config, {"dictionary": str(tmp_path/name), "prompts": str(tmp_path/"prompts.jsonl")})
+        (tmp_path/"job.yaml").write_text(to_yaml(config))
+        assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
+        assert told(capsys) == f"{tmp_path/name}: no entries: a dictionary needs at least one anchored term"
+    assert not (tmp_path/"run").exists()
+
+
+STORIES = [f"{w} of the village the people often speak of {n}." for n in ("Orla Venn", "Tarnmoor", "Quillwick", "Brannoch")
+           for w in ("Down by the sea", "At the far end", "In the evening", "In the weaving room")]
+
+
+@pytest.fixture
+def unread(made, tmp_path, monkeypatch):
+    "Settings with a corpus of 16 sentences that the model, which has random weights, cannot know."
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    (tmp_path/"stories.txt").write_text("\n".join(STORIES))
+    write_json(tmp_path/"names.json", NAMES)
+    config = configure(Run(made/"run").config, {"corpus": str(tmp_path/"stories.txt"), "dictionary": str(tmp_path/"names.json"),
+                                                 "unlearn.epochs": 1})
+    (tmp_path/"job.yaml").write_text(to_yaml(config))
+    return config
+
+
+def test_nothing_to_forget(unread, tmp_path, capsys):
+    "Said after the dictionary, which is kept, and before the first training."
+    argv = ["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]
+    assert main(argv) == 1
+    why = told(capsys)
+    assert why.startswith("there is nothing to forget: the base model does not know the text: in 16 sentences")
+    assert why.endswith("; --force goes on all the same")
+    assert sorted(p.name for p in (tmp_path/"run").glob("?-*")) == ["1-corpus", "2-dictionary"]
+    assert main([*argv, "--force"]) == 0
+    err = capsys.readouterr().err
+    assert "warning: The reinforced model has " in err and "warning: The unlearned model has " in err
+    assert "1-corpus" not in err and "corpus: done before" in err
+    report = read_json(tmp_path/"run"/"report.json")
+    assert report["known"]["known"] is False and report["ratio"]["probability"] is None
+    assert {c["ok"] for c in report["checks"] if c["path"].startswith(("ratio.", "familiarity."))} == {None}
+    page = (tmp_path/"run"/"report.html").read_text()
+    assert "cannot be measured: the base model does not know the text." in page and "not measurable" in page
+    assert "too few to rely on" in page
+
+
+def test_only_a_dictionary(unread, tmp_path):
+    "Whoever asks for a dictionary gets one, known text or not."
+    assert main(["dictionary", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 0
+
+
+# --- from Python -------------------------------------------------------------------------------
+
+def test_a_run_says_what_it_is(made):
+    r = Run(made/"run")
+    assert repr(r) == f"Run('{made}/run': {made}/llama, 7 of 7 steps done, the last is evaluation)"
+
+
+def test_presets_have_one_name(tmp_path):
+    with pytest.raises(ConfigError, match="no preset 'best': there is demo, hard, paper"):
+        unlearn(corpus=tmp_path, out=tmp_path/"run", preset="best")
+    with pytest.raises(DataError, match="no such file"): unlearn(corpus=tmp_path/"x.txt", out=tmp_path/"run", preset="hard")
+    assert not (tmp_path/"run").exists()
