@@ -45,7 +45,7 @@ def top_generic(
     if since is None: since = torch.full(base.shape[-1:], len(base), device=base.device)
     if at is None: at = torch.arange(len(base), device=base.device)
     mean = torch.where(at > since.min(), mean_score(base), -torch.inf)
-    return _top(base, reinforced, shift, since, at, mean, alphas, k, pool or 64+3*k)
+    return _top(base, reinforced, shift, since, at, mean, alphas, k, max(k, pool or 64+3*k))
 
 def _top(base, reinforced, shift, since, at, mean, alphas, k, pool):
     V = base.shape[-1]
@@ -54,7 +54,8 @@ def _top(base, reinforced, shift, since, at, mean, alphas, k, pool):
     others = torch.maximum(b.amin(-1), mean)                         # nothing outside the pool scores more
     b = torch.where(since[ids] < at[:, None], mean[:, None], b)
     scores = torch.stack([generic_logits(b, r, a) for a in alphas])
-    v, i = scores.max(-1, keepdim=True) if k == 1 else scores.topk(k)
+    v, i = scores.max(-1, keepdim=True) if k == 1 else scores.sort(stable=True, descending=True)  # topk mixes equals
+    v, i = v[..., :k], i[..., :k]
     out = ids.expand(len(alphas), *ids.shape).gather(-1, i)
     doubt = (v[..., -1] <= others).any(0) if pool < V else torch.zeros_like(others, dtype=torch.bool)
     if doubt.any():

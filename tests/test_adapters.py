@@ -1,6 +1,8 @@
 "Adapters of other kinds, and quantised bases: the base stays what it was, and plain peft reads what was saved."
 import json
+from dataclasses import replace
 from importlib.util import find_spec
+from statistics import mean
 
 import pytest
 import torch
@@ -51,8 +53,8 @@ def test_every_kind(tmp_path, base, kind):
     before = says(model)
     for name in ("reinforced", "unlearned"): model = add_adapter(model, name, config=config)
     with adapter(model, "reinforced"): first = says(model)
-    losses = finetune(model, Toy(), ROWS, CONFIG, out=tmp_path/"out")
-    assert losses[-1]["loss"] < losses[0]["loss"]-.02
+    losses = [l["loss"] for l in finetune(model, Toy(), ROWS, replace(CONFIG, epochs=16), out=tmp_path/"out")]
+    assert mean(losses[-3:]) < mean(losses[:3])-.02       # three batches are all rows once
     with adapter(model, None): assert says(model).equal(before)
     with adapter(model, "reinforced"): assert says(model).equal(first)
     save_adapter(model, "unlearned", tmp_path/"saved")

@@ -1,10 +1,13 @@
-"Labels by several processes, and labels of a corpus that grows."
+"Labels of equally good tokens, by several processes, and of a run that was killed."
 import os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given, strategies as st
 
 from selective_unlearning.config import to_yaml
+from selective_unlearning.labels import top_generic
 from tiny import TEXT, NAMES, save_model, settings
 
 JOB = """
@@ -30,6 +33,29 @@ ONE = [sys.executable]
 TWO = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
        "--dynamo_backend=no", "--main_process_port=0"]
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+
+def ranked(base, reinforced, alpha, quiet):
+    "All tokens, best first and the lowest of equals first; those of `quiet` have the row's mean."
+    mean = sum(base)/len(base)
+    base = [mean if i in quiet else b for i,b in enumerate(base)]
+    score = [b-alpha*max(0., r-b) for b,r in zip(base, reinforced)]
+    return sorted(range(len(score)), key=lambda i: (-score[i], i))
+
+
+@given(seed=st.integers(0, 2**32-1), size=st.sampled_from([4, 64, 512]), spread=st.integers(0, 40), data=st.data())
+def test_the_lowest_of_equals_comes_first(seed, size, spread, data):
+    "Whole scores, and a mean that is exact too, so that many tokens are equal, also across the border of the pool."
+    rng = torch.Generator().manual_seed(seed)
+    k, pool = data.draw(st.integers(1, size), "k"), data.draw(st.integers(0, size), "pool")
+    base, reinforced = (torch.randint(-spread, spread+1, (3, size), generator=rng) for _ in range(2))
+    since = torch.randint(-1, 9, (size,), generator=rng)
+    got, alphas = {}, (0., 1., 5.)
+    for n in {1, k}: got[n] = top_generic(base.bfloat16(), reinforced.bfloat16(), alphas, n, since=since, pool=pool)[0].tolist()
+    for a,alpha in enumerate(alphas):
+        for row in range(3):
+            want = ranked(base[row].tolist(), reinforced[row].tolist(), alpha, {i for i,s in enumerate(since.tolist()) if s < row})
+            for n in got: assert got[n][a][row] == want[:n]
 
 
 @pytest.fixture(scope="module")
