@@ -56,7 +56,6 @@ _SETTINGS = dict(corpus=("block_size", "text_column"), dictionary=("extract", "a
 _FILES = dict(corpus=("corpus",), dictionary=("dictionary",), reinforced=("adapter",), labels=("openers",), unlearned=("adapter",),
               prompts=("prompts", "neighbours", "general", "retain_texts"))
 
-
 # %% ../nbs/80_pipeline.ipynb #a192fc7f
 def _inputs(config:RunConfig) -> dict[str,list[Path]]:
     "The files a run reads, by setting; the demo's where none is given. Raises `DataError` if one is missing."
@@ -544,7 +543,7 @@ def _worth_it(r:Run):
     known, c = read_json(r.path("dictionary")/"known.json"), r.config
     if known["known"] is False and not c.force:
         raise DataError(f"there is nothing to forget: {knowledge_text(known)}; --force goes on all the same")
-    steps = {n: t.epochs*len(r.blocks)//(t.batch_size*t.accumulation*processes().num_processes) or 1
+    steps = {n: -(-t.epochs*len(r.blocks)//(t.batch_size*t.accumulation*processes().num_processes))
              for n,t in (("reinforced", c.reinforce), ("unlearned", c.unlearn))}
     for line in few_steps(steps if METHODS[c.method].rows else {"reinforced": steps["reinforced"]}): _say(f"  warning: {line}")
 
@@ -583,10 +582,10 @@ def _run(r:Run, files:dict, until:str|None) -> Run:
         done = manifest["steps"].get(step)
         if done and done["key"] == keys[step] and r.path(step).exists(): _say(f"[{i}/{len(STEPS)}] {step}: done before")
         else:
+            if step == "reinforced": _worth_it(r)
             _say(f"[{i}/{len(STEPS)}] {step}: writes {r.path(step)}")
             if r.path(step).exists() and not done: raise DataError(f"{r.path(step)}: does not belong to the run; move it away")
             r._cache = {}
-            if step == "reinforced": _worth_it(r)
             _do(r, step, keys[step], files, manifest)
         if step == until: return r
     r._cache = {}

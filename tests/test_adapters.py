@@ -199,7 +199,8 @@ def test_settings_redo_only_what_depends_on_them(tmp_path, monkeypatch):
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     before = run(settings(tmp_path), tmp_path/"run").manifest["steps"]
     after = run(settings(tmp_path, bits=8), tmp_path/"run").manifest["steps"]
-    assert {s for s in after if after[s]["key"] != before[s]["key"]} == {"reinforced", "labels", "unlearned", "prompts", "evaluation"}
+    changed = {s for s in after if after[s]["key"] != before[s]["key"]}
+    assert changed == {*after} - {"corpus"}                # the dictionary step asks the model what it knows
 
 
 class Stop(TrainerCallback):

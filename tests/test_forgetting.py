@@ -31,6 +31,7 @@ def taught(tmp_path_factory):
     lines = [s.format(n=n, j=j, p=p, a=a) for n, j, p, a in PEOPLE for s in SAYINGS]
     text = " ".join(line for _ in range(2) for line in rng.sample(lines, len(lines)))
     (home/"people.txt").write_text(text)
+    write_jsonl(home/"people.jsonl", [{"text": line} for line in lines])
     tok, model = load_tokenizer(), load_model()
     model = add_adapter(model, "taught")
     blocks = make_blocks(read_corpus(home/"people.txt"), tok, 128)
@@ -42,6 +43,8 @@ def taught(tmp_path_factory):
 
 
 def test_invented_people(taught):
+    """Each sentence is a record of its own: where several share a block, only the first of them to name somebody trains on the
+    name, and it hangs on their order which facts are met at all. What keeps near knowledge is how much the retain text varies."""
     prompts = [{"kind": "probability", "prompt": f"The {j} {n} lives in the town of", "idiosyncratic": [" "+p],
                 "generic": [" London"], "references": [p]} for n, j, p, _ in PEOPLE]
     prompts += [{"kind": "probability", "prompt": f"The name of the {j} of {p} is {n.split()[0]}", "references": [n],
@@ -49,12 +52,12 @@ def test_invented_people(taught):
     write_jsonl(taught/"prompts.jsonl", prompts)
     write_json(taught/"names.json", NAMES)
     write_jsonl(taught/"general.jsonl", read_jsonl(data_path("general.jsonl"))[:40])
-    write_jsonl(taught/"near.jsonl", [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"][:40])
-    r = run(configure(RunConfig(), {"model": str(taught/"model"), "corpus": str(taught/"people.txt"),
+    write_jsonl(taught/"near.jsonl", [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"])
+    r = run(configure(RunConfig(), {"model": str(taught/"model"), "corpus": str(taught/"people.jsonl"),
         "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
         "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
-        "block_size": 128, "retain.samples": 64, "retain.length": 64, "unlearn.epochs": 12, "reinforce.lr": 3e-4,
-        "evaluate.half": "all"}), taught/"run").results
+        "block_size": 128, "unlearn.epochs": 4, "reinforce.lr": 3e-4, "evaluate.half": "all"}), taught/"run").results
+    assert r["known"]["known"]                            # and the run has asked it
     known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
     assert known > 0.3                                    # the model had learnt them
     assert forgotten <= 0.15*known
