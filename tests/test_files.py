@@ -255,7 +255,7 @@ def test_progress_and_answers_are_shown(capsys, monkeypatch):
     asked = iter(["Orla", "exit"])
     class Stub:
         tokenizer = SimpleNamespace(chat_template=None)
-        def __init__(self, folder): pass
+        def __init__(self, folder, **kwargs): pass
         def answers(self, *args): return [{"outputs": dict(base=f"one\ntwo {EVIL}", unlearned=EVIL)}]
     def ask(*args):
         if not (line := next(asked, None)): raise EOFError
