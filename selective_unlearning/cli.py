@@ -9,7 +9,7 @@ __all__ = ['STEP_COMMANDS', 'make_parser', 'settings_of', 'columns', 'chat', 'ma
 import argparse, shutil, sys, textwrap
 from . import __version__
 from .config import (PRESETS, ConfigError, RunConfig, UnlearnError, configure, did_you_mean, disk_is_full, field_help,
-    field_names, preset, printable, read_config)
+    field_names, preset, printable, read_config, reason)
 
 # %% ../nbs/90_cli.ipynb #29a3c9cb
 STEP_COMMANDS = dict(
@@ -98,6 +98,7 @@ def columns(left:str, right:str, width:int=100) -> str:
 def chat(args:argparse.Namespace):
     "Read prompts from standard input until it ends, and print both models' answers."
     from selective_unlearning.pipeline import Run
+    if args.max_new_tokens < 1: raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
     run = Run(args.out, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
     print(columns("BASE", "UNLEARNED", width))
@@ -106,7 +107,8 @@ def chat(args:argparse.Namespace):
         except EOFError: return
         if not prompt: continue
         if tok.chat_template and not args.plain:
-            prompt = tok.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
+            try: prompt = tok.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
+            except Exception as e: raise ConfigError(f"the model's chat format fails ({reason(e)}): use --plain") from e
         said = run.answers([prompt], args.max_new_tokens, ("base", "unlearned"))[0]["outputs"]
         print(columns(said["base"], said["unlearned"], width), flush=True)
 
@@ -132,12 +134,16 @@ def _work(args:argparse.Namespace):
     if args.command in STEP_COMMANDS: print(printable(done.path(STEP_COMMANDS[args.command][0])))
     else: print(printable(done.report))
 
-def _cause(e:Exception, out:str) -> str:
+_OPENED = "report", "chat", "export"  # commands that read a folder which may be somebody else's
+
+def _cause(e:Exception, out:str, command:str="") -> str:
     "An error that nobody raised on purpose, in one line."
     if disk_is_full(e):
         return f"the disk is full ({getattr(e, 'filename', None) or out}): free some space; the same command goes on from here"
     if isinstance(e, OSError) and e.filename: return f"{e.filename}: {e.strerror}: check the path, or choose another folder with --out"
-    return f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}: --debug shows where"
+    why = f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}"
+    if command in _OPENED: return f"{out}: holds what no run writes ({why}); --debug shows where"
+    return f"{why}: --debug shows where"
 
 def main(
     argv:list[str]|None=None,  # default: the command line's
@@ -148,7 +154,7 @@ def main(
     except KeyboardInterrupt: return _fail("stopped; the same command goes on from here", 130)
     except ConfigError as e: return _fail(e, 2, args.debug)
     except UnlearnError as e: return _fail(e, 1, args.debug)
-    except Exception as e: return _fail(_cause(e, args.out), 1, args.debug)
+    except Exception as e: return _fail(_cause(e, getattr(args, "run", args.out), args.command), 1, args.debug)
     return 0
 
 def _close_bars():

@@ -546,6 +546,8 @@ def read_config(
     except yaml.YAMLError as e:
         line = f", line {e.problem_mark.line+1}" if getattr(e, "problem_mark", None) else ""
         raise ConfigError(f"{path}{line}: not YAML: {getattr(e, 'problem', e)}") from None
+    except (ValueError, AttributeError, RecursionError) as e:  # a date that does not exist, endless nesting
+        raise ConfigError(f"{path}: not YAML that can be read: {reason(e)}") from None
     if not isinstance(data, dict): raise ConfigError(f"{path}: a mapping of settings is needed, e.g. 'seed: 1'")
     return configure(config or RunConfig(), data, str(path))
 

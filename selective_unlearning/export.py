@@ -45,8 +45,8 @@ def merge(
 
     Raises `ModelError` if the adapter is of another base, or cannot be merged."""
     kw = dict(trust_remote_code=trust_remote_code)
-    stored = dtype or AutoConfig.from_pretrained(resolve(base), **kw).dtype or default_dtype("cpu")
     model = load_model(base, torch.float32, "cpu", **kw)
+    stored = dtype or AutoConfig.from_pretrained(resolve(base), **kw).dtype or default_dtype("cpu")
     model = load_adapter(model, "unlearned", adapter, model_identity(model, base))
     model = _merged(model)
     with quiet(): model.to(stored).save_pretrained(out)
@@ -56,7 +56,7 @@ def merge(
 # %% ../nbs/66_export.ipynb #c0bfe2fa
 def _md(text:str) -> str:
     "Text as Markdown shows it, on one line."
-    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", html.escape(" ".join(str(text).split())))
+    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
 
 def _figures(report:dict) -> str:
     "A table of what was measured, of base and unlearned model."
@@ -81,7 +81,7 @@ def _recipe(config:dict) -> str:
 def _stated(card:str|Path|None) -> dict:
     "Licence and language as a model's card has them in its header; nothing without such a card."
     try: header = yaml.safe_load(re.match(r"---\s*\n(.*?\n)---", read_text(card), re.S)[1])
-    except (TypeError, ValueError, RecursionError, yaml.YAMLError): return {}
+    except (TypeError, ValueError, OSError, RecursionError, yaml.YAMLError): return {}
     out = {}
     for k in ("license", "license_name", "license_link", "language"):
         v = header.get(k) if isinstance(header, dict) else None

@@ -6,10 +6,10 @@
 __all__ = ['STEPS', 'VERSION', 'step_path', 'read_run', 'read_manifest', 'verify_step', 'verify_run']
 
 # %% ../nbs/16_folder.ipynb #b81565dd
-import sys
+import re, reprlib, sys
 from dataclasses import replace
 from pathlib import Path
-from .config import DataError, RunConfig, file_hashes, read_config, read_json
+from .config import DataError, RunConfig, file_hashes, files_below, path_hash, read_config, read_json
 
 # %% ../nbs/16_folder.ipynb #f8015ef3
 STEPS = ("corpus", "dictionary", "reinforced", "labels", "unlearned", "prompts", "evaluation")
@@ -36,6 +36,13 @@ def read_run(
 
 # %% ../nbs/16_folder.ipynb #4c1be252
 VERSION = 1  # of the manifest
+_SHAPE = dict(key=str, outputs=dict, seconds=(int, float), peak_memory_bytes=int, versions=dict, inputs=dict)  # of a step
+
+def _is_step(made) -> bool:
+    "Whether a manifest's entry has the shape of a step's, and its inputs are named by hashes."
+    if not isinstance(made, dict) or not all(isinstance(made.get(k), t) for k,t in _SHAPE.items()): return False
+    hashes = [h for files in made["inputs"].values() for h in (files.values() if isinstance(files, dict) else [None])]
+    return all(isinstance(h, str) and re.fullmatch("[0-9a-f]{64}", h) for h in hashes)
 
 def read_manifest(folder:str|Path) -> dict:
     "What the steps made, by hashes. Raises `DataError` for one of another shape, or of a newer version."
@@ -43,11 +50,11 @@ def read_manifest(folder:str|Path) -> dict:
     if not path.exists(): return {"steps": {}}
     m = read_json(path)
     steps = m.get("steps") if isinstance(m, dict) else None
-    whole = lambda s: isinstance(s, dict) and isinstance(s.get("key"), str) and isinstance(s.get("outputs"), dict)
-    if not isinstance(steps, dict) or not {*steps} <= {*STEPS} or not all(map(whole, steps.values())):
+    if not isinstance(steps, dict) or not {*steps} <= {*STEPS} or not all(map(_is_step, steps.values())) or (
+            steps and not isinstance(m.get("model"), str)):
         raise DataError(f"{path}: not the manifest of a run: move it and the run's folder away, and run again")
-    if not isinstance(v := m.get("version", VERSION), int) or v > VERSION:
-        raise DataError(f"{path}: of version {v!r}, this package reads up to {VERSION}: update selective_unlearning")
+    if type(v := m.get("version", VERSION)) is not int or not 0 < v <= VERSION:
+        raise DataError(f"{path}: of version {reprlib.repr(v)}, this package reads up to {VERSION}: update selective_unlearning")
     return m
 
 # %% ../nbs/16_folder.ipynb #44825075
@@ -55,17 +62,23 @@ def verify_step(
     folder:str|Path,          # of the step
     recorded:dict[str,str],   # path from it → SHA-256, as the manifest has them
 ):
-    "Raises `DataError` if a finished step's folder holds anything else."
+    "Raises `DataError` if a finished step's folder holds anything else; a link leads out of it, and a pipe has no end."
+    def refuse(path, what): raise DataError(f"{path}: {what}; remove the folder {folder} to make this step again")
+    for p in files_below(folder):
+        if p.is_symlink() or not p.is_file(): refuse(p, "does not belong to the run")
     now = file_hashes(folder)
-    for name in sorted(set(now) | set(recorded)):
-        if now.get(name) != recorded.get(name):
-            what = "is missing" if name not in now else "was changed since the run made it" if name in recorded else "does not belong to the run"
-            raise DataError(f"{Path(folder)/name}: {what}; remove the folder {folder} to make this step again")
+    for name in sorted({*now, *recorded}):
+        if name not in now: refuse(Path(folder)/name, "is missing")
+        if name not in recorded: refuse(Path(folder)/name, "does not belong to the run")
+        if now[name] != recorded[name]: refuse(Path(folder)/name, "was changed since the run made it")
 
 def verify_run(folder:str|Path) -> dict:  # the manifest
-    "Raises `DataError` if the run is not finished, or a step holds anything but what the run made."
+    "Raises `DataError` if the run is not finished, a step holds anything but what the run made, or the settings were changed."
     manifest = read_manifest(folder)
     if missing := [s for s in STEPS if s not in manifest["steps"]]:
         raise DataError(f"{folder}: the run is not finished, {missing[0]} is missing: run it again to go on")
     for step,made in manifest["steps"].items(): verify_step(step_path(folder, step), made["outputs"])
+    config = Path(folder)/"config.yaml"
+    if manifest.get("config", now := path_hash(config)) != now:
+        raise DataError(f"{config}: was changed since the run was made: run it again with these settings, or put the old ones back")
     return manifest

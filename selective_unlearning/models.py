@@ -334,6 +334,8 @@ def load_adapter(model, name:str, folder:str|Path, base:str="") -> PeftModel:
     made_for = read_json(folder/"base.json")["base"] if (folder/"base.json").is_file() else ""
     if base and made_for and base != made_for:
         raise ModelError(f"{folder}: the adapter was made for {made_for}, not for {base}: load it on its own base")
+    try: read_peft(folder/"adapter_config.json")           # PEFT imports modules that some settings name
+    except ConfigError as e: raise ModelError(str(e)) from None
     try:
         with _old_name():
             if isinstance(model, PeftModel): model.load_adapter(folder, name)

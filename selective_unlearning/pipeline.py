@@ -127,15 +127,20 @@ class Run:
 def _base(c:RunConfig, dtype:torch.dtype|None=None): return load_model(c.model, dtype, trust_remote_code=c.trust_remote_code, bits=c.bits)
 
 @patch
+def made(self:Run, step:str) -> Path:
+    "A finished step's folder.\n\nRaises `DataError` if it is not made yet, or holds anything but what the run made."
+    folder, seen = self.path(step), self._cached("verified", set)
+    if not folder.exists(): raise DataError(f"{folder}: is not made yet: run it again to go on")
+    if step not in seen and (known := self.manifest["steps"].get(step)): verify_step(folder, known["outputs"])
+    seen.add(step)
+    return folder
+
+@patch
 def open(self:Run, which:str="unlearned"):
     "`(model, adapter name or None)`: the base, reinforced or unlearned model.\n\nRaises `DataError` if it is not made yet or was changed since, `ModelError` if the base is another one."
     load = lambda: _base(self.config)
     if which == "base": return self._cached("model", load), None
-    folder = self.path(which)
-    if not folder.exists(): raise DataError(f"{folder}: is not made yet: run it again to go on")
-    if which not in self._cache.get("verified", ()) and (made := self.manifest["steps"].get(which)):
-        verify_step(folder, made["outputs"])
-        self._cache.setdefault("verified", set()).add(which)
+    folder = self.made(which)
     if (folder/"instruction.txt").exists(): return self.open("base")
     if not (folder/"adapter_model.safetensors").exists():
         return self._cached(which, lambda: load_model(str(folder))), None
@@ -159,7 +164,7 @@ def model(self:Run):
 
 # %% ../nbs/80_pipeline.ipynb #7e68e474
 @patch(as_prop=True)
-def dictionary(self:Run) -> Dictionary: return Dictionary.load(self.path("dictionary")/"dictionary.json")
+def dictionary(self:Run) -> Dictionary: return Dictionary.load(self.made("dictionary")/"dictionary.json")
 @patch(as_prop=True)
 def corpus(self:Run) -> Dataset: return Dataset.from_file(str(self.path("corpus")/"documents.arrow"))
 @patch(as_prop=True)
@@ -545,7 +550,7 @@ def _worth_it(r:Run):
         raise DataError(f"there is nothing to forget: {knowledge_text(known)}; --force goes on all the same")
     steps = {n: -(-t.epochs*len(r.blocks)//(t.batch_size*t.accumulation*processes().num_processes))
              for n,t in (("reinforced", c.reinforce), ("unlearned", c.unlearn))}
-    for line in few_steps(steps if METHODS[c.method].rows else {"reinforced": steps["reinforced"]}): _say(f"  warning: {line}")
+    for line in few_steps(steps if METHODS[c.method].rows else {"reinforced": steps["reinforced"]}): _say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size or block_size.")
 
 # %% ../nbs/80_pipeline.ipynb #dbe5ecc8
 def run(
@@ -568,7 +573,9 @@ def run(
 def _begin(r:Run):
     "Write down what is to be done, and finish what was only left to be named."
     manifest = r.manifest | dict(model=r.identity, version=VERSION)
-    write_atomic(r.folder/"config.yaml", to_yaml(r.config)); write_json(r.folder/"manifest.json", manifest)
+    write_atomic(r.folder/"config.yaml", to_yaml(r.config))
+    manifest["config"] = path_hash(r.folder/"config.yaml")
+    write_json(r.folder/"manifest.json", manifest)
     for step,done in manifest["steps"].items():
         if _part(r, step).exists() and _made(_part(r, step)) == done["outputs"]: _place(r, step)
         if r.path(step).exists(): verify_step(r.path(step), done["outputs"])

@@ -120,20 +120,25 @@ def _moved(x:float, unit:str) -> str:
     return f"{'up' if x > 0 else 'down'} {number_text(abs(x))}{unit}" if x else "unchanged"
 
 # %% ../nbs/62_summary.ipynb #b7fe5b48
-_LEAST = .01  # probability of the base model below which a share of it says nothing
+_LEAST = .01        # share of its top below which the base model's figure says nothing
+_LEAST_UNKNOWN = .05  # the same, of a text that it does not know
 
 def _unmeasurable(out:dict, known:dict|None) -> dict[str,str]:
-    "Why a part of familiarity says nothing, by part."
-    guess, why = (get_figure(out, "chance.choice") or [0, 0])[1], {}
-    for part in MEASURES:
+    "Why a part's comparison with the base model says nothing, by part."
+    least = _LEAST_UNKNOWN if known and known["known"] is False else _LEAST
+    guess, why = get_figure(out, "chance"), {}
+    for part in (*MEASURES, "neighbours", "general"):
         if (base := get_figure(out, figure_path(part, "base"))) is None: continue
-        if known and known["known"] is False: why[part] = "the base model does not know the text"
-        elif part == "probability" and base < _LEAST: why[part] = f"the base model itself gives them {_percent(base)}"
-        elif part == "choice" and base <= guess: why[part] = "the base model guesses, too"
-        elif base == 0: why[part] = "the base model gives nothing away"
+        if part in guess:
+            if base <= guess[part][1]: why[part] = "the base model does no better than guessing"
+        elif base < least*(5 if part == "completion" else 1):
+            why[part] = f"the base model's own figure is {number_text(base)}" + ", and it does not know the text"*(least == _LEAST_UNKNOWN)
     return why
 
 # %% ../nbs/62_summary.ipynb #92d758a7
+_PART = {"ratio.probability": "probability", "familiarity.choice.unlearned": "choice", "neighbours.ratio": "neighbours",
+         "general_drop": "general"}  # the part that a check is about
+
 def _checks(out:dict, probability:float, neighbours:float, general:float, perplexity:float) -> list:
     guess = (get_figure(out, "chance.choice") or [0, 0])[1]
     limits = [  # what, path, limit, whether lower or higher is better, unit
@@ -145,7 +150,7 @@ def _checks(out:dict, probability:float, neighbours:float, general:float, perple
     checks = []
     for what,path,limit,better,unit in limits:
         value, around = get_figure(out, path), get_figure(out["intervals"], path)
-        why = out["unmeasurable"].get(path.split(".")[1]) if "." in path else None
+        why = out["unmeasurable"].get(_PART.get(path)) or (None if value is not None else "there is nothing to compare with")
         ok = value is not None and (value <= limit if better == "lower" else value >= limit)
         if around: checks.append(dict(what=what, path=path, value=value, interval=around, limit=limit, better=better,
                                       unit=unit, **(dict(ok=None, why=why) if why else dict(ok=ok))))
@@ -181,8 +186,9 @@ def summarise(
     for part,rows in (told|kept).items(): _measure(out, _figures(part, rows), seed)
     completions = told.get("completion", {})
     _measure(out, _figures_by_subtlety(completions), seed)
-    if "choice" in told:
-        out["chance"]["choice"] = _choice_chance(next(iter(told["choice"].values())))
+    for part,by in (told|kept).items():
+        rows = next(iter(by.values()))
+        if part in ("choice", "general") and all("choices" in r for r in rows): out["chance"][part] = _choice_chance(rows)
     out["grades"] = {m: {str(g): sum(r["grade"] == g for r in rows) for g in (3, 2, 0)}
                      for m,rows in completions.items()}
     out["unmeasurable"] = _unmeasurable(out, known)
@@ -211,10 +217,10 @@ def _kept(report:dict) -> list[str]:
     "What became of near knowledge, general accuracy and perplexity, as parts of a sentence."
     at, around = (lambda p: get_figure(report, p)), (lambda p: get_figure(report["intervals"], p))
     kept = []
-    if (ratio := at("neighbours.ratio")) is not None:
+    if (ratio := at("neighbours.ratio")) is not None and "neighbours" not in report["unmeasurable"]:
         kept.append(f"near knowledge is at {_percent(ratio)} "
                     f"({interval_text(around('neighbours.ratio'), 100, ' %')})")
-    if (drop := at("general_drop")) is not None:
+    if (drop := at("general_drop")) is not None and "general" not in report["unmeasurable"]:
         kept.append(f"general accuracy is {_moved(-drop, ' points')} "
                     f"({interval_text(around('general_drop')[1::-1], -1)})")
     if (rise := at("perplexity_rise")) is not None:
@@ -227,11 +233,14 @@ def headline(
     report:dict,  # from `summarise`
 ) -> str:
     "What was forgotten and what was kept, as sentences with figures and 95 % intervals."
-    said, kept, met = [s for s in (_left(report), _right(report)) if s], _kept(report), [c["ok"] for c in report["checks"]]
+    said, kept = [s for s in (_left(report), _right(report)) if s], _kept(report)
+    made = [c for c in report["checks"] if c["ok"] is not None]
+    forgot = [c for c in made if _PART.get(c["path"]) in MEASURES]
+    if report["checks"] and not forgot: said.append("Whether anything was forgotten was not measured.")
     if kept: said.append(f"Compared with the base model, {', '.join(kept)}.")
-    if met:
-        said.append(f"{met.count(True)} of {len(met)-met.count(None)} checks are met"
-                    f"{f', {met.count(None)} cannot be made' if None in met else ''}.")
+    if report["checks"]:
+        left = len(report["checks"])-len(made)
+        said.append(f"{sum(c['ok'] for c in made)} of {len(made)} checks are met{f', {left} cannot be made' if left else ''}.")
     return " ".join(said) or "There is nothing to compare: base or unlearned was not measured."
 
 # %% ../nbs/62_summary.ipynb #0efc9ad6
@@ -240,17 +249,27 @@ What these figures do not show. On the demo, measured from outside with prompts 
 prompt are read at about a fifth of the base model's probability; other stories of the same kind keep 83 to 87 % of theirs, less than \
 the probes of near knowledge say; the probability of the telling continuations lies below what a model gives that never read the text, so names \
 are avoided and not only unknown; facts whose answer is an everyday word keep about a third. A text on which the model was fine-tuned \
-is not forgotten with these settings: of a handbook of 8,400 tokens 81 % was left, and choices were answered as before."""
+is not forgotten with the demo's settings: of a handbook of 8,400 tokens 81 % was left, and choices were answered as before."""
 
 FEW_STEPS = 30  # of a training, below which little is learnt or forgotten
+_FEW = 8        # prompts, below which an interval says little
 
 def few_steps(
     steps:dict[str,int],  # name of a fine-tuning → its steps
 ) -> list[str]:
     "A warning for each fine-tuning that is too short."
-    return [f"The {name} model has {n} step{'s'*(n != 1)} of training, fewer than {FEW_STEPS}: too few to rely on. Raise its epochs, or lower "
-            "its accumulation, its batch_size or block_size." for name,n in steps.items() if 0 < n < FEW_STEPS]
+    return [f"The {name} model has {n} step{'s'*(n != 1)} of training, fewer than {FEW_STEPS}: too few to rely on."
+            for name,n in steps.items() if 0 < n < FEW_STEPS]
+
+def _few_prompts(report:dict) -> dict[str,int]:
+    "The parts that few prompts measured, and how many."
+    at = lambda part: get_figure(report["intervals"], figure_path(part, "base"))
+    return {part: at(part)[2] for part in (*MEASURES, *KEPT) if at(part) and at(part)[2] < _FEW}
 
 def notes(report:dict) -> list[str]:
     "What a reader of the headline must know, as sentences."
-    return few_steps(report.get("steps", {})) + [OUTSIDE]*(report.get("method", "whp") == "whp")
+    out, known = few_steps(report.get("steps", {})), report.get("known") or {}
+    if "known" in known and known["known"] is None: out.append("Whether the base model knew the text could not be told.")
+    if why := report["unmeasurable"]: out.append(f"Not measurable: {'; '.join(f'{k} ({why[k]})' for k in (*MEASURES, *KEPT) if k in why)}.")
+    if few := _few_prompts(report): out.append(f"Measured on very few prompts: {', '.join(f'{k} on {n}' for k,n in few.items())}.")
+    return out + [OUTSIDE]*(report.get("method", "whp") == "whp")

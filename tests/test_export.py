@@ -88,7 +88,7 @@ def with_model(done, to, model, identity):
     "The run as if its base had been another one."
     shutil.copytree(done/"run", to)
     write_atomic(to/"config.yaml", to_yaml(configure(read_config(to/"config.yaml"), dict(model=model))))
-    write_json(to/"manifest.json", read_json(to/"manifest.json") | dict(model=identity))
+    write_json(to/"manifest.json", read_json(to/"manifest.json") | dict(model=identity, config=path_hash(to/"config.yaml")))
     return to
 
 

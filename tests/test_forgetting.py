@@ -56,7 +56,7 @@ def test_invented_people(taught):
     r = run(configure(RunConfig(), {"model": str(taught/"model"), "corpus": str(taught/"people.jsonl"),
         "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
         "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
-        "block_size": 128, "unlearn.epochs": 4, "reinforce.lr": 3e-4, "evaluate.half": "all"}), taught/"run").results
+        "block_size": 128, "unlearn.epochs": 8, "reinforce.lr": 3e-4, "evaluate.half": "all"}), taught/"run").results
     assert r["known"]["known"]                            # and the run has asked it
     known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
     assert known > 0.3                                    # the model had learnt them

@@ -24,7 +24,7 @@ def toy(text="x", found=(), near=.5):
         completion=[dict(prompt=text, completion=text, grade=3, found=list(found), subtlety=i,
                          score=5.) for i in range(1, 9)]) for m in MODELS}
     kept = dict(neighbours=[dict(prompt=text, answers=[text], topic=text, score=near)],
-                general=[dict(prompt=text, choices=[text]*4, answer=1, picked=1, score=1.)],
+                general=[dict(prompt=text, choices=[text]*4, answer=1, picked=1, score=1.)]*8,
                 retain=[dict(text=text, score=2., tokens=5)])
     return scores, {m: kept for m in ("base", "unlearned")}
 

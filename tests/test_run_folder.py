@@ -1,13 +1,14 @@
 "What a finished run's folder may be trusted with, and what is said before a run that would show nothing."
-import shutil
+import os, shutil, subprocess, sys
 
 import pytest
 
 from selective_unlearning import unlearn
 from selective_unlearning.cli import main
-from selective_unlearning.config import (ConfigError, DataError, configure, path_hash, read_json,
-                                         to_yaml, write_json)
+from selective_unlearning.config import (ConfigError, DataError, configure, file_hashes, path_hash,
+                                         read_json, to_yaml, write_json)
 from selective_unlearning.export import export_run
+from selective_unlearning.folder import step_path
 from selective_unlearning.pipeline import Run, rewrite_report, run
 from tiny import NAMES, TEXT, settings
 
@@ -28,6 +29,13 @@ def home(made, tmp_path, monkeypatch):
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     shutil.copytree(made/"run", tmp_path/"run")
     return tmp_path
+
+
+def rehash(folder):
+    "As whoever changes a run can do: its manifest says that all of it is as it was made."
+    m = read_json(folder/"manifest.json")
+    for step,made in m["steps"].items(): made["outputs"] = file_hashes(step_path(folder, step))
+    write_json(folder/"manifest.json", m | {"config": path_hash(folder/"config.yaml")})
 
 
 # --- nothing that somebody changed is reported, exported or talked to --------------------------
@@ -71,6 +79,57 @@ def test_an_edited_report_is_not_passed_on(home):
     assert Run(home/"run").report.report["familiarity"]["probability"]["unlearned"] != .123456
     rewrite_report(Run(home/"run"))
     assert read_json(path)["familiarity"]["probability"]["unlearned"] != .123456
+
+
+def test_edited_settings(home, capsys):
+    "What a card says of how a model was made is what it was made with."
+    path = home/"run"/"config.yaml"
+    path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
+    for argv in (["report", "--run", f"{home}/run"], ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
+        assert main(argv) == 1
+        assert told(capsys).startswith(f"{path}: was changed since the run was made: run it again")
+
+
+def outside(home):
+    "A file, a folder, a pipe and a device that are not the run's."
+    (home/"secret").mkdir(); (home/"secret"/"key").write_text("private")
+    pipe = home/"run"/"5-unlearned"/"more"
+    yield "link", lambda: pipe.symlink_to(home/"secret"/"key")
+    yield "folder", lambda: pipe.symlink_to(home/"secret")
+    yield "device", lambda: pipe.symlink_to("/dev/zero")
+    yield "pipe", lambda: os.mkfifo(pipe)
+
+
+def test_links_pipes_and_devices(home, capsys):
+    "None is followed, copied or waited for."
+    more = home/"run"/"5-unlearned"/"more"
+    for name, make in outside(home):
+        make()
+        for argv in (["report", "--run", f"{home}/run"], ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
+            assert main(argv) == 1, name
+            assert told(capsys).startswith(f"{more}: does not belong to the run; ")
+        more.unlink()
+    assert not (home/"new").exists()
+
+
+@pytest.mark.parametrize("file, text", [("7-evaluation/familiarity.json", '{"base": {"probability": [{"score": null}]}}'),
+                                        ("3-reinforced/loss.json", "[7]"), ("2-dictionary/dictionary.json", "[]"),
+                                        ("1-corpus/blocks.arrow", "no Arrow file")])
+def test_files_of_another_shape(home, capsys, file, text):
+    "Whoever edits a file can edit its hash: the folder is named, and not an error of a library alone."
+    (home/"run"/file).write_text(text)
+    rehash(home/"run")
+    assert main(["report", "--run", f"{home}/run"]) == 1
+    assert told(capsys).startswith(str(home/"run"))
+
+
+def test_an_adapter_that_names_modules(home, capsys, monkeypatch):
+    "PEFT imports what `megatron_core` names, in some of its versions; it does not get to see it."
+    path = home/"run"/"5-unlearned"/"adapter_config.json"
+    write_json(path, read_json(path) | {"megatron_config": {"a": 1}, "megatron_core": "antigravity"})
+    rehash(home/"run")
+    assert ask(monkeypatch, "chat", "--run", f"{home}/run") == 1
+    assert "megatron_c" in (why := told(capsys)) and "is not supported here" in why
 
 
 @pytest.mark.parametrize("changes, why", [
@@ -117,6 +176,7 @@ def stranger(home, made):
     write_json(model/"config.json", config)
     asks = configure(Run(made/"run").config, {"model": str(model), "trust_remote_code": True})
     (home/"run"/"config.yaml").write_text(to_yaml(asks))
+    rehash(home/"run")
     return marker
 
 
@@ -130,9 +190,10 @@ def test_opening_a_folder_runs_no_code(home, stranger, capsys, monkeypatch, argv
     assert not stranger.exists()
 
 
-def test_the_code_would_have_run(home, stranger, monkeypatch):
-    "The trap works: whoever asks for it, gets it."
-    ask(monkeypatch, "chat", "--run", f"{home}/run", "--trust_remote_code")
+def test_the_code_would_have_run(home, stranger):
+    "The trap works: whoever asks for it, gets it. In a process of its own, since code of a model marks library classes."
+    cmd = [sys.executable, "-m", "selective_unlearning.cli", "chat", "--run", f"{home}/run", "--trust_remote_code"]
+    subprocess.run(cmd, input="Orla lives in\n", text=True, capture_output=True)
     assert stranger.exists()
 
 
@@ -182,7 +243,7 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
     assert report["known"]["known"] is False and report["ratio"]["probability"] is None
     assert {c["ok"] for c in report["checks"] if c["path"].startswith(("ratio.", "familiarity."))} == {None}
     page = (tmp_path/"run"/"report.html").read_text()
-    assert "cannot be measured: the base model does not know the text." in page and "not measurable" in page
+    assert "and it does not know the text." in page and "not measurable" in page
     assert "too few to rely on" in page
 
 
