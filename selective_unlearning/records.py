@@ -59,6 +59,8 @@ def check_record(
         fits, what = _FIELDS.get(name, (lambda x: True, ""))
         if not fits(value): return f"{name} must be {what}, got {_shown(value)}"
         if why := _damage({name: value}): return f"{_shown(name)} {why}"
+    if "choices" in needs and not 1 < len(r["choices"]) == len({*r["choices"]}):
+        return f"choices must be at least two texts, no two alike, got {_shown(r['choices'])}"
     if "answer" in needs:
         answer, last = r["answer"], len(r["choices"])-1
         if not (type(answer) is int and 0 <= answer <= last):
