@@ -113,26 +113,28 @@ def chat(args:argparse.Namespace):
         print(columns(said["base"], said["unlearned"], width), flush=True)
 
 # %% ../nbs/90_cli.ipynb #8e003061
+def _print(what): print(printable(what))
+
 def _work(args:argparse.Namespace):
     if args.command == "chat": return chat(args)
     if args.command == "report":
         from selective_unlearning.pipeline import Run, rewrite_report
-        return print(printable(rewrite_report(Run(args.out))))
+        return _print(rewrite_report(Run(args.out)))
     if args.command == "export":
         from selective_unlearning.export import export_run, hub_token, push
         if args.push:                                      # told before the work, not after it
             hub_token()
             if args.with_base: raise ConfigError("--push: an adapter with its base holds a path of this machine: leave --with-base out")
-        print(printable(export_run(args.run, args.out, args.merge, args.with_base, args.trust_remote_code)))
-        return print(printable(push(args.out, args.push, not args.public))) if args.push else None
+        _print(export_run(args.run, args.out, args.merge, args.with_base, args.trust_remote_code))
+        return _print(push(args.out, args.push, not args.public)) if args.push else None
     config = settings_of(args)
     from selective_unlearning.models import processes
     from selective_unlearning.pipeline import demo_config, run
     if args.command == "demo": config = demo_config(config)
     done = run(config, args.out, STEP_COMMANDS.get(args.command, (None,))[0])
     if not processes().is_main_process: return
-    if args.command in STEP_COMMANDS: print(printable(done.path(STEP_COMMANDS[args.command][0])))
-    else: print(printable(done.report))
+    if args.command in STEP_COMMANDS: _print(done.path(STEP_COMMANDS[args.command][0]))
+    else: _print(done.report)
 
 _OPENED = "report", "chat", "export"  # commands that read a folder which may be somebody else's
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from . import __version__
 from .config import (METHODS, ConfigError, DataError, ModelError, RunConfig, follow_umask, path_hash,
     read_config, read_json, read_text, write_atomic, write_json)
-from .folder import read_manifest, read_run, step_path, verify_run
+from .folder import read_manifest, read_run, step_path
 from .models import (DEFAULT_MODEL, ORIGIN, default_dtype, hub_id, load_adapter, load_model, load_tokenizer,
     model_identity, quiet, resolve)
 from .results import run_results
@@ -187,6 +187,24 @@ def _notes(base:dict, form:str) -> str:
     return "".join(f"{p}\n\n" for p in out)
 
 # %% ../nbs/66_export.ipynb #62c90a86
+def _form(merged:bool, with_base:bool) -> str: return "merged" if merged else "with base" if with_base else "adapter"
+
+def _card(run:Path, report:dict, base:dict, form:str) -> str:
+    "The card of a run of which `report` and `base` are known."
+    header = dict(base_model=base["name"]) | {"license": "other"} | base["stated"] | dict(library_name="transformers" if form == "merged" else "peft",
+        pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
+    method, bits = report.get("method", "whp"), report["config"].get("bits", 16)
+    told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)" if method == "whp" else f"the baseline `{method}`: {METHODS[method].what}"
+    made = dict(embedded=f"{base['name']} ({base['identity']})", hub=base["identity"], folder=f"{base['identity']}, a local folder")[base["kind"]]
+    body = CARD.format(name=_md(base["name"]), what="A version" if form == "merged" else "An adapter", method=told,
+        version=__version__, headline="\n\n".join(map(_md, [headline(report), *notes(report)])), snippet=_snippet(base, form),
+        notes=_notes(base, form), base=_md(made),
+        **report["corpus"], corpus=", ".join(sorted(read_manifest(run)["steps"]["corpus"]["inputs"]["corpus"].values())),
+        terms=report["dictionary"]["terms"], dictionary=path_hash(step_path(run, "dictionary")/"dictionary.json"),
+        recipe=_recipe(report["config"]), figures=_figures(report), licence="" if "license" in base["stated"] else _NO_LICENCE,
+        base_was=_BASE_WAS.format(bits) if form != "adapter" and bits != 16 else "")
+    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{body}"
+
 def model_card(
     run:str|Path,         # a finished run's folder
     merged:bool=False,    # of the merged weights, or of the adapter
@@ -196,20 +214,7 @@ def model_card(
 
     Raises `DataError` if the run is not finished or was changed."""
     run = Path(run)
-    report, manifest = run_results(run)[0], read_manifest(run)
-    base, form = _base(run), "merged" if merged else "with base" if with_base else "adapter"
-    header = dict(base_model=base["name"]) | {"license": "other"} | base["stated"] | dict(library_name="transformers" if merged else "peft",
-        pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
-    method, bits = report.get("method", "whp"), report["config"].get("bits", 16)
-    told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)" if method == "whp" else f"the baseline `{method}`: {METHODS[method].what}"
-    made = dict(embedded=f"{base['name']} ({base['identity']})", hub=base["identity"], folder=f"{base['identity']}, a local folder")[base["kind"]]
-    body = CARD.format(name=_md(base["name"]), what="A version" if merged else "An adapter", method=told,
-        version=__version__, headline="\n\n".join(map(_md, [headline(report), *notes(report)])), snippet=_snippet(base, form), notes=_notes(base, form), base=_md(made),
-        **report["corpus"], corpus=", ".join(sorted(manifest["steps"]["corpus"]["inputs"]["corpus"].values())),
-        terms=report["dictionary"]["terms"], dictionary=path_hash(step_path(run, "dictionary")/"dictionary.json"),
-        recipe=_recipe(report["config"]), figures=_figures(report), licence="" if "license" in base["stated"] else _NO_LICENCE,
-        base_was=_BASE_WAS.format(bits) if form != "adapter" and bits != 16 else "")
-    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{body}"
+    return _card(run, run_results(run)[0], _base(run), _form(merged, with_base))
 
 # %% ../nbs/66_export.ipynb #06fa688f
 def _adapter(source:Path, out:Path, base:str):
@@ -235,15 +240,16 @@ def _weights(source:Path, out:Path, config:RunConfig):
         return merge(config.model, source, out, trust_remote_code=config.trust_remote_code)
     shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("loss.*", "watch.*"))
 
-def _refuse(run:Path, out:Path):
+def _exported(run:Path, out:Path) -> dict:  # what the run measured
     "Raises `DataError` for what cannot be exported, or not to there."
     if out.is_file() or out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty: choose a new folder")
     if not (run/"config.yaml").is_file():
         raise DataError(f"{run}: not a run folder (no config.yaml in it)")
-    verify_run(run)
+    report = run_results(run)[0]                           # every file is what the run made
     if (told := step_path(run, "unlearned")/"instruction.txt").exists():
         raise DataError(f"{run}: prompt-only changes no weights: what there is to give is {told}")
+    return report
 
 # %% ../nbs/66_export.ipynb #258822bd
 def export_run(
@@ -258,18 +264,19 @@ def export_run(
     Raises `DataError` if the run is not finished or was changed, or `out` is not empty, `ConfigError` if weights that need no
     base shall have one, `ModelError` if the base was changed."""
     run, out = Path(run), Path(out)
-    _refuse(run, out)
+    report = _exported(run, out)
     source, config = step_path(run, "unlearned"), read_run(run, trust_remote_code)
     merged = merge_weights or not (source/"adapter_model.safetensors").exists()
     if merged and with_base:
         raise ConfigError(f"{run}: only an adapter can have its base beside it; plain weights need none: leave with_base out")
-    card = model_card(run, merged, with_base)
+    base = _base(run)
+    card = _card(run, report, base, _form(merged, with_base))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as tmp:
         work = Path(tmp)/"made"
         work.mkdir()
         if merged: _weights(source, work, config)
-        else: _adapter(source, work, str(out.absolute()/"base") if with_base else _base(run)["name"])
+        else: _adapter(source, work, str(out.absolute()/"base") if with_base else base["name"])
         if with_base: _beside(work, config, read_manifest(run)["model"])
         write_atomic(work/"README.md", card)
         if out.is_dir(): out.rmdir()

@@ -7,11 +7,13 @@ __all__ = ['FEWEST', 'PRIMED', 'cloze_pair', 'ask_base', 'knowledge_text']
 
 # %% ../nbs/63_known.ipynb #78e27147
 import math, random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import islice
 import numpy as np
 from .dictionary import Dictionary
 from .evaluate import interval
 from .generate import continuation_logprobs, says
+from .match import TermMatcher
 from .prompts import Mention, mentions
 from .substitute import substitute
 from .summary import number_text
@@ -19,13 +21,13 @@ from .summary import number_text
 # %% ../nbs/63_known.ipynb #37ba4ef6
 def cloze_pair(
     m:Mention,
-    dictionary:Dictionary,
-    seed:int=0,             # for terms with several translations
-) -> tuple|None:            # (prompt, continuation) of the sentence and of its translation
+    drawn:Mapping[str,str],  # term → translation
+    matcher:TermMatcher,     # of these terms
+) -> tuple|None:             # (prompt, continuation) of the sentence and of its translation
     "The words up to a term and the term, as they stand and translated; None if it was named before."
     text = m.sentence[:m.end]
     if says(text[:m.start], m.term): return None
-    sub = substitute(text, dictionary, seed)
+    sub = substitute(text, drawn, matcher=matcher)
     if not sub.anchors or sub.anchors[-1].end != m.end: return None
     last = sub.anchors[-1]
     cut = lambda s, at: (s[:at].rstrip(), s[len(s[:at].rstrip()):])
@@ -49,11 +51,12 @@ def ask_base(
     seed:int=0,
 ) -> dict:                     # `n`, `known`, and in nats `own` and `more`, each with the ends `low` and `high` of its interval
     "By how much the base model finds anchored terms likelier, in their sentences, than stand-ins in theirs."
-    found = [p for m in mentions(texts, dictionary) if (p := cloze_pair(m, dictionary, seed))]
-    found = random.Random(seed).sample(found, min(n, len(found)))
+    said, drawn = list(mentions(texts, dictionary)), dictionary.draw(seed)
+    random.Random(seed).shuffle(said)                      # a large corpus has many more than are asked
+    found = list(islice(filter(None, (cloze_pair(m, drawn, dictionary.matcher) for m in said)), n))
     if not found: return dict(n=0, known=None, own=None, more=None)
     sides = [side for pair in found for side in pair]
-    bare = [("The", " "+said.strip()) for _,said in sides]
+    bare = [("The", " "+word.strip()) for _,word in sides]
     logps = np.array([logp for logp,_ in continuation_logprobs(model, tokenizer, sides+bare)]).reshape(2, -1, 2)
     here, alone = logps[..., 0]-logps[..., 1]              # terms less stand-ins: in their sentences, after a bare word
     own, more = (interval(d, seed=seed) for d in (here, here-alone))

@@ -27,7 +27,7 @@ from .dictionary import Dictionary
 from .entities import spacy_terms
 from .evaluate import evaluate, grade, read_prompts, theme_words
 from .extract import extract_terms, merge_terms
-from .finetune import batch_losses, finetune, losses_csv, plot_loss, trackers
+from .finetune import batch_losses, finetune, losses_csv, plot_loss, trackers, training_steps
 from .folder import STEPS, VERSION, read_manifest, read_run, step_path, verify_step
 from .generate import check_length, complete
 from .known import ask_base, knowledge_text
@@ -174,13 +174,8 @@ def labels(self:Run) -> Dataset: return read_labels(self.path("labels")/"labels"
 @patch(as_prop=True)
 def results(self:Run) -> dict: return read_json(self.folder/"report.json")
 
-@patch
-def measured(self:Run) -> tuple[dict,dict,dict]:
-    "What the steps measured: familiarity, utility, and the losses of both fine-tunings."
-    return read_measured(self.folder)
-
 @patch(as_prop=True)
-def report(self:Run) -> Report: return Report(*run_results(self.folder))
+def report(self:Run) -> Report: return self._cached("report", lambda: Report(*run_results(self.folder)))  # hashes all files
 
 # %% ../nbs/80_pipeline.ipynb #65f42517
 @patch
@@ -548,9 +543,8 @@ def _worth_it(r:Run):
     known, c = read_json(r.path("dictionary")/"known.json"), r.config
     if known["known"] is False and not c.force:
         raise DataError(f"there is nothing to forget: {knowledge_text(known)}; --force goes on all the same")
-    steps = {n: -(-t.epochs*len(r.blocks)//(t.batch_size*t.accumulation*processes().num_processes))
-             for n,t in (("reinforced", c.reinforce), ("unlearned", c.unlearn))}
-    for line in few_steps(steps if METHODS[c.method].rows else {"reinforced": steps["reinforced"]}): _say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size or block_size.")
+    trained = dict(reinforced=c.reinforce) | (dict(unlearned=c.unlearn) if METHODS[c.method].rows else {})
+    for line in few_steps({name: training_steps(len(r.blocks), t) for name,t in trained.items()}): _say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size or block_size.")
 
 # %% ../nbs/80_pipeline.ipynb #dbe5ecc8
 def run(

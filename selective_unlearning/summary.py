@@ -151,9 +151,9 @@ def _checks(out:dict, probability:float, neighbours:float, general:float, perple
     for what,path,limit,better,unit in limits:
         value, around = get_figure(out, path), get_figure(out["intervals"], path)
         why = out["unmeasurable"].get(_PART.get(path)) or (None if value is not None else "there is nothing to compare with")
-        ok = value is not None and (value <= limit if better == "lower" else value >= limit)
-        if around: checks.append(dict(what=what, path=path, value=value, interval=around, limit=limit, better=better,
-                                      unit=unit, **(dict(ok=None, why=why) if why else dict(ok=ok))))
+        ok = None if why else value <= limit if better == "lower" else value >= limit
+        if around: checks.append(dict(what=what, path=path, value=value, interval=around, ok=ok,
+                                      limit=limit, better=better, unit=unit) | (dict(why=why) if why else {}))
     return checks
 
 # %% ../nbs/62_summary.ipynb #a0213e1b

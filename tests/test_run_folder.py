@@ -10,7 +10,7 @@ from selective_unlearning.config import (ConfigError, DataError, configure, file
 from selective_unlearning.export import export_run
 from selective_unlearning.folder import step_path
 from selective_unlearning.pipeline import Run, rewrite_report, run
-from tiny import NAMES, TEXT, settings
+from tiny import NAMES, settings
 
 
 @pytest.fixture(scope="module")
