@@ -38,7 +38,7 @@ from .models import (adapter, add_adapter, cache_dir, context_length, load_adapt
 from .preprocess import BLOCKS, CORPUS, iter_blocks, iter_corpus, make_blocks, read_corpus, write_rows
 from .prompts import make_prompts, mentions
 from .report import Report, svg
-from .results import PATHS, read_measured, run_results
+from .results import PATHS, run_results
 from .retain import base_labels, join_rows, pack, read_openers, sample_retain, without_subject
 from .scores import row_scores
 from .substitute import straddling
