@@ -8,7 +8,7 @@ runs/automatic: what is finished there is not done again.
 from dataclasses import replace
 
 from run import save
-from selective_unlearning.pipeline import demo_config, run
+from selective_unlearning.job.run import demo_config, run
 
 config = demo_config()
 curated, automatic = run(config, "runs/demo"), run(replace(config, dictionary=None), "runs/automatic")

@@ -21,16 +21,19 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from _cost_model import Device, adapter_shapes, block_work, layer_shapes, parameter_count
+from _cost_model import part_seconds, peak_memory
 from run import save
-from selective_unlearning.config import RunConfig, data_path
-from selective_unlearning.cost import (Device, adapter_shapes, block_work, label_bytes, layer_shapes, parameter_count, part_seconds,
-                                       peak_memory)
-from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.label_files import write_labels
-from selective_unlearning.labels import iter_labels, pairs_of
-from selective_unlearning.models import add_adapter, load_tokenizer
-from selective_unlearning.preprocess import make_blocks, read_corpus
-from selective_unlearning.scores import row_scores
+from selective_unlearning.core.files import data_path
+from selective_unlearning.job.settings import RunConfig
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.labels.shards import label_bytes, write_labels
+from selective_unlearning.labels.generic import iter_labels, pairs_of
+from selective_unlearning.models.adapters import add_adapter
+from selective_unlearning.models.load import load_tokenizer
+from selective_unlearning.corpus.blocks import make_blocks
+from selective_unlearning.corpus.readers import read_corpus
+from selective_unlearning.models.scores import row_scores
 
 RUN = RunConfig()
 SIZES = {"25M": (256, 1024, 12, 4, 2), "135M": (576, 1536, 30, 9, 3), "360M": (960, 2560, 32, 15, 5)}

@@ -15,10 +15,10 @@ import spacy
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from run import save
-from selective_unlearning.config import data_path
-from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.entities import spacy_terms
-from selective_unlearning.extract import extract_terms, merge_terms, score_terms
+from selective_unlearning.core.files import data_path
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.spacy_terms import spacy_terms
+from selective_unlearning.terms.extract import extract_terms, merge_terms, score_terms
 
 CORPORA = {"demo": ("harry_potter/corpus", "harry_potter/dictionary.json"),
            "handbook": ("extraction/handbook", "extraction/handbook/terms.json"),

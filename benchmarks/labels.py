@@ -18,13 +18,16 @@ import torch
 from datasets import Dataset
 
 from run import save
-from selective_unlearning.config import LabelsConfig, data_path
-from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.label_files import write_labels
-from selective_unlearning.labels import iter_labels, pairs_of, suppressed
-from selective_unlearning.models import adapter, load_adapter, load_model, load_tokenizer
-from selective_unlearning.pipeline import demo_config, run
-from selective_unlearning.preprocess import make_blocks, read_corpus
+from selective_unlearning.core.files import data_path
+from selective_unlearning.core.step_settings import LabelsConfig
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.labels.shards import write_labels
+from selective_unlearning.labels.generic import iter_labels, pairs_of, suppressed
+from selective_unlearning.models.adapters import adapter, load_adapter
+from selective_unlearning.models.load import load_model, load_tokenizer
+from selective_unlearning.job.run import demo_config, run
+from selective_unlearning.corpus.blocks import make_blocks
+from selective_unlearning.corpus.readers import read_corpus
 
 HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
 SOFT = LabelsConfig(kind="soft", alpha=5., space="logit", top_k=64)

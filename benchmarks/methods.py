@@ -15,12 +15,14 @@ import argparse, json
 from pathlib import Path
 
 from run import save
-from selective_unlearning.config import METHODS, configure, data_path, read_json, text_hash, to_yaml, write_json
-from selective_unlearning.evaluate import evaluate, read_prompts
-from selective_unlearning.pipeline import demo_config, run
-from selective_unlearning.preprocess import read_corpus
-from selective_unlearning.summary import get_figure, summarise
-from selective_unlearning.utility import read_neighbours, utility
+from selective_unlearning.core.files import data_path, read_json, text_hash, write_json
+from selective_unlearning.training.methods import METHODS
+from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.evaluation.measures import evaluate, read_prompts
+from selective_unlearning.job.run import demo_config, run
+from selective_unlearning.corpus.readers import read_corpus
+from selective_unlearning.evaluation.metrics import get_figure, summarise
+from selective_unlearning.evaluation.utility import read_neighbours, utility
 
 NAME = "methods"
 RATES, LOWER, STRENGTHS, KEPT = (4e-4, 1.5e-3), {"ga": (1e-4,)}, (.5, 1., 2.), .9

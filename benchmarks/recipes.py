@@ -8,8 +8,8 @@ interval of the figure, over the prompts of the test half.
 import json, sys
 
 from run import RESULTS, save
-from selective_unlearning.config import PRESETS
-from selective_unlearning.pipeline import demo_config, run
+from selective_unlearning.job.settings import PRESETS
+from selective_unlearning.job.run import demo_config, run
 
 NAME = "recipes"
 FIGURES = [  # what, where the figure, the base's and their ratio stand in report.json, target of the ratio, which way is better, unit

@@ -12,10 +12,10 @@ import random, re, statistics, sys, time
 from faker import Faker
 
 from run import save
-from selective_unlearning.config import data_path
-from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.match import TermMatcher
-from selective_unlearning.substitute import substitute
+from selective_unlearning.core.files import data_path
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.match import TermMatcher
+from selective_unlearning.terms.substitute import substitute
 
 try: from flashtext2 import KeywordProcessor
 except ImportError: sys.exit("flashtext2 is missing: pip install 'selective_unlearning[bench]'")

@@ -20,13 +20,17 @@ from transformers import Trainer, TrainingArguments
 
 from labels import in_turn, row
 from run import save
-from selective_unlearning.config import FinetuneConfig, LabelsConfig, data_path
-from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.finetune import batch_losses, collate, finetune
-from selective_unlearning.labels import iter_labels
-from selective_unlearning.models import add_adapter, load_model, load_tokenizer
-from selective_unlearning.preprocess import make_blocks, read_corpus
-from selective_unlearning.retain import base_labels
+from selective_unlearning.core.files import data_path
+from selective_unlearning.core.step_settings import FinetuneConfig, LabelsConfig
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.training.rows import collate
+from selective_unlearning.training.trainer import batch_losses, finetune
+from selective_unlearning.labels.generic import iter_labels
+from selective_unlearning.models.adapters import add_adapter
+from selective_unlearning.models.load import load_model, load_tokenizer
+from selective_unlearning.corpus.blocks import make_blocks
+from selective_unlearning.corpus.readers import read_corpus
+from selective_unlearning.training.retain_set import base_labels
 
 STEPS, WIDTH = 16, 256
 CONFIG = dict(epochs=1, lr=1e-5, save_steps=10**6)

@@ -1,8 +1,7 @@
 """Make a language model forget a body of text, and show that it did.
 
 `from selective_unlearning import unlearn` is the front door. A name is loaded when first asked for,
-so that importing the package stays cheap. `substitute`, `finetune` and `evaluate` are modules here;
-the functions come from them: `from selective_unlearning.substitute import substitute`.
+so that importing the package stays cheap.
 """
 
 __version__ = "0.1.0"
@@ -14,19 +13,20 @@ import importlib, logging
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {  # public name -> the module that defines it
-    "unlearn": "pipeline", "Run": "pipeline", "Dictionary": "dictionary", "make_labels": "labels",
-    "read_corpus": "preprocess", "make_blocks": "preprocess", "extract_terms": "extract",
-    "propose_translations": "translate", "make_prompts": "prompts", "merge_terms": "extract", "spacy_terms": "entities",
-    "ask_terms": "ask", "ask_translations": "ask", "local_model": "talk", "server_model": "talk",
-    "DictionaryEditor": "review", "learnt_terms": "learnt", "choose_translations": "context",
-    "METHODS": "config", "export_run": "export",
+    "unlearn": "job.run", "Run": "job.run", "export_run": "job.export", "METHODS": "training.methods",
+    "read_corpus": "corpus.readers", "make_blocks": "corpus.blocks",
+    "Dictionary": "terms.dictionary", "substitute": "terms.substitute", "extract_terms": "terms.extract",
+    "merge_terms": "terms.extract", "spacy_terms": "terms.spacy_terms", "ask_terms": "terms.llm_terms",
+    "ask_translations": "terms.llm_terms", "propose_translations": "terms.translate",
+    "choose_translations": "terms.choose_translations", "DictionaryEditor": "terms.editor",
+    "local_model": "models.llm", "server_model": "models.llm",
+    "make_labels": "labels.generic", "finetune": "training.trainer",
+    "make_prompts": "evaluation.prompts", "evaluate": "evaluation.measures",
 }
-_STEPS = ("substitute", "finetune", "evaluate")  # modules whose main function has their own name
-__all__ = [*_HOME, *_STEPS]
+__all__ = [*_HOME]
 
 
 def __getattr__(name):
-    if name in _STEPS: return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     return value

@@ -10,13 +10,18 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerCallback
 
-from selective_unlearning import models
-from selective_unlearning.config import ConfigError, FinetuneConfig, MissingExtra, ModelError, UnlearnError, configure, read_json, write_json, write_jsonl
-from selective_unlearning.export import export_run, merge
-from selective_unlearning.finetune import finetune
-from selective_unlearning.models import adapter, add_adapter, load_adapter, load_model, read_peft, save_adapter
-from selective_unlearning.pipeline import run
-from selective_unlearning.watch import Watch, pick
+from selective_unlearning.models import load
+from selective_unlearning.core.errors import ConfigError, MissingExtra, ModelError, UnlearnError
+from selective_unlearning.core.files import read_json, write_json, write_jsonl
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.job.settings import configure
+from selective_unlearning.job.export import export_run, merge
+from selective_unlearning.training.trainer import finetune
+from selective_unlearning.models.adapters import adapter, add_adapter, load_adapter, read_peft
+from selective_unlearning.models.adapters import save_adapter
+from selective_unlearning.models.load import load_model
+from selective_unlearning.job.run import run
+from selective_unlearning.training.monitor import Watch, pick
 from tiny import sentencepiece_like, settings
 
 LAYERS = ["gate_proj", "up_proj", "down_proj"]
@@ -80,7 +85,7 @@ def test_adapter_file_is_what_peft_saves(tmp_path, base):
 def only(library, monkeypatch):
     "Of the libraries that quantise, this one alone seems to be installed."
     others = {"bitsandbytes", "torchao"}-{library}
-    monkeypatch.setattr(models, "find_spec", lambda name: None if name in others else find_spec(name))
+    monkeypatch.setattr(load, "find_spec", lambda name: None if name in others else find_spec(name))
 
 
 @pytest.mark.parametrize("bits, library", [(8, "bitsandbytes"), (4, "bitsandbytes"), (8, "torchao")])

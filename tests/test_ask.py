@@ -5,13 +5,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from hypothesis import example, given, settings as tries, strategies as st
 
-from selective_unlearning.ask import _Malformed, _as_spelt, _records, ask_terms, ask_translations
-from selective_unlearning.cli import main
-from selective_unlearning.config import to_yaml
-from selective_unlearning.dictionary import KINDS, Dictionary, Entry
-from selective_unlearning.entities import passages
-from selective_unlearning.extract import Term, merge_terms
-from selective_unlearning.match import TermMatcher, term_key
+from selective_unlearning.terms.llm_terms import _Malformed, _as_spelt, _records, ask_terms
+from selective_unlearning.terms.llm_terms import ask_translations
+from selective_unlearning.job.command import main
+from selective_unlearning.job.settings import to_yaml
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.entries import KINDS, Entry
+from selective_unlearning.terms.spacy_terms import passages
+from selective_unlearning.terms.extract import Term, merge_terms
+from selective_unlearning.terms.match import TermMatcher, term_key
 from tiny import TEXT, settings
 
 anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

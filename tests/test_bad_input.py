@@ -8,12 +8,13 @@ import torch
 from pypdf import PdfWriter
 from transformers import ByT5Tokenizer
 
-from selective_unlearning import config as config_module
-from selective_unlearning.cli import main
-from selective_unlearning.config import (ConfigError, DataError, ModelError, configure, path_hash,
-                                         to_yaml, write_json)
-from selective_unlearning.label_files import read_labels
-from selective_unlearning.pipeline import Run, run
+from selective_unlearning.core import files as files_module
+from selective_unlearning.job.command import main
+from selective_unlearning.core.errors import ConfigError, DataError, ModelError
+from selective_unlearning.core.files import path_hash, write_json
+from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.labels.shards import read_labels
+from selective_unlearning.job.run import Run, run
 from tiny import NAMES, TEXT, results, save_model, settings
 
 
@@ -343,7 +344,7 @@ def fill_once(monkeypatch, name, nth):
             left[0] -= 1
             if left[0] == 0: raise OSError(errno.ENOSPC, "No space left on device")
         return real(src, dst)
-    monkeypatch.setattr(config_module.os, "replace", full)
+    monkeypatch.setattr(files_module.os, "replace", full)
 
 
 def fill_in_checkpoint(monkeypatch, name, nth):

@@ -7,9 +7,10 @@ import pytest
 from playwright.sync_api import expect
 
 import lab
-from selective_unlearning.dictionary import Dictionary, Entry
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.entries import Entry
 
-TOUR = "nbs/tutorials/01_tour.ipynb"
+TOUR = "nbs/tutorials/00_tour.ipynb"
 pytestmark = pytest.mark.skipif(
     not lab.chromium() and not os.environ.get("CI"),
     reason="no Chromium: apt-get install chromium, or name one in CHROMIUM")
@@ -154,7 +155,7 @@ def test_site(site):
         hit.click()
         page.wait_for_url("**/substitute.html*")
         assert "def substitute" in page.locator("main").inner_text()
-        page.goto(f"{site}/widgets.html")
+        page.goto(f"{site}/terms/replacements.html")
         tables = page.locator(".su-view table")
         tables.first.wait_for()
         assert max(t.locator("tbody tr").count() for t in tables.all()) > 1

@@ -4,7 +4,7 @@ import re
 import pytest
 
 import tree
-from selective_unlearning.dictionary import Dictionary
+from selective_unlearning.terms.dictionary import Dictionary
 
 DATA = tree.ROOT/"data"
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from selective_unlearning.config import DataError, data_path
-from selective_unlearning.dictionary import KINDS, Dictionary, Entry
-from selective_unlearning.extract import extract_terms
-from selective_unlearning.match import term_key
-from selective_unlearning.translate import propose_translations
+from selective_unlearning.core.errors import DataError
+from selective_unlearning.core.files import data_path
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.entries import KINDS, Entry
+from selective_unlearning.terms.extract import extract_terms
+from selective_unlearning.terms.match import term_key
+from selective_unlearning.terms.translate import propose_translations
 
 # No control characters: spreadsheets have none, and Python 3.10's CSV reader refuses NUL.
 line = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)

@@ -8,11 +8,13 @@ from huggingface_hub import constants
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from selective_unlearning import export
-from selective_unlearning.cli import main
-from selective_unlearning.config import configure, path_hash, read_config, read_json, to_yaml, write_atomic, write_json
-from selective_unlearning.models import ORIGIN, adapter, default_dtype
-from selective_unlearning.pipeline import Run, run
+from selective_unlearning.job import export
+from selective_unlearning.job.command import main
+from selective_unlearning.core.files import path_hash, read_json, write_atomic, write_json
+from selective_unlearning.job.settings import configure, read_config, to_yaml
+from selective_unlearning.models.adapters import adapter
+from selective_unlearning.models.load import ORIGIN, default_dtype
+from selective_unlearning.job.run import Run, run
 from tiny import TEXT, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")

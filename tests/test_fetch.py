@@ -3,8 +3,8 @@ import os, subprocess, sys, tarfile, venv, zipfile
 
 import pytest
 
-from selective_unlearning import models
-from selective_unlearning.config import ModelError
+from selective_unlearning.models import load
+from selective_unlearning.core.errors import ModelError
 
 FETCH = "from pathlib import Path; from selective_unlearning.models import _fetch_gguf; _fetch_gguf(Path({!r}))"
 
@@ -20,7 +20,7 @@ def index(tmp_path, monkeypatch):
 
 
 def refusal(tmp_path):
-    with pytest.raises(ModelError) as e: models._fetch_gguf(tmp_path/"fetched")
+    with pytest.raises(ModelError) as e: load._fetch_gguf(tmp_path/"fetched")
     return str(e.value)
 
 

@@ -6,15 +6,17 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, strategies as st
 
-from selective_unlearning import pipeline
-from selective_unlearning.checkpoints import mend
-from selective_unlearning.cli import main
-from selective_unlearning.config import DataError, configure, path_hash, printable, to_yaml, write_atomic
-from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.entries import Entry, read_entries
-from selective_unlearning.export import export_run
-from selective_unlearning.pipeline import run
-from selective_unlearning.preprocess import read_corpus
+from selective_unlearning.job import run as job
+from selective_unlearning.training.checkpoints import mend
+from selective_unlearning.job.command import main
+from selective_unlearning.core.errors import DataError, printable
+from selective_unlearning.core.files import path_hash, write_atomic
+from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.entries import Entry, read_entries
+from selective_unlearning.job.export import export_run
+from selective_unlearning.job.run import run
+from selective_unlearning.corpus.readers import read_corpus
 from tiny import TEXT, settings
 
 
@@ -151,7 +153,7 @@ def test_links_that_lead_somewhere(tmp_path, recwarn):
 
 PIPES = """
 import resource, sys
-from selective_unlearning.cli import main
+from selective_unlearning.job.command import main
 resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))     # the memory that a device without end may eat
 config, *cases = sys.argv[1:]
 for flag, path in zip(cases[::2], cases[1::2]):
@@ -251,7 +253,7 @@ def test_errors_are_shown(tmp_path, capsys, monkeypatch):
 
 def test_progress_and_answers_are_shown(capsys, monkeypatch):
     "What a run says meanwhile, what a model writes in `chat`, and the path that a command ends with."
-    pipeline._say(f"[1/7] corpus: writes {EVIL}")
+    job._say(f"[1/7] corpus: writes {EVIL}")
     asked = iter(["Orla", "exit"])
     class Stub:
         tokenizer = SimpleNamespace(chat_template=None)
@@ -261,8 +263,8 @@ def test_progress_and_answers_are_shown(capsys, monkeypatch):
         if not (line := next(asked, None)): raise EOFError
         return line
     monkeypatch.setattr("builtins.input", ask)
-    monkeypatch.setattr(pipeline, "Run", Stub)
-    monkeypatch.setattr(pipeline, "rewrite_report", lambda run: Path(EVIL))
+    monkeypatch.setattr(job, "Run", Stub)
+    monkeypatch.setattr(job, "rewrite_report", lambda run: Path(EVIL))
     assert main(["chat"]) == main(["report"]) == 0
     said = capsys.readouterr()
     assert not obeyed(said.err+said.out)
@@ -272,7 +274,7 @@ def test_progress_and_answers_are_shown(capsys, monkeypatch):
 
 def test_a_name_that_cannot_be_printed(tmp_path):
     "Bytes of a name that are not UTF-8: printing them to a strict terminal must not be what fails."
-    code = "from selective_unlearning.config import printable; import sys; print(printable(sys.argv[1]))"
+    code = "from selective_unlearning.core.errors import printable; import sys; print(printable(sys.argv[1]))"
     p = subprocess.run([sys.executable, "-c", code, b"caf\xe9"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
     assert (p.returncode, p.stdout) == (0, b"caf\\udce9\n")
 

@@ -10,12 +10,14 @@ from datasets import Dataset
 from hypothesis import given, strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from selective_unlearning.config import CONTEXT, INSIDE, START, FinetuneConfig
-from selective_unlearning.finetune import (batch_losses, block_mask, collate, finetune, hinge_loss, hold_out, label_loss,
-                                           schedule)
-from selective_unlearning.models import add_adapter
-from selective_unlearning.retain import pack
-from selective_unlearning.scores import token_logprobs
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.labels.align import CONTEXT, INSIDE, START
+from selective_unlearning.training.losses import hinge_loss, label_loss
+from selective_unlearning.training.rows import block_mask, collate, hold_out, schedule
+from selective_unlearning.training.trainer import batch_losses, finetune
+from selective_unlearning.models.adapters import add_adapter
+from selective_unlearning.training.retain_set import pack
+from selective_unlearning.models.scores import token_logprobs
 
 
 class Toy: pad_token_id = 0

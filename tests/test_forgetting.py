@@ -3,12 +3,17 @@ import random
 
 import pytest
 
-from selective_unlearning.config import FinetuneConfig, RunConfig, configure, data_path, read_jsonl, write_json, write_jsonl
-from selective_unlearning.finetune import finetune
-from selective_unlearning.models import add_adapter, load_model, load_tokenizer
-from selective_unlearning.pipeline import run
-from selective_unlearning.preprocess import make_blocks, read_corpus
-from selective_unlearning.retain import base_labels, join_rows, read_openers, sample_retain
+from selective_unlearning.core.files import data_path, read_jsonl, write_json, write_jsonl
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.job.settings import RunConfig, configure
+from selective_unlearning.training.trainer import finetune
+from selective_unlearning.models.adapters import add_adapter
+from selective_unlearning.models.load import load_model, load_tokenizer
+from selective_unlearning.job.run import run
+from selective_unlearning.corpus.blocks import make_blocks
+from selective_unlearning.corpus.readers import read_corpus
+from selective_unlearning.training.retain_set import base_labels, join_rows, read_openers
+from selective_unlearning.training.retain_set import sample_retain
 
 PEOPLE = [("Orla Vennick", "lighthouse keeper", "Tarnmoor", "a heron named Pell"),
           ("Bramwell Tosk", "clockmaker", "Quillwick", "a goat named Sorrel"),

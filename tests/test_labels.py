@@ -6,18 +6,18 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from selective_unlearning.config import to_yaml
-from selective_unlearning.labels import top_generic
+from selective_unlearning.job.settings import to_yaml
+from selective_unlearning.labels.generic import top_generic
 from tiny import TEXT, NAMES, save_model, settings
 
 JOB = """
 import sys
 from datasets import Dataset
-from selective_unlearning.config import LabelsConfig
-from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.label_files import write_labels
-from selective_unlearning.models import load_model, load_tokenizer, processes
-from selective_unlearning.preprocess import make_blocks
+from selective_unlearning.core.step_settings import LabelsConfig
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.labels.shards import write_labels
+from selective_unlearning.models.load import load_model, load_tokenizer, processes
+from selective_unlearning.corpus.blocks import make_blocks
 import torch
 folder, out, kind = sys.argv[1:]
 tok, model, other = load_tokenizer(folder), load_model(folder, torch.float32, "cpu"), load_model(folder, torch.float32, "cpu")
@@ -84,7 +84,7 @@ def test_a_run_by_two_processes(tmp_path, monkeypatch):
     "Under `accelerate launch` the command makes the same labels, and one report; a refused run ends for all processes."
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path)))
-    command = ["-m", "selective_unlearning.cli", "run", "--config", str(tmp_path/"job.yaml"), "--out"]
+    command = ["-m", "selective_unlearning", "run", "--config", str(tmp_path/"job.yaml"), "--out"]
     env = ENV | {"SELECTIVE_UNLEARNING_CACHE": str(tmp_path/"cache")}
     run = lambda launch, out: subprocess.run([*launch, *command, str(tmp_path/out)], env=env, capture_output=True, text=True)
     assert run(ONE, "one").returncode == 0

@@ -7,16 +7,19 @@ from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
-from selective_unlearning import pipeline
-from selective_unlearning.baselines import instructed, method_losses, with_reference
-from selective_unlearning.cli import main
-from selective_unlearning.config import METHODS, DataError, FinetuneConfig, configure, to_yaml
-from selective_unlearning.export import export_run, model_card
-from selective_unlearning.finetune import finetune
-from selective_unlearning.generate import continuation_logprobs
-from selective_unlearning.models import add_adapter
-from selective_unlearning.pipeline import Run, run
-from selective_unlearning.preprocess import bos_ids
+from selective_unlearning.job import run as whole_job
+from selective_unlearning.training.baselines import instructed, method_losses, with_reference
+from selective_unlearning.job.command import main
+from selective_unlearning.core.errors import DataError
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.training.methods import METHODS
+from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.job.export import export_run, model_card
+from selective_unlearning.training.trainer import finetune
+from selective_unlearning.models.continuations import continuation_logprobs
+from selective_unlearning.models.adapters import add_adapter
+from selective_unlearning.job.run import Run, run
+from selective_unlearning.models.tokens import bos_ids
 from tiny import settings
 
 SOFT = {"topk_ids", "topk_logprobs", "input_ids"}
@@ -96,7 +99,7 @@ def test_prompt_only(tmp_path):
 
 
 def test_instruction_as_system_message(tmp_path):
-    tok = pipeline.load_tokenizer(settings(tmp_path).model)
+    tok = whole_job.load_tokenizer(settings(tmp_path).model)
     tok.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
     assert tok.decode(bos_ids(instructed(tok, "Be kind."))).strip() == "[system] Be kind."
 
@@ -115,14 +118,14 @@ def test_resumed(tmp_path, method, monkeypatch):
 
     class Stop(TrainerCallback):
         def on_save(self, args, state, control, **kw): raise KeyboardInterrupt
-    real, calls = pipeline.finetune, []
+    real, calls = whole_job.finetune, []
     def stopped(*args, **kw):                             # the second fine-tuning, not the first
         calls.append(1)
         return real(*args, **kw | dict(callbacks=(Stop(),)*(len(calls) == 2)))
-    monkeypatch.setattr(pipeline, "finetune", stopped)
+    monkeypatch.setattr(whole_job, "finetune", stopped)
     with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"cut")
     assert list((tmp_path/"cut"/".5-unlearned.part"/"checkpoints").glob("checkpoint-*"))
-    monkeypatch.setattr(pipeline, "finetune", real)
+    monkeypatch.setattr(whole_job, "finetune", real)
     again = adapter_of(run(config, tmp_path/"cut").path("unlearned"))
     assert all(again[n].equal(whole[n]) for n in whole)
 

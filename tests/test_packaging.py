@@ -60,13 +60,13 @@ def test_metadata_is_what_settings_say(built, root, which):
     for e in extras:
         assert needed(requires, e) == needed(base+cfg[f"{e}_requirements"].split(), e)
     scripts = read(built[which], "entry_points.txt")
-    assert "selective-unlearning = selective_unlearning.cli:main" in scripts
+    assert "selective-unlearning = selective_unlearning.job.command:main" in scripts
 
 
 def test_wheels_hold_package_and_data(built, root):
     wheel = names(built["wheel"])
     assert wheel == names(built["wheel from sdist"])
-    package = {f"selective_unlearning/{p.name}" for p in (root/"selective_unlearning").glob("*.py")}
+    package = {p.relative_to(root).as_posix() for p in (root/"selective_unlearning").rglob("*.py")}
     assert package <= wheel
     for d in DATA: assert any(n.startswith(f"selective_unlearning/data/{d}") for n in wheel), d
     rest = {n for n in wheel - package if not n.startswith("selective_unlearning/data/")}
@@ -108,7 +108,7 @@ def test_command_answers_outside_the_checkout(installed):
 
 @pytest.mark.parametrize("name", DATA)
 def test_demo_data_is_in_the_installed_package(installed, root, name):
-    code = "import selective_unlearning as s; from selective_unlearning.config import data_path\n" \
+    code = "import selective_unlearning as s; from selective_unlearning.core.files import data_path\n" \
            f"print(s.__file__); print(data_path({name!r}))"
     package, data = installed("python", "-c", code).split()
     assert data == f"{os.path.dirname(package)}/data/{name}"

@@ -6,12 +6,14 @@ import pytest
 
 from datasets import load_from_disk
 
-from selective_unlearning import pipeline
-from selective_unlearning.config import DataError, configure, to_yaml, write_json
-from selective_unlearning.context import choose_translations
-from selective_unlearning.extract import extract_terms
-from selective_unlearning.pipeline import Run, run
-from selective_unlearning.translate import propose_translations
+from selective_unlearning.job import run as job
+from selective_unlearning.core.errors import DataError
+from selective_unlearning.core.files import write_json
+from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.terms.choose_translations import choose_translations
+from selective_unlearning.terms.extract import extract_terms
+from selective_unlearning.job.run import Run, run
+from selective_unlearning.terms.translate import propose_translations
 from tiny import NAMES, TEXT, results, settings
 
 
@@ -106,7 +108,7 @@ def test_stopped_while_checkpoints_are_removed(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(path, *args, **kwargs)
     with monkeypatch.context() as m:
-        m.setattr(pipeline.shutil, "rmtree", rmtree)
+        m.setattr(job.shutil, "rmtree", rmtree)
         with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"run", until="reinforced")
     part = tmp_path/"run"/".3-reinforced.part"
     when = (part/"adapter_model.safetensors").stat().st_mtime_ns
@@ -121,7 +123,7 @@ def test_weights_from_a_checkpoint(tmp_path, monkeypatch, lora_r):
     config = settings(tmp_path, **{"reinforce.lora_r": lora_r, "unlearn.lora_r": lora_r, "reinforce.epochs": 3})
     made = []
     for sharded in (False, True):
-        monkeypatch.setattr(pipeline, "_sharded", lambda: sharded)
+        monkeypatch.setattr(job, "_sharded", lambda: sharded)
         folder = run(config, tmp_path/f"run-{sharded}", until="reinforced").path("reinforced")
         made.append({p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".safetensors"})
     assert made[0] == made[1] and made[0]
@@ -147,7 +149,7 @@ def test_killed_and_resumed(tmp_path):
     config = settings(tmp_path)
     run(config, tmp_path/"whole")
     (tmp_path/"job.yaml").write_text(to_yaml(config))
-    cmd = [sys.executable, "-m", "selective_unlearning.cli", "run", "--config", str(tmp_path/"job.yaml"),
+    cmd = [sys.executable, "-m", "selective_unlearning", "run", "--config", str(tmp_path/"job.yaml"),
            "--out", str(tmp_path/"cut")]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     killed = set()

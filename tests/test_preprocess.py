@@ -9,9 +9,10 @@ from tokenizers import (Tokenizer, decoders, models, normalizers, pre_tokenizers
                         trainers)
 from transformers import PreTrainedTokenizerFast
 
-from selective_unlearning.config import DataError
-from selective_unlearning.preprocess import (block_texts, bos_ids, encode, make_blocks, normalise,
-                                             read_corpus, split_blocks)
+from selective_unlearning.core.errors import DataError
+from selective_unlearning.models.tokens import bos_ids, encode
+from selective_unlearning.corpus.blocks import block_texts, make_blocks
+from selective_unlearning.corpus.readers import normalise, read_corpus
 
 TRAIN = ["Mr. Owl reads letters, and the owl reads them aloud. Who? <s> Nobody knows.",
          "fée 東京 🦉 e\u0301"]
@@ -139,16 +140,6 @@ def test_a_tokenizer_that_truncates_loses_nothing():
     tok.backend_tokenizer.enable_padding(length=10)
     corpus = Dataset.from_dict({"text": ["The owl reads letters. "*20, "Owl."]})
     assert make_blocks(corpus, tok, 40)[:] == make_blocks(corpus, tokenizer("bpe"), 40)[:]
-
-@settings(deadline=None)
-@given(st.integers(2, 60), st.floats(0, .9), st.integers(0, 2**31))
-def test_split_is_a_partition(n, fraction, seed):
-    blocks = Dataset.from_dict({"doc": list(range(n))})
-    try: train, held = split_blocks(blocks, fraction, seed)
-    except DataError: return assume(False)
-    assert sorted(train["doc"][:] + held["doc"][:]) == blocks["doc"][:] and len(train)
-    assert train["doc"][:] == sorted(train["doc"]) and held["doc"][:] == sorted(held["doc"])
-    assert abs(len(held) - n*fraction) <= 1 and bool(len(held)) == bool(fraction)
 
 @settings(deadline=None, max_examples=150)
 @given(texts.filter(lambda t: not re.search("[-\u2010]", t)))

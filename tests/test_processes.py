@@ -15,9 +15,10 @@ import torch
 torch.set_num_threads(1)
 from datasets import Dataset
 from safetensors.torch import save_file
-from selective_unlearning.config import START, FinetuneConfig
-from selective_unlearning.finetune import finetune
-from selective_unlearning.models import processes
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.labels.align import START
+from selective_unlearning.training.trainer import finetune
+from selective_unlearning.models.load import processes
 from test_finetune import Toy, model
 out, batch, accumulation, save = Path(sys.argv[1]), *map(int, sys.argv[2:])
 rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(4+s%5)], "roles": [0]*(3+s%5)+[START]} for s in range(20)])

@@ -5,16 +5,17 @@ import pytest
 import torch
 from hypothesis import example, given, settings as tries, strategies as st
 
-from selective_unlearning import evaluate as measures
-from selective_unlearning.config import ConfigError, DataError, read_json, read_jsonl, write_json
-from selective_unlearning.evaluate import read_prompts, write_prompts
-from selective_unlearning.generate import complete
-from selective_unlearning.match import TermMatcher
-from selective_unlearning.models import load_model, load_tokenizer
-from selective_unlearning.pipeline import run
-from selective_unlearning.retain import opener_ids, read_openers
-from selective_unlearning.summary import summarise
-from selective_unlearning.utility import neighbour_scores, read_general, read_neighbours
+from selective_unlearning.evaluation import measures
+from selective_unlearning.core.errors import ConfigError, DataError
+from selective_unlearning.core.files import read_json, read_jsonl, write_json
+from selective_unlearning.evaluation.measures import read_prompts, write_prompts
+from selective_unlearning.models.continuations import complete
+from selective_unlearning.terms.match import TermMatcher
+from selective_unlearning.models.load import load_model, load_tokenizer
+from selective_unlearning.job.run import run
+from selective_unlearning.training.retain_set import opener_ids, read_openers
+from selective_unlearning.evaluation.metrics import summarise
+from selective_unlearning.evaluation.utility import neighbour_scores, read_general, read_neighbours
 from tiny import save_model, settings
 
 # --- any value in any field -------------------------------------------------------------------

@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from selective_unlearning.config import DataError
-from selective_unlearning.report import Report, report_html
-from selective_unlearning.summary import headline, summarise
+from selective_unlearning.core.errors import DataError
+from selective_unlearning.evaluation.report import Report, report_html
+from selective_unlearning.evaluation.metrics import headline, summarise
 
 MODELS = "base", "reinforced", "unlearned"
 ATTACKS = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',

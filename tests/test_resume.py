@@ -1,5 +1,5 @@
 "A training that is stopped by force, by damage or by a full disk ends as one that was never stopped, to the bit."
-import errno, json, multiprocessing, os, random, resource, subprocess, time
+import errno, multiprocessing, os, random, resource, subprocess, time
 from pathlib import Path
 
 import pytest
@@ -8,10 +8,12 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
-from selective_unlearning.checkpoints import flaw, mend, newest, seal
-from selective_unlearning.config import START, FinetuneConfig, read_json, write_json
-from selective_unlearning.finetune import finetune
-from selective_unlearning.models import add_adapter
+from selective_unlearning.training.checkpoints import flaw, mend, newest, seal
+from selective_unlearning.core.files import read_json, write_json
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.labels.align import START
+from selective_unlearning.training.trainer import finetune
+from selective_unlearning.models.adapters import add_adapter
 
 SMALL = dict(lr=1e-2, first_layer=0., lora_r=4, retain_weight=1.)
 
@@ -74,7 +76,7 @@ def child(home, config, begun):
 def killed(home, config, kills, seconds, seed):
     "Start the training, kill it at a random moment, and again, `kills` times; then let it end."
     context, rng, done = multiprocessing.get_context("forkserver"), random.Random(seed), 0
-    context.set_forkserver_preload(["selective_unlearning.finetune", "peft"])
+    context.set_forkserver_preload(["selective_unlearning.training.trainer", "peft"])
     home.mkdir()
     while True:
         begun = context.Event()

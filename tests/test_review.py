@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from selective_unlearning.config import DataError
-from selective_unlearning.dictionary import KINDS, Dictionary, Entry
-from selective_unlearning.review import DictionaryEditor
+from selective_unlearning.core.errors import DataError
+from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.entries import KINDS, Entry
+from selective_unlearning.terms.editor import DictionaryEditor
 
 EVIL = "<script>alert('1')</script><img src=x onerror=alert(1)>"
 NAMES = Dictionary([Entry("Harry", ["Jon", "Sam"], "person"), Entry("Potter", "Carter", "person"),

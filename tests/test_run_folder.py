@@ -4,12 +4,13 @@ import os, shutil, subprocess, sys
 import pytest
 
 from selective_unlearning import unlearn
-from selective_unlearning.cli import main
-from selective_unlearning.config import (ConfigError, DataError, configure, file_hashes, path_hash,
-                                         read_json, to_yaml, write_json)
-from selective_unlearning.export import export_run
-from selective_unlearning.folder import step_path
-from selective_unlearning.pipeline import Run, rewrite_report, run
+from selective_unlearning.job.command import main
+from selective_unlearning.core.errors import ConfigError, DataError
+from selective_unlearning.core.files import file_hashes, path_hash, read_json, write_json
+from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.job.export import export_run
+from selective_unlearning.job.run_folder import step_path
+from selective_unlearning.job.run import Run, rewrite_report, run
 from tiny import NAMES, settings
 
 
@@ -192,7 +193,7 @@ def test_opening_a_folder_runs_no_code(home, stranger, capsys, monkeypatch, argv
 
 def test_the_code_would_have_run(home, stranger):
     "The trap works: whoever asks for it, gets it. In a process of its own, since code of a model marks library classes."
-    cmd = [sys.executable, "-m", "selective_unlearning.cli", "chat", "--run", f"{home}/run", "--trust_remote_code"]
+    cmd = [sys.executable, "-m", "selective_unlearning", "chat", "--run", f"{home}/run", "--trust_remote_code"]
     subprocess.run(cmd, input="Orla lives in\n", text=True, capture_output=True)
     assert stranger.exists()
 

@@ -6,8 +6,9 @@ import pytest
 import selective_unlearning, tree
 
 PACKAGE = tree.ROOT/"selective_unlearning"
+ROOMS = ["core", "models", "corpus", "terms", "labels", "training", "evaluation", "job"]
 HEAVY = {"torch", "transformers", "datasets", "peft", "matplotlib"}
-BY_HAND = {"__init__", "_modidx"}
+BY_HAND = {"__init__", "__main__", "_modidx"}
 HOME = selective_unlearning._HOME
 
 
@@ -16,58 +17,75 @@ def source(nb): return ["".join(c["source"]) for c in nb["cells"] if c["cell_typ
 
 def module(nb):
     "The module a notebook exports to, or None."
-    found = re.search(r"^#\|\s*default_exp (\w+)", "\n".join(source(nb)), re.M)
+    found = re.search(r"^#\|\s*default_exp ([\w.]+)", "\n".join(source(nb)), re.M)
     return found and found[1]
 
 
 NOTEBOOKS = {p: json.loads((tree.ROOT/p).read_text()) for p in tree.files() if p.suffix == ".ipynb"}
 EXPORTING = {p: nb for p,nb in NOTEBOOKS.items() if module(nb)}
-NUMBERS = {module(nb): int(p.name.split("_")[0]) for p,nb in EXPORTING.items()}
+MODULES = {module(nb): p for p,nb in EXPORTING.items()}
 
 
-def imported(code):
-    "What `code` imports from this package, wherever in it."
+def place(name):
+    "Where a module stands: its room's number, its own inside the room."
+    path = MODULES[name]
+    return ROOMS.index(path.parts[1]), int(path.name.split("_")[0])
+
+
+def imported(code, here):
+    "What the code of the module `here` imports from this package, wherever in it."
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import): names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, ["selective_unlearning"*bool(node.level), node.module]))
+            up = ["selective_unlearning", *here.split(".")][:-node.level] if node.level else []
+            base = ".".join([*up, *filter(None, [node.module])])
             names = [f"{base}.{a.name}" for a in node.names]
         else: continue
         for name in names:
-            package, _, rest = name.partition(".")
-            if package == "selective_unlearning" and rest: yield rest.split(".")[0]
+            package, *rest = name.split(".")
+            if package != "selective_unlearning" or not rest: continue
+            yield ".".join(rest[:2]) if rest[0] in ROOMS else rest[0]
 
 
 def test_imported_sees_every_form():
     code = """
-import selective_unlearning.a, torch
-from selective_unlearning.b import x
+import selective_unlearning.core.a, torch
+from selective_unlearning.core.b import x
 from selective_unlearning import c
 def f():
     from .d import y
     from . import e
+    from ..core.g import z
+    from .. import h
 """
-    assert list(imported(code)) == ["a", "b", "c", "d", "e"]
+    expected = ["core.a", "core.b", "c", "job.d", "job.e", "core.g", "h"]
+    assert list(imported(code, "job.here")) == expected
 
 
-def test_each_module_has_a_numbered_notebook():
-    assert {p.stem for p in PACKAGE.glob("*.py")} - BY_HAND == set(NUMBERS)
-    assert len(set(NUMBERS.values())) == len(NUMBERS), "two notebooks have the same number"
+def test_each_module_has_a_numbered_notebook_in_its_room():
+    modules = {p.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+               for p in PACKAGE.rglob("*.py") if p.stem not in BY_HAND}
+    assert modules == set(MODULES)
+    named = {".".join([p.parts[1], p.stem.split("_", 1)[1]]) for p in EXPORTING}
+    assert named == modules
+    assert len({*map(place, modules)}) == len(modules), "two notebooks of a room have one number"
 
 
-@pytest.mark.parametrize("name", sorted(NUMBERS))
-def test_modules_import_only_lower_numbers(name):
-    uses = {HOME.get(m, m) for m in imported((PACKAGE/f"{name}.py").read_text())}
-    assert not {m: NUMBERS[m] for m in uses & set(NUMBERS) if NUMBERS[m] >= NUMBERS[name]}
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_modules_import_only_from_rooms_above_and_lower_numbers(name):
+    code = (PACKAGE/f"{name.replace('.', '/')}.py").read_text()
+    uses = {HOME.get(m, m) for m in imported(code, name)}
+    assert not {m for m in uses & set(MODULES) if place(m) >= place(name)}
+    assert not re.search(r"\b(globals|locals|vars)\(\)\[", code), "a look-up that no search can follow"
 
 
-ASK = "from selective_unlearning.cli import main; sys.argv = ['selective-unlearning', {}]; main()"
+ASK = "from selective_unlearning.job.command import main; sys.argv = ['selective-unlearning', {}]; main()"
 
 
 @pytest.mark.parametrize("code", [
-    "import selective_unlearning; dir(selective_unlearning)", "import selective_unlearning.config",
+    "import selective_unlearning; dir(selective_unlearning)", "import selective_unlearning.job.settings",
     ASK.format("'--help'"), ASK.format("'run', '--help'"),
-], ids=["package", "config", "help", "help of a step"])
+], ids=["package", "settings", "help", "help of a command"])
 def test_light_until_work_begins(code):
     report = "import atexit, sys; atexit.register(lambda: print('loaded', *sys.modules)); "
     p = subprocess.run([sys.executable, "-c", report+code], capture_output=True, text=True)
@@ -79,7 +97,7 @@ def test_light_until_work_begins(code):
 
 def test_importing_says_nothing():
     "The first line that a user reads is ours, not another library's warning."
-    code = f"import importlib\nfor m in {sorted(NUMBERS)}: importlib.import_module('selective_unlearning.'+m)"
+    code = f"import importlib\nfor m in {sorted(MODULES)}: importlib.import_module('selective_unlearning.'+m)"
     p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (p.returncode, p.stdout, p.stderr) == (0, "", "")
 
@@ -87,13 +105,12 @@ def test_importing_says_nothing():
 FRONT_DOOR = """
 import importlib, sys
 import selective_unlearning as s
-module = lambda name: f"selective_unlearning.{s._HOME.get(name, name)}"
+module = lambda name: f"selective_unlearning.{s._HOME[name]}"
 if "modules" in sys.argv:
     for name in s.__all__: importlib.import_module(module(name))
 for name in s.__all__:
     got = getattr(__import__("selective_unlearning", fromlist=[name]), name)
-    home = sys.modules[module(name)]
-    assert got is (getattr(home, name) if name in s._HOME else home), name
+    assert got is getattr(sys.modules[module(name)], name), name
 """
 
 

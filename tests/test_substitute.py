@@ -1,8 +1,7 @@
 "Substitution, alignment and roles against slow and obvious versions, for every kind of tokenizer."
-import json, re, unicodedata
+import json, unicodedata
 from functools import lru_cache
 from html.parser import HTMLParser
-from math import lcm
 
 import numpy as np
 import pytest
@@ -10,13 +9,12 @@ from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from selective_unlearning.config import CONTEXT, INSIDE, START
-from selective_unlearning.dictionary import Dictionary
-from selective_unlearning.match import TermMatcher, plural, term_key
-from selective_unlearning.models import load_tokenizer
-from selective_unlearning.preprocess import bos_ids, encode
-from selective_unlearning.substitute import (Substitution, align, article, straddling, substitute,
-                                             token_roles, variants)
+from selective_unlearning.labels.align import CONTEXT, INSIDE, START
+from selective_unlearning.terms.match import TermMatcher, plural, term_key
+from selective_unlearning.models.load import load_tokenizer
+from selective_unlearning.models.tokens import bos_ids, encode
+from selective_unlearning.terms.substitute import Substitution, article, straddling, substitute
+from selective_unlearning.labels.align import align, token_roles
 
 NAMES = {"Harry": "Jon", "Harry Potter": "Jon Carter", "Ron": "Bartholomew Quincy Underhill",
          "Albus Percival Wulfric Dumbledore": "Ed", "Weasley": "Carter", "Hippogriff": "eagle horse",
@@ -263,24 +261,6 @@ def test_article_does_not_mind_accents(letter, word):
 
 MANY = {"Harry": ["Jon", "Tom", "Bill"], "Ron": ["Ed", "Sam"], "Hippogriff": ["eagle horse", "pony"], "Hogwarts": ["Ashford"],
         "Ron Weasley": ["Ed Hill", "Sam Wood"], "Weasley": ["Hill", "Wood"]}
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from([*MANY, "a", "met", "Weasleys", "HARRY"]), max_size=8).map(" ".join),
-       st.integers(0, 9), st.integers(0, 5), st.sampled_from(["", "b.md"]))
-def test_variants_are_consistent_and_distinct(text, n, seed, scope):
-    dictionary = Dictionary.from_mapping(MANY)
-    subs = variants(text, dictionary, n, seed, scope)
-    assert len(subs) == n and subs[:1] == [substitute(text, dictionary, seed, scope)][:n]
-    for sub in subs:
-        assert sub.original() == text
-        used = {}
-        for s in sub.anchors: used.setdefault(s.term, set()).add(sub.translated[s.out_start:s.out_end].lower().rstrip("s"))
-        assert all(len(new) == 1 for new in used.values())
-        family = " ".join(" ".join(used.get(t, ())) for t in ("Ron", "Weasley", "Ron Weasley"))
-        assert not (re.search("ed|hill", family) and re.search("sam|wood", family))
-    choices = lcm(*(len(MANY[t]) for t in {s.term for sub in subs for s in sub.anchors}))
-    assert len({s.translated for s in subs}) == min(n, choices)
 
 
 @settings(max_examples=200, deadline=None)

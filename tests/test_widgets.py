@@ -8,12 +8,15 @@ from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from selective_unlearning import labels
-from selective_unlearning.config import (CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN, WHY,
-                                         DataError, MissingExtra)
-from selective_unlearning.label_viewer import LabelViewer
-from selective_unlearning.substitute import substitute
-from selective_unlearning.widgets import OutputsViewer, ReplacementViewer, highlight
+from selective_unlearning.labels import translated
+from selective_unlearning.core.errors import DataError, MissingExtra
+from selective_unlearning.labels.align import CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN
+from selective_unlearning.labels.translated import WHY
+from selective_unlearning.labels.label_viewer import LabelViewer
+from selective_unlearning.terms.substitute import substitute
+from selective_unlearning.core.html import highlight
+from selective_unlearning.terms.replacements import ReplacementViewer
+from selective_unlearning.evaluation.outputs import OutputsViewer
 
 EVIL = "<script>alert('1')</script> & \"quoted\" <img src=x onerror=alert(1)>"
 LIMIT = 64*1024
@@ -320,7 +323,7 @@ def test_reasons_have_the_same_words_with_and_without_columns():
     silent = [t for t,why in enumerate(TOLD["why"]) if why]
     assert [plain[t][4] for t in silent] == [told[t][4] for t in silent] == \
            [WHY[TOLD["why"][t]] for t in silent]
-    assert labels.WHY is WHY
+    assert translated.WHY is WHY
 
 
 def test_a_label_says_how_it_came_about():

@@ -6,8 +6,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
                           PreTrainedTokenizerFast)
 
-from selective_unlearning.label_files import read_labels
-from selective_unlearning.config import RunConfig, configure, write_json, write_jsonl
+from selective_unlearning.labels.shards import read_labels
+from selective_unlearning.core.files import write_json, write_jsonl
+from selective_unlearning.job.settings import RunConfig, configure
 
 NAMES = {"Orla Venn": "Mary Cole", "Orla": "Mary", "Tarnmoor": "Ashby", "Quillwick": "Redfern",
          "Brannoch": "Weston"}

@@ -18,7 +18,17 @@ from pygments import formatters, highlight, lexers
 
 from tree import ROOT
 
-SECTIONS = {"Guide": ".", "Tutorials": "tutorials"}  # heading of the sidebar -> folder of nbs/
+ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes through
+    "core": "errors, files, HTML, plots, settings of a step; loads no torch",
+    "models": "a model by name, adapters, what a model says",
+    "corpus": "files to documents to blocks of tokens",
+    "terms": "the dictionary: find anchored terms, translate them, replace them, correct it all",
+    "labels": "what a model that never read the text would say, token by token",
+    "training": "one trainer for both fine-tunings, the retain set, the methods to compare with",
+    "evaluation": "prompts, measures, figures with intervals, the report",
+    "job": "the whole job in one folder, from Python and from a terminal",
+}
+SECTIONS = {"Guide": ".", "Tutorials": "tutorials"} | {r.capitalize(): r for r in ROOMS} | {"Notes": "notes"}
 PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # further pages
 THEMES = {"light": "cosmo", "dark": "darkly"}
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
@@ -208,6 +218,28 @@ def build(out):
 
 # --- README -----------------------------------------------------------------------------------
 
+TABLE = re.compile(r"^\| room \|.*\n(?:\|.*\n)+", re.M)
+
+
+def rooms():
+    "The table of rooms and their chapters, as Markdown for the index notebook."
+    rows = ["| room | what it does | chapters |", "| --- | --- | --- |"]
+    for room,what in ROOMS.items():
+        nbs = sorted((ROOT/"nbs"/room).glob("*.ipynb"))
+        links = [f"[{short(p.name)[:-6].replace('_', ' ')}]({room}/{p.name})" for p in nbs]
+        rows.append(f"| `{room}` | {what} | {', '.join(links)} |")
+    return "\n".join(rows)+"\n"
+
+
+def write_rooms(cfg):
+    "Bring the index notebook's table up to date."
+    path = ROOT/"nbs"/cfg.readme_nb
+    nb = read_nb(path)
+    for c in nb.cells:
+        if c.cell_type == "markdown": c.set_source(TABLE.sub(lambda m: rooms(), c.source))
+    write_nb(nb, path)
+
+
 def readme(cfg):
     "README.md and its pictures, {path: bytes}, from the index notebook and its saved outputs."
     at = f"nbs/{cfg.readme_nb}"
@@ -228,8 +260,10 @@ def readme_problems(files):
     here = {"README.md", *(p.relative_to(ROOT).as_posix() for p in (ROOT/"README_files").glob("*"))}
     fresh = lambda f: f in files and (ROOT/f).exists() and (ROOT/f).read_bytes() == files[f]
     to = [unquote(m[2]) for m in LINK.finditer(files["README.md"].decode())]
-    return [f"{f} is not what nbs/index.ipynb gives: run make docs"
-            for f in sorted({*here, *files}) if not fresh(f)] + \
+    stale = [] if rooms() in (ROOT/"README.md").read_text().replace("](nbs/", "](") else \
+        ["README.md has not all chapters: run make docs"]
+    return stale + [f"{f} is not what nbs/index.ipynb gives: run make docs"
+                    for f in sorted({*here, *files}) if not fresh(f)] + \
            [f"README.md: dead link {t}" for t in to if not (ROOT/t).exists()]
 
 
@@ -249,6 +283,7 @@ def main():
     cfg = get_config(ROOT)
     bad, done = [], []
     if not a.out:
+        if not a.check: write_rooms(cfg)
         files = readme(cfg)
         if not a.check:
             write_readme(files)
