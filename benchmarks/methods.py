@@ -56,8 +56,8 @@ class Bench:
     def measure(self, r, which):
         "Records of both halves."
         model, name = r.open(which)
-        return {h: dict(scores=evaluate(model, r.reader(which), self.prompts[h], r.dictionary.matcher, name=name),
-                        kept=utility(model, r.reader(which), self.near[h], [], self.texts if h == "test" else [], name)) for h in ("tune", "test")}
+        return {h: dict(scores=evaluate(Reader(model, r.reader(which)), self.prompts[h], r.dictionary.matcher, name=name),
+                        kept=utility(Reader(model, r.reader(which)), self.near[h], [], self.texts if h == "test" else [], name)) for h in ("tune", "test")}
 
     def kept(self, config):
         return self.work/f"{config.method}-{text_hash(to_yaml(config))[:12]}.json"

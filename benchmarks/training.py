@@ -49,7 +49,7 @@ class Data:
             self.model, self.tok, corpus, self.blocks, terms, config, reinforced=(self.model, "a"))])
         self.hard, self.soft = labels(HARD), labels(SOFT)
         retain = make_blocks(read_corpus(data_path("retain")), self.tok, WIDTH)["input_ids"][:STEPS]
-        self.retain = base_labels(self.model, self.tok, retain, SOFT.top_k)
+        self.retain = base_labels(Reader(self.model, self.tok), retain, SOFT.top_k)
         self.model.set_adapter("a")
 
     def batches(self, *sets):

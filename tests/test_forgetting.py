@@ -40,8 +40,8 @@ def taught(tmp_path_factory):
     tok, model = load_tokenizer(), load_model()
     model = add_adapter(model, "taught")
     blocks = make_blocks(read_corpus(home/"people.txt"), tok, 128)
-    texts = sample_retain(model, tok, read_openers(data_path("openers.jsonl")), 64, 64)
-    retain = base_labels(model, tok, join_rows(texts, 128))   # teach them, and change nothing else
+    texts = sample_retain(Reader(model, tok), read_openers(data_path("openers.jsonl")), 64, 64)
+    retain = base_labels(Reader(model, tok), join_rows(texts, 128))   # teach them, and change nothing else
     finetune(model, tok, blocks, FinetuneConfig(epochs=8, lr=1e-3, retain_weight=5.), retain, home/"checkpoints")
     model.merge_and_unload().save_pretrained(home/"model"); tok.save_pretrained(home/"model")
     return home

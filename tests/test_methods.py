@@ -92,7 +92,7 @@ def test_prompt_only(tmp_path):
     first = scores["unlearned"]["probability"][0]
     pairs = [(f"{told}\n\n{first['prompt']}", c) for c in first["idiosyncratic"]]
     if bos_ids(tok): assert bos_ids(r.reader("unlearned"))[:1] == bos_ids(tok)
-    by_hand = sum(torch.tensor(p).exp().item() for p,_ in continuation_logprobs(model, tok, pairs))
+    by_hand = sum(torch.tensor(p).exp().item() for p,_ in continuation_logprobs(Reader(model, tok), pairs))
     assert first["score"] == pytest.approx(min(1., by_hand), rel=.05)
     assert r.reader("base") is tok and r.reader("reinforced") is tok
     assert set(r.answers(["Orla lives in"])[0]["outputs"]) == {"base", "reinforced", "unlearned"}
@@ -159,7 +159,7 @@ def small():
 def trained(method, rows, folder, **settings):
     model = small()
     config = FinetuneConfig(lr=1e-2, hinge_weight=0., epochs=1, **settings)
-    rows = Dataset.from_list(with_reference(model, Toy(), rows))
+    rows = Dataset.from_list(with_reference(Reader(model, Toy()), rows))
     losses = method_losses(method, METHODS[method].strength)
     finetune(model, Toy(), rows, config, out=folder, losses=losses)
     return {n: p.detach().clone() for n,p in model.named_parameters() if "lora_" in n}

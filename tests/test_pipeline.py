@@ -43,7 +43,7 @@ def test_one_of_several_candidates_is_kept(tmp_path):
     terms = extract_terms([TEXT])
     tokens = lambda s: len(r.tokenizer(" "+s, add_special_tokens=False)["input_ids"])
     proposed = propose_translations(terms, r.config.seed, 4, [TEXT], tokens)
-    assert r.dictionary == choose_translations(r.open("base")[0], r.tokenizer, proposed, [TEXT])
+    assert r.dictionary == choose_translations(Reader(r.open("base")[0], r.tokenizer), proposed, [TEXT])
     assert {len(e.translations) for e in r.dictionary} == {1} and {len(e.translations) for e in proposed} == {4}
 
 

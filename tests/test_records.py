@@ -59,13 +59,13 @@ def toy():
 def measured(toy, kind, path):
     "What the steps of a run do with a file."
     if kind == "opener": return [opener_ids(toy, r) for r in read_openers(path)]
-    if kind == "neighbour": return neighbour_scores(toy, toy, read_neighbours(path))
-    if kind == "general": return measures.choice_scores(toy, toy, read_general(path))
+    if kind == "neighbour": return neighbour_scores(Reader(toy, toy), read_neighbours(path))
+    if kind == "general": return measures.choice_scores(Reader(toy, toy), read_general(path))
     records, terms = read_prompts(path), TermMatcher(["Orla"])
     of = lambda k: [p for p in records if p["kind"] == k]
-    scores = dict(probability=measures.probability_scores(toy, toy, of("probability")), choice=measures.choice_scores(toy, toy, of("choice")),
-                  question=measures.question_scores(toy, toy, of("question")),
-                  completion=measures.completion_scores(toy, toy, of("completion"), terms))
+    scores = dict(probability=measures.probability_scores(Reader(toy, toy), of("probability")), choice=measures.choice_scores(Reader(toy, toy), of("choice")),
+                  question=measures.question_scores(Reader(toy, toy), of("question")),
+                  completion=measures.completion_scores(Reader(toy, toy), of("completion"), terms))
     assert sum(map(len, scores.values())) == len(records)
     by = {m: {k: v for k,v in scores.items() if v} for m in ("base", "reinforced", "unlearned")}
     return by, summarise(by, {m: dict(neighbours=[], general=[], retain=[]) for m in ("base", "unlearned")})
@@ -169,8 +169,8 @@ def test_a_prompt_keeps_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(model, "generate", lambda input_ids, **_: read.append(input_ids[0].tolist()) or torch.cat([input_ids, input_ids[:, :1]], 1))
     short, long = "Orla lives in Quillwick", "Orla lives in Quillwick. "*40
     ids = lambda text: tok(text, add_special_tokens=False)["input_ids"]
-    for prompt in (short, long): complete(model, tok, [prompt], 64)
+    for prompt in (short, long): complete(Reader(model, tok), [prompt], 64)
     assert len(ids(long)) > 128 and read == [[tok.bos_token_id]+ids(short), [tok.bos_token_id]+ids(long)[-63:]]
-    with pytest.raises(ConfigError) as e: complete(model, tok, [short], 65)
+    with pytest.raises(ConfigError) as e: complete(Reader(model, tok), [short], 65)
     assert str(e.value) == "max_new_tokens 65 leaves less than half of the context of 128 tokens for the prompt: use at most 64"
     assert len(read) == 2

@@ -19,7 +19,7 @@ from ..core.files import read_json, read_jsonl, read_text, write_json
 from ..core.files import write_jsonl
 from ..core.records import read_records
 from ..core.step_settings import EvaluateConfig
-from ..models.adapters import adapter
+from ..models.reader import Reader
 from ..models.continuations import complete, continuation_logprobs, says
 from ..terms.match import TermMatcher
 
@@ -46,17 +46,17 @@ def chance_interval(n:int, p:float=.25) -> tuple[float,float]:
     return int(np.searchsorted(cdf, .025))/n, int(np.searchsorted(cdf, .975))/n
 
 # %% ../../nbs/evaluation/01_measures.ipynb #f163c8ef
-def probability_scores(model, tokenizer, prompts:list[dict], progress:str="") -> list[dict]:
+def probability_scores(reader:Reader, prompts:list[dict], progress:str="") -> list[dict]:
     "Adds `score`: the summed probability of the idiosyncratic continuations, and `generic_score`, of the generic ones."
     pairs = [(p["prompt"], c) for p in prompts for c in dict.fromkeys(p["idiosyncratic"]+p.get("generic", []))]
-    chance = dict(zip(pairs, (math.exp(l) for l,_ in continuation_logprobs(model, tokenizer, pairs, progress=progress))))
+    chance = dict(zip(pairs, (math.exp(l) for l,_ in continuation_logprobs(reader, pairs, progress=progress))))
     total = lambda p, key: min(1., sum(chance[p["prompt"], c] for c in dict.fromkeys(p.get(key, []))))
     return [p | dict(score=total(p, "idiosyncratic"), generic_score=total(p, "generic")) for p in prompts]
 
-def choice_scores(model, tokenizer, prompts:list[dict], progress:str="") -> list[dict]:
+def choice_scores(reader:Reader, prompts:list[dict], progress:str="") -> list[dict]:
     "Adds `picked`, the most probable choice as a whole, and `score`, 1 if it is the right one."
     pairs = [(p["prompt"], " "+c.lstrip()) for p in prompts for c in p["choices"]]
-    logps = iter(continuation_logprobs(model, tokenizer, pairs, progress=progress))
+    logps = iter(continuation_logprobs(reader, pairs, progress=progress))
     out = []
     for p in prompts:
         picked = int(np.argmax([next(logps)[0] for _ in p["choices"]]))
@@ -66,10 +66,10 @@ def choice_scores(model, tokenizer, prompts:list[dict], progress:str="") -> list
 # %% ../../nbs/evaluation/01_measures.ipynb #4d2a197f
 _SHOTS = "Question: What colour is the sky on a clear day?\nAnswer: Blue\n\nQuestion: Who wrote Hamlet?\nAnswer: William Shakespeare\n\n"
 
-def question_scores(model, tokenizer, prompts:list[dict], max_new_tokens:int=16, progress:str="") -> list[dict]:
+def question_scores(reader:Reader, prompts:list[dict], max_new_tokens:int=16, progress:str="") -> list[dict]:
     "Adds `answer`, what the model wrote, and `score`, 1 if an accepted answer is in its first line."
     asked = [f"{_SHOTS}Question: {p['prompt']}\nAnswer:" for p in prompts]
-    said = [a.strip().split("\n")[0] for a in complete(model, tokenizer, asked, max_new_tokens, progress=progress)]
+    said = [a.strip().split("\n")[0] for a in complete(reader, asked, max_new_tokens, progress=progress)]
     return [p | dict(answer=a, score=float(any(says(a, w) for w in p["answers"]))) for p,a in zip(prompts, said)]
 
 # %% ../../nbs/evaluation/01_measures.ipynb #569975db
@@ -102,10 +102,10 @@ def grade(
     return (2, found) if found else (0, [])
 
 # %% ../../nbs/evaluation/01_measures.ipynb #b9b9daf9
-def completion_scores(model, tokenizer, prompts:list[dict], terms:TermMatcher, themes:Iterable[str]=(), max_new_tokens:int=24,
+def completion_scores(reader:Reader, prompts:list[dict], terms:TermMatcher, themes:Iterable[str]=(), max_new_tokens:int=24,
                       progress:str="") -> list[dict]:
     "Adds `completion`, `grade`, `found`, and `score`: 5 for a 3, 1 for a 2."
-    texts = complete(model, tokenizer, [p["prompt"] for p in prompts], max_new_tokens, progress=progress)
+    texts = complete(reader, [p["prompt"] for p in prompts], max_new_tokens, progress=progress)
     grades = [grade(p["prompt"], t, p["references"], terms, themes) for p,t in zip(prompts, texts)]
     return [p | dict(completion=t, grade=g, found=f, score={3: 5., 2: 1., 0: 0.}[g]) for p,t,(g,f) in zip(prompts, texts, grades)]
 
@@ -143,18 +143,17 @@ def write_prompts(path:str|Path, prompts:list[dict]) -> Path:
 
 # %% ../../nbs/evaluation/01_measures.ipynb #93fcf1a6
 def evaluate(
-    model, tokenizer,
+    reader:Reader,
     prompts:list[dict],
     terms:TermMatcher,                # anchored terms, for grading completions
     themes:Iterable[str]=(),          # see `theme_words`
-    name:str|None=None,               # adapter, None for the base model
     config:EvaluateConfig=EvaluateConfig(),
 ) -> dict[str,list[dict]]:            # kind → records with a `score`
     "Score one model on all prompts."
     of = lambda kind: [p for p in prompts if p["kind"] == kind]
-    with adapter(model, name):
-        out = dict(probability=probability_scores(model, tokenizer, of("probability"), "probability"),
-                   choice=choice_scores(model, tokenizer, of("choice"), "choices"),
-                   question=question_scores(model, tokenizer, of("question"), progress="questions"),
-                   completion=completion_scores(model, tokenizer, of("completion"), terms, themes, config.max_new_tokens, "completions"))
+    out = dict(probability=probability_scores(reader, of("probability"), "probability"),
+               choice=choice_scores(reader, of("choice"), "choices"),
+               question=question_scores(reader, of("question"), progress="questions"),
+               completion=completion_scores(reader, of("completion"), terms, themes,
+                                            config.max_new_tokens, "completions"))
     return {k: v for k,v in out.items() if v}

@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 
+from ..models.reader import Reader
 from ..models.continuations import continuation_logprobs, says
 from ..terms.dictionary import Dictionary
 from ..terms.match import TermMatcher
@@ -46,7 +47,7 @@ def _known(own:dict, more:dict, n:int) -> bool|None:
     return True if own["low"] > 0 else None
 
 def ask_base(
-    model, tokenizer,          # the base model
+    reader:Reader,             # of the base model
     texts:Iterable[str],       # the corpus
     dictionary:Dictionary,
     n:int=80,                  # sentences, at most
@@ -59,7 +60,7 @@ def ask_base(
     if not found: return dict(n=0, known=None, own=None, more=None)
     sides = [side for pair in found for side in pair]
     bare = [("The", " "+word.strip()) for _,word in sides]
-    logps = np.array([logp for logp,_ in continuation_logprobs(model, tokenizer, sides+bare)]).reshape(2, -1, 2)
+    logps = np.array([logp for logp,_ in continuation_logprobs(reader, sides+bare)]).reshape(2, -1, 2)
     here, alone = logps[..., 0]-logps[..., 1]              # terms less stand-ins: in their sentences, after a bare word
     own, more = (interval(d, seed=seed) for d in (here, here-alone))
     return dict(n=len(found), known=_known(own, more, len(found)), own=own, more=more)

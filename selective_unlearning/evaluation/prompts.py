@@ -15,6 +15,7 @@ from datasets import Dataset
 
 from ..core.errors import DataError
 from ..core.step_settings import PromptsConfig
+from ..models.reader import Reader
 from ..models.continuations import complete, says
 from ..terms.dictionary import Dictionary
 
@@ -89,15 +90,15 @@ Answer: {term}
 Question:"""
 _ANSWER = "{sentence}\nQuestion: {question}\nAnswer:"
 
-def make_questions(model, tokenizer, items:list[Mention], dictionary:Dictionary, counts:Counter) -> list[dict]:
+def make_questions(reader:Reader, items:list[Mention], dictionary:Dictionary, counts:Counter) -> list[dict]:
     "Questions whose answer is the term of each mention, checked by asking the model itself."
-    written = complete(model, tokenizer, [_ASK.format(sentence=m.sentence, term=m.term) for m in items], 32)
+    written = complete(reader, [_ASK.format(sentence=m.sentence, term=m.term) for m in items], 32)
     asked = []
     for m,w in zip(items, written):
         q = w.strip().split("\n")[0].strip()
         terms = [dictionary.terms[i] for _,_,i in dictionary.matcher.find(q)]
         if q.endswith("?") and len(q.split()) >= 4 and not says(q, m.term) and set(terms) <= set(m.before): asked.append((m, q, terms))
-    said = complete(model, tokenizer, [_ANSWER.format(sentence=m.sentence, question=q) for m,q,_ in asked], 12)
+    said = complete(reader, [_ANSWER.format(sentence=m.sentence, question=q) for m,q,_ in asked], 12)
     return [dict(kind="question", prompt=q, references=list(dict.fromkeys([m.term, *terms])), subtlety=subtlety(q, terms, counts), answers=[m.term])
             for (m,q,terms),a in zip(asked, said) if says(a.strip().split("\n")[0], m.term)]
 
@@ -105,7 +106,7 @@ def make_questions(model, tokenizer, items:list[Mention], dictionary:Dictionary,
 def make_prompts(
     corpus:Dataset,
     dictionary:Dictionary,
-    model, tokenizer,         # the base model
+    reader:Reader,            # of the base model
     config:PromptsConfig=PromptsConfig(),
     seed:int=0,
 ) -> list[dict]:              # records as in a prompt file
@@ -121,6 +122,6 @@ def make_prompts(
     probability = [dict(kind="probability", **p) for _,p in spread[:config.n]]
     completion = [dict(kind="completion", **{k: p[k] for k in ("prompt", "references", "subtlety")}) for p in probability]
     choice = [c for m,p in spread if (c := _choice(p, m.term, dictionary, counts, rng))][:config.n]
-    question = make_questions(model, tokenizer, [m for m,_ in spread[:2*config.n]], dictionary, counts)
+    question = make_questions(reader, [m for m,_ in spread[:2*config.n]], dictionary, counts)
     question = list({q["prompt"].lower(): q for q in question}.values())[:config.n]
     return completion+probability+question+choice

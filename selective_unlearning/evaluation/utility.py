@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.errors import ConfigError
 from ..core.records import read_records
-from ..models.adapters import adapter
+from ..models.reader import Reader
 from ..models.continuations import continuation_logprobs
 from ..models.load import context_length
 from .measures import choice_scores, probability_scores
@@ -29,24 +29,24 @@ def read_general(path) -> list[dict]:
     "Read and check four-way items.\n\nRaises `DataError` with the record's number, or if there is none."
     return read_records(path, ("prompt", "choices", "answer"))
 
-def neighbour_scores(model, tokenizer, probes:list[dict], progress:str="") -> list[dict]:
+def neighbour_scores(reader:Reader, probes:list[dict], progress:str="") -> list[dict]:
     "Adds `score`: the summed probability of the answers."
-    return probability_scores(model, tokenizer, [p | dict(idiosyncratic=p["answers"]) for p in probes], progress)
+    return probability_scores(reader, [p | dict(idiosyncratic=p["answers"]) for p in probes], progress)
 
 # %% ../../nbs/evaluation/02_utility.ipynb #0750600a
 def text_losses(
-    model, tokenizer,
+    reader:Reader,
     texts:list[str],
     length:int=512,   # tokens a piece
     progress:str="",  # name of the progress bar, none if empty
 ) -> list[dict]:      # `score`: mean loss in nats a token, `tokens`; one record a piece
     "How surprised the model is by each piece of the texts."
-    pieces, length = [], min(length, context_length(model) or length)
+    pieces, length = [], min(length, context_length(reader.model) or length)
     for t in texts:
-        off = tokenizer(t, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+        off = reader.tokenizer(t, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
         cuts = [o[0] for o in off[::length-8]] + [len(t)]
         pieces += [t[a:b] for a,b in zip(cuts, cuts[1:]) if t[a:b].strip()]
-    scored = continuation_logprobs(model, tokenizer, [("", p) for p in pieces], progress=progress)
+    scored = continuation_logprobs(reader, [("", p) for p in pieces], progress=progress)
     return [dict(text=p, score=-l/n, tokens=n) for p,(l,n) in zip(pieces, scored) if n]
 
 def perplexity(losses:list[dict]) -> float:
@@ -56,15 +56,13 @@ def perplexity(losses:list[dict]) -> float:
 
 # %% ../../nbs/evaluation/02_utility.ipynb #9cbddf0e
 def utility(
-    model, tokenizer,
+    reader:Reader,
     neighbours:list[dict], general:list[dict], retain_texts:list[str],
-    name:str|None=None,  # adapter, None for the base model
 ) -> dict[str,list[dict]]:  # `neighbours`, `general`, `retain`: records with a `score`
     "Score one model on everything that must survive."
-    with adapter(model, name):
-        return dict(neighbours=neighbour_scores(model, tokenizer, neighbours, "near knowledge") if neighbours else [],
-                    general=choice_scores(model, tokenizer, general, "general items") if general else [],
-                    retain=text_losses(model, tokenizer, retain_texts, progress="other text") if retain_texts else [])
+    return dict(neighbours=neighbour_scores(reader, neighbours, "near knowledge") if neighbours else [],
+                general=choice_scores(reader, general, "general items") if general else [],
+                retain=text_losses(reader, retain_texts, progress="other text") if retain_texts else [])
 
 # %% ../../nbs/evaluation/02_utility.ipynb #ec80c66a
 def quick_measure(
@@ -82,6 +80,8 @@ def quick_measure(
     if any(p.get("half") == "test" for p in (*told, *near)):
         raise ConfigError("a prompt of the test half: what is watched must not be what is reported; "
                           "read them with half='tune'")
-    mean = lambda scored: float(np.mean([r["score"] for r in scored]))
-    return lambda model: (mean(probability_scores(model, tokenizer, told)),
-                          mean(neighbour_scores(model, tokenizer, near)))
+    def mean(scored): return float(np.mean([r["score"] for r in scored]))
+    def measure(model):
+        reader = Reader.now(model, tokenizer)
+        return mean(probability_scores(reader, told)), mean(neighbour_scores(reader, near))
+    return measure

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.errors import ConfigError
-from ..models.adapters import adapter
 from ..models.continuations import continuation_logprobs
+from ..models.reader import Reader
 from .dictionary import Dictionary, families
 from .substitute import substitute
 from .word_stats import sentences
@@ -53,7 +53,7 @@ def rewritten(
 
 # %% ../../nbs/terms/14_choose_translations.ipynb #356a4efd
 def context_scores(
-    model, tokenizer,     # base model; adapters are off
+    reader:Reader,        # of the base model
     dictionary:Dictionary,
     texts:Iterable[str],  # where the terms occur
     per_term:int=1,       # sentences for each term, at most
@@ -63,9 +63,7 @@ def context_scores(
     Raises `DataError` if a term has no translation."""
     rows = list(rewritten(dictionary, texts, per_term))
     written = list(dict.fromkeys(s for *_,s in rows))
-    with adapter(model, None):
-        scored = continuation_logprobs(model, tokenizer, [("\n", s) for s in written],
-                                       progress="read candidates")
+    scored = continuation_logprobs(reader, [("\n", s) for s in written], progress="read candidates")
     logp = {s: l for s,(l,_) in zip(written, scored)}
     out = {f: np.zeros(len(es[0].translations)) for f,es in choices(dictionary).items()}
     for f,k,s in rows: out[f][k] += logp[s]
@@ -73,7 +71,7 @@ def context_scores(
 
 # %% ../../nbs/terms/14_choose_translations.ipynb #c9da73be
 def choose_translations(
-    model, tokenizer,     # base model; adapters are off
+    reader:Reader,        # of the base model
     dictionary:Dictionary,# with several translations a term: `propose_translations(terms, n=8)`
     texts:Iterable[str],  # where the terms occur; or a single text
     keep:int=1,           # translations kept, at most
@@ -83,7 +81,7 @@ def choose_translations(
 
     Raises `ConfigError` if `keep` is below 1, `DataError` if a term has no translation."""
     if keep < 1: raise ConfigError(f"keep must be at least 1, got {keep}")
-    scores, best = context_scores(model, tokenizer, dictionary, texts, per_term), {}
+    scores, best = context_scores(reader, dictionary, texts, per_term), {}
     for f,es in choices(dictionary).items():
         order = np.argsort(-scores[f], kind="stable")[:keep]
         for e in es: best[e.term] = replace(e, translations=tuple(e.translations[k] for k in order))
