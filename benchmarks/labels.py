@@ -36,7 +36,7 @@ SWEEP = (0., .5, 1., 2., 5.)
 
 
 def train_reinforced(folder):
-    "The demo's reinforced adapter, in the folder `3-reinforced` of a run; returns that."
+    "The demo's reinforced adapter, in the folder `04-reinforced` of a run; returns that."
     return str(run(demo_config(), folder, until="reinforced").path("reinforced"))
 
 

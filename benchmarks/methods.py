@@ -15,6 +15,7 @@ import argparse, json
 from pathlib import Path
 
 from run import save
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.core.files import data_path, read_json, text_hash, write_json
 from selective_unlearning.training.methods import METHODS
 from selective_unlearning.job.settings import configure, to_yaml

@@ -20,6 +20,7 @@ from transformers import Trainer, TrainingArguments
 
 from labels import in_turn, row
 from run import save
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.core.files import data_path
 from selective_unlearning.core.step_settings import FinetuneConfig, LabelsConfig
 from selective_unlearning.terms.dictionary import Dictionary

@@ -119,7 +119,7 @@ def test_the_command_asks_a_server(tmp_path, monkeypatch, capsys, server):
     ask = f"http://127.0.0.1:{server.server_port}/v1#m"
     args = ["dictionary", "--config", str(tmp_path/"c.yaml"), "--out", str(tmp_path/"run"), "--extract", "rules,model", "--ask", ask]
     assert main(args) == 0
-    d = Dictionary.load(tmp_path/"run"/"2-dictionary"/"dictionary.json")
+    d = Dictionary.load(tmp_path/"run"/"02-dictionary"/"dictionary.json")
     assert d["Brannoch"].translations == ("Simon",) and "Gandalf" not in d and "Tarnmoor" in d
     said = capsys.readouterr().err
     assert "1 terms from the language model" in said and f"1 of {len(d)} translations from the language model" in said

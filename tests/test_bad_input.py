@@ -14,7 +14,8 @@ from selective_unlearning.core.errors import ConfigError, DataError, ModelError
 from selective_unlearning.core.files import path_hash, write_json
 from selective_unlearning.job.settings import configure, to_yaml
 from selective_unlearning.labels.shards import read_labels
-from selective_unlearning.job.run import Run, run
+from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.run import run
 from tiny import NAMES, TEXT, results, save_model, settings
 
 
@@ -260,7 +261,7 @@ def test_nothing_found(job, tmp_path, capsys):
     config = configure(job.config, {"corpus": str(tmp_path/"plain.txt"), "dictionary": None})
     with pytest.raises(DataError) as e: run(config, tmp_path/"run")
     assert str(e.value) == "no anchored term was found in the corpus: give a dictionary"
-    assert sorted(p.name for p in (tmp_path/"run").glob("?-*")) == ["1-corpus"]
+    assert sorted(p.name for p in (tmp_path/"run").glob("?-*")) == ["01-corpus"]
 
 
 def test_translation_beyond_the_context(job, tmp_path):
@@ -270,7 +271,7 @@ def test_translation_beyond_the_context(job, tmp_path):
     with pytest.raises(DataError) as e: run(config, tmp_path/"run")
     assert re.fullmatch(r"a translated block has \d+ tokens, the model takes 128: use a smaller block_size "
                         r"\(it begins 'Orla Venn keeps the lighthouse of Tarnmo'\)", str(e.value))
-    assert not (tmp_path/"run"/"2-dictionary").exists()
+    assert not (tmp_path/"run"/"02-dictionary").exists()
 
 
 # --- what belongs together --------------------------------------------------------------------
@@ -296,18 +297,18 @@ def test_labels_of_another_model(job, tmp_path, capsys, what):
     ours, other = Run(job.home/"done").identity, Run(tmp_path/"run", configure(job.config, {"model": model})).identity
     assert ours != other and ours.startswith("llama@")
     shutil.copytree(job.home/"done", tmp_path/"run")
-    shutil.rmtree(tmp_path/"run"/"5-unlearned")
-    made = tmp_path/"run"/"4-labels"/"labels"/"made_with.json"
+    shutil.rmtree(tmp_path/"run"/"07-unlearned")
+    made = tmp_path/"run"/"05-labels"/"labels"/"made_with.json"
     write_json(made, json.loads(made.read_text()) | {"model": other})
     manifest = json.loads((tmp_path/"run"/"manifest.json").read_text())
     manifest["steps"]["labels"]["outputs"]["labels/made_with.json"] = path_hash(made)
     write_json(tmp_path/"run"/"manifest.json", manifest)
-    message = (f"{tmp_path}/run/4-labels/labels: the labels were made with another model ({other}, not {ours}): "
+    message = (f"{tmp_path}/run/05-labels/labels: the labels were made with another model ({other}, not {ours}): "
                "make them again, or use the model they were made with")
     assert main(["run", "--config", f"{job.home}/done/config.yaml", "--out", f"{tmp_path}/run"]) == 1
     assert capsys.readouterr().err.rpartition("selective-unlearning: ")[2] == message+"\n"
-    assert not (tmp_path/"run"/"5-unlearned").exists() and not list((tmp_path/"run").glob(".5-*/checkpoints"))
-    with pytest.raises(ModelError) as e: read_labels(tmp_path/"run"/"4-labels"/"labels", model=ours)
+    assert not (tmp_path/"run"/"07-unlearned").exists() and not list((tmp_path/"run").glob(".5-*/checkpoints"))
+    with pytest.raises(ModelError) as e: read_labels(tmp_path/"run"/"05-labels"/"labels", model=ours)
     assert str(e.value) == message
 
 
@@ -321,7 +322,7 @@ def test_adapter_for_another_base(job, tmp_path, capsys, monkeypatch, what):
     monkeypatch.setattr("builtins.input", lambda *_: next(asked, None) or (_ for _ in ()).throw(EOFError))
     code, was, now = main(["chat", "--out", f"{tmp_path}/run", "--max-new-tokens", "3"]), Run(job.home/"done").identity, Run(tmp_path/"run").identity
     assert (code, was == now) == ((0, True) if what == "place" else (1, False))
-    if code: assert told(capsys) == f"{tmp_path}/run/5-unlearned: the adapter was made for {was}, not for {now}: load it on its own base"
+    if code: assert told(capsys) == f"{tmp_path}/run/07-unlearned: the adapter was made for {was}, not for {now}: load it on its own base"
     assert path_hash(tmp_path/"run") == before
 
 
@@ -361,12 +362,12 @@ def fill_in_checkpoint(monkeypatch, name, nth):
 
 
 @pytest.mark.parametrize("fill, name, nth, where", [
-    (fill_once, "coverage.json", 1, "/.2-dictionary.part/coverage.json"), (fill_once, "loss.json", 1, "/.3-reinforced.part/loss.json"),
-    (fill_in_checkpoint, "optimizer.pt", 1, "/.3-reinforced.part/checkpoints/checkpoint-1"),
-    (fill_in_checkpoint, "scheduler.pt", 2, "/.5-unlearned.part/checkpoints/checkpoint-1"),
-    (fill_once, "sealed.json", 1, "/.3-reinforced.part/checkpoints/checkpoint-1"),
-    (fill_once, "made_with.json", 1, "/.4-labels.part/labels/made_with.json"), (fill_once, "manifest.json", 5, "/manifest.json"),
-    (fill_once, "familiarity.json", 1, "/.7-evaluation.part/familiarity.json"), (fill_once, "report.html", 1, "/report.html")])
+    (fill_once, "coverage.json", 1, "/.02-dictionary.part/coverage.json"), (fill_once, "loss.json", 1, "/.04-reinforced.part/loss.json"),
+    (fill_in_checkpoint, "optimizer.pt", 1, "/.04-reinforced.part/checkpoints/checkpoint-1"),
+    (fill_in_checkpoint, "scheduler.pt", 2, "/.07-unlearned.part/checkpoints/checkpoint-1"),
+    (fill_once, "sealed.json", 1, "/.04-reinforced.part/checkpoints/checkpoint-1"),
+    (fill_once, "made_with.json", 1, "/.05-labels.part/labels/made_with.json"), (fill_once, "manifest.json", 5, "/manifest.json"),
+    (fill_once, "familiarity.json", 1, "/.10-evaluation.part/familiarity.json"), (fill_once, "report.html", 1, "/report.html")])
 def test_disk_fills_up(job, tmp_path, capsys, monkeypatch, fill, name, nth, where):
     "One line says so; the same command goes on, and ends as a run that was never stopped."
     config = configure(job.config, {"reinforce.save_steps": 1, "unlearn.save_steps": 1})
@@ -385,16 +386,16 @@ def test_stopped_before_the_name(job, tmp_path, monkeypatch):
     "Killed between the manifest and the folder's name: the step is not made again."
     real, stop = type(tmp_path).rename, KeyboardInterrupt()
     def rename(self, target):
-        if self.name == ".3-reinforced.part": raise stop
+        if self.name == ".04-reinforced.part": raise stop
         return real(self, target)
     with monkeypatch.context() as m:
         m.setattr(type(tmp_path), "rename", rename)
         with pytest.raises(KeyboardInterrupt): run(job.config, tmp_path/"run")
-    assert not (tmp_path/"run"/"3-reinforced").exists()
+    assert not (tmp_path/"run"/"04-reinforced").exists()
     made = lambda folder: (tmp_path/"run"/folder/"adapter_model.safetensors").stat().st_mtime_ns
-    when = made(".3-reinforced.part")
+    when = made(".04-reinforced.part")
     run(job.config, tmp_path/"run")
-    assert made("3-reinforced") == when
+    assert made("04-reinforced") == when
     assert results(tmp_path/"run") == results(job.home/"done")
 
 

@@ -14,7 +14,8 @@ from selective_unlearning.core.files import path_hash, read_json, write_atomic, 
 from selective_unlearning.job.settings import configure, read_config, to_yaml
 from selective_unlearning.models.adapters import adapter
 from selective_unlearning.models.load import ORIGIN, default_dtype
-from selective_unlearning.job.run import Run, run
+from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.run import run
 from tiny import TEXT, settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
@@ -48,11 +49,11 @@ def theirs(home):
     "What plain peft says with base and adapter as they are stored, before a base is rounded for its hardware."
     tok = AutoTokenizer.from_pretrained(home/"llama")
     base = AutoModelForCausalLM.from_pretrained(home/"llama")
-    return says(PeftModel.from_pretrained(base, home/"run"/"5-unlearned").eval(), tok)
+    return says(PeftModel.from_pretrained(base, home/"run"/"07-unlearned").eval(), tok)
 
 
 def needs_adapter(home):
-    if not (home/"run"/"5-unlearned"/"adapter_model.safetensors").exists(): pytest.skip("no adapter")
+    if not (home/"run"/"07-unlearned"/"adapter_model.safetensors").exists(): pytest.skip("no adapter")
 
 
 def alone(code, cwd, home):
@@ -99,7 +100,7 @@ def test_plain_peft_says_the_same(done):
     tok = AutoTokenizer.from_pretrained(done/"llama")
     base = AutoModelForCausalLM.from_pretrained(done/"llama", dtype=default_dtype()).float()
     plain = says(base, tok)
-    model = PeftModel.from_pretrained(base, done/"run"/"5-unlearned").eval()
+    model = PeftModel.from_pretrained(base, done/"run"/"07-unlearned").eval()
     assert says(model, tok).equal(ours(done))
     assert not says(model, tok).equal(plain)
 
@@ -114,7 +115,7 @@ def test_exported(done, tmp_path, capsys):
     header = yaml.safe_load(card.split("---")[1])
     assert (header["base_model"], header["license"], "language" in header) == ("llama", "other", False)
     assert "a local folder named llama" in card and "none was stated" in card
-    assert path_hash(done/"book.txt") in card and path_hash(done/"run"/"2-dictionary"/"dictionary.json") in card
+    assert path_hash(done/"book.txt") in card and path_hash(done/"run"/"02-dictionary"/"dictionary.json") in card
     for p in tmp_path.rglob("*"):
         if p.is_file():
             assert str(done).encode() not in p.read_bytes() and b"book.txt" not in p.read_bytes(), p
@@ -130,7 +131,7 @@ def test_merged_card_runs(done, tmp_path):
 
 def test_base_beside(done, tmp_path, capsys):
     "From another directory, with no network and no cache; after a move, by the lines in the card."
-    if not (done/"run"/"5-unlearned"/"adapter_model.safetensors").exists():
+    if not (done/"run"/"07-unlearned"/"adapter_model.safetensors").exists():
         assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/b", "--with-base"]) == 2
         assert "plain weights need none" in capsys.readouterr().err
         return

@@ -6,7 +6,7 @@ import pytest
 from selective_unlearning.models import load
 from selective_unlearning.core.errors import ModelError
 
-FETCH = "from pathlib import Path; from selective_unlearning.models import _fetch_gguf; _fetch_gguf(Path({!r}))"
+FETCH = "from pathlib import Path; from selective_unlearning.models.load import _fetch_gguf; _fetch_gguf(Path({!r}))"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ import json
 from pathlib import Path
 
 import pytest
-from datasets import load_from_disk
 
 from selective_unlearning.job.run import run
 from tiny import settings
@@ -22,8 +21,7 @@ def test_same_as_before(kind, labels, tmp_path):
         for name in {*old}-{"topk_logprobs"}: assert row[name] == old[name], name
         for now,then in zip(row.get("topk_logprobs", []), old.get("topk_logprobs", [])):
             assert now == pytest.approx(then, abs=2e-3)
-    kept = load_from_disk(str(r.path("labels")/"retain"))
-    assert kept["input_ids"][:] == before["retain"]
+    assert r.retain_set["input_ids"][:] == before["retain"]
     for name,losses in before["losses"].items():
         records = json.loads((r.path(name)/"loss.json").read_text())
         assert [x["loss"] for x in records] == pytest.approx(losses, rel=1e-3)

@@ -315,7 +315,7 @@ def test_a_run_beside_what_it_reads(tmp_path):
     run(config, tmp_path/"run", until="corpus")
     write_atomic(tmp_path/"run"/"notes"/"a.txt", TEXT)
     config = configure(config, {"corpus": str(tmp_path/"run"/"notes")})
-    made = lambda: (tmp_path/"run"/"1-corpus").stat().st_ino
+    made = lambda: (tmp_path/"run"/"01-corpus").stat().st_ino
     run(config, tmp_path/"run", until="corpus")
     before = made()
     run(config, tmp_path/"run", until="corpus")

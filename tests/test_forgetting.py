@@ -3,6 +3,7 @@ import random
 
 import pytest
 
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.core.files import data_path, read_jsonl, write_json, write_jsonl
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.job.settings import RunConfig, configure

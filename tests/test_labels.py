@@ -89,13 +89,13 @@ def test_a_run_by_two_processes(tmp_path, monkeypatch):
     run = lambda launch, out: subprocess.run([*launch, *command, str(tmp_path/out)], env=env, capture_output=True, text=True)
     assert run(ONE, "one").returncode == 0
     shutil.copytree(tmp_path/"one", tmp_path/"two")
-    for step in ("4-labels", "5-unlearned"): shutil.rmtree(tmp_path/"two"/step)
+    for step in ("05-labels", "07-unlearned"): shutil.rmtree(tmp_path/"two"/step)
     two = run(TWO, "two")
     assert two.returncode == 0, two.stderr[-2000:]
     assert two.stderr.count("[4/7] labels: writes") == two.stdout.count("The unlearned model") == 1
-    files = lambda out: {p.name: p.read_bytes() for p in (tmp_path/out/"4-labels").rglob("*") if p.is_file()}
+    files = lambda out: {p.name: p.read_bytes() for p in (tmp_path/out/"05-labels").rglob("*") if p.is_file()}
     assert files("one") == files("two")
-    assert (tmp_path/"two"/"5-unlearned"/"adapter_model.safetensors").exists()
+    assert (tmp_path/"two"/"07-unlearned"/"adapter_model.safetensors").exists()
     (tmp_path/"dictionary.json").write_text("{}")
     assert run(TWO, "two").returncode == 1
 

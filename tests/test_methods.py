@@ -7,6 +7,7 @@ from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.job import run as whole_job
 from selective_unlearning.training.baselines import instructed, method_losses, with_reference
 from selective_unlearning.job.command import main
@@ -18,7 +19,8 @@ from selective_unlearning.job.export import export_run, model_card
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.continuations import continuation_logprobs
 from selective_unlearning.models.adapters import add_adapter
-from selective_unlearning.job.run import Run, run
+from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.run import run
 from selective_unlearning.models.tokens import bos_ids
 from tiny import settings
 
@@ -124,7 +126,7 @@ def test_resumed(tmp_path, method, monkeypatch):
         return real(*args, **kw | dict(callbacks=(Stop(),)*(len(calls) == 2)))
     monkeypatch.setattr(whole_job, "finetune", stopped)
     with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"cut")
-    assert list((tmp_path/"cut"/".5-unlearned.part"/"checkpoints").glob("checkpoint-*"))
+    assert list((tmp_path/"cut"/".07-unlearned.part"/"checkpoints").glob("checkpoint-*"))
     monkeypatch.setattr(whole_job, "finetune", real)
     again = adapter_of(run(config, tmp_path/"cut").path("unlearned"))
     assert all(again[n].equal(whole[n]) for n in whole)

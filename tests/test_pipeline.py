@@ -6,13 +6,15 @@ import pytest
 
 from datasets import load_from_disk
 
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.job import run as job
 from selective_unlearning.core.errors import DataError
 from selective_unlearning.core.files import write_json
 from selective_unlearning.job.settings import configure, to_yaml
 from selective_unlearning.terms.choose_translations import choose_translations
 from selective_unlearning.terms.extract import extract_terms
-from selective_unlearning.job.run import Run, run
+from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.run import run
 from selective_unlearning.terms.translate import propose_translations
 from tiny import NAMES, TEXT, results, settings
 
@@ -26,7 +28,7 @@ def cache(tmp_path, monkeypatch): monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE
 @pytest.mark.parametrize("labels", ["soft", "hard"])
 def test_every_step(tmp_path, kind, labels):
     r = run(settings(tmp_path, kind, **{"labels.kind": labels}), tmp_path/"run")
-    steps = ["1-corpus", "2-dictionary", "3-reinforced", "4-labels", "5-unlearned", "6-prompts", "7-evaluation"]
+    steps = ["01-corpus", "02-dictionary", "04-reinforced", "05-labels", "07-unlearned", "08-prompts", "10-evaluation"]
     made = sorted(p.name for p in (tmp_path/"run").iterdir() if not p.name.startswith("."))
     assert made == sorted([*steps, "config.yaml", "manifest.json", "report.json", "report.html"])
     report = r.results
@@ -52,7 +54,7 @@ def test_plain_peft_loads_it(tmp_path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
     run(settings(tmp_path), tmp_path/"run")
-    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(tmp_path/"llama")), tmp_path/"run"/"5-unlearned")
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(tmp_path/"llama")), tmp_path/"run"/"07-unlearned")
 
 
 def test_report_names_no_folder(tmp_path):
@@ -60,7 +62,7 @@ def test_report_names_no_folder(tmp_path):
     r = run(settings(tmp_path), tmp_path/"run")
     assert r.results["model"].startswith("llama@") and r.results["config"]["model"] == "llama"
     assert r.results["config"]["corpus"] == ["book.txt"] and r.results["config"]["dictionary"] == "dictionary.json"
-    for name in ("report.json", "report.html", "5-unlearned/base.json"):
+    for name in ("report.json", "report.html", "07-unlearned/base.json"):
         assert str(tmp_path) not in (tmp_path/"run"/name).read_text()
     assert Run(tmp_path/"run").config == r.config and str(tmp_path) in (tmp_path/"run"/"config.yaml").read_text()
 
@@ -80,7 +82,7 @@ def test_all_weights(tmp_path):
     "Full fine-tuning saves whole models that plain transformers loads."
     r = run(settings(tmp_path, **{"reinforce.lora_r": 0, "unlearn.lora_r": 0}), tmp_path/"run")
     from transformers import AutoModelForCausalLM
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path/"run"/"5-unlearned")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path/"run"/"07-unlearned")
     base = AutoModelForCausalLM.from_pretrained(tmp_path/"llama")
     assert any(not a.equal(b.to(a.dtype)) for a, b in zip(loaded.parameters(), base.parameters()))
     assert r.results["familiarity"]["probability"]["unlearned"] >= 0
@@ -110,7 +112,7 @@ def test_stopped_while_checkpoints_are_removed(tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(job.shutil, "rmtree", rmtree)
         with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"run", until="reinforced")
-    part = tmp_path/"run"/".3-reinforced.part"
+    part = tmp_path/"run"/".04-reinforced.part"
     when = (part/"adapter_model.safetensors").stat().st_mtime_ns
     r = run(config, tmp_path/"run", until="reinforced")
     assert (r.path("reinforced")/"adapter_model.safetensors").stat().st_mtime_ns == when
@@ -153,7 +155,7 @@ def test_killed_and_resumed(tmp_path):
            "--out", str(tmp_path/"cut")]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     killed = set()
-    for name in ("3-reinforced", "4-labels", "5-unlearned", "6-prompts", "7-evaluation"):
+    for name in ("04-reinforced", "05-labels", "07-unlearned", "08-prompts", "10-evaluation"):
         part, final = tmp_path/"cut"/f".{name}.part", tmp_path/"cut"/name
         p = subprocess.Popen(cmd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while p.poll() is None and not part.exists() and not final.exists(): time.sleep(.005)
@@ -177,6 +179,6 @@ def test_folders(tmp_path):
     run(config, out)
     with FileLock(out/".lock"):
         with pytest.raises(DataError, match="another process works"): run(config, out)
-    (out/"2-dictionary"/"dictionary.json").write_text("{}")
-    with pytest.raises(DataError, match="2-dictionary/dictionary.json: was changed"): run(config, out)
+    (out/"02-dictionary"/"dictionary.json").write_text("{}")
+    with pytest.raises(DataError, match="02-dictionary/dictionary.json: was changed"): run(config, out)
     with pytest.raises(DataError, match="not a run folder"): Run(tmp_path/"mine")

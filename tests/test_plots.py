@@ -26,7 +26,7 @@ PICTURE = {"image/png", "text/plain"}
 
 def test_a_figure_is_a_picture(kernel):
     losses = "[dict(step=1, loss=2.), dict(step=2, loss=1.)]"
-    assert shown(kernel, f"from selective_unlearning.finetune import plot_loss\nplot_loss({losses}).figure") == [PICTURE]
+    assert shown(kernel, f"from selective_unlearning.training.trainer import plot_loss\nplot_loss({losses}).figure") == [PICTURE]
     path = "[dict(step=0, utility=1., familiarity=1.), dict(step=1, utility=1., familiarity=.1)]"
     assert shown(kernel, f"from selective_unlearning.watch import plot_path\nplot_path({path}).figure") == [PICTURE]
 

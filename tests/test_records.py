@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings as tries, strategies as st
 
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.evaluation import measures
 from selective_unlearning.core.errors import ConfigError, DataError
 from selective_unlearning.core.files import read_json, read_jsonl, write_json

@@ -9,8 +9,9 @@ from selective_unlearning.core.errors import ConfigError, DataError
 from selective_unlearning.core.files import file_hashes, path_hash, read_json, write_json
 from selective_unlearning.job.settings import configure, to_yaml
 from selective_unlearning.job.export import export_run
-from selective_unlearning.job.run_folder import step_path
-from selective_unlearning.job.run import Run, rewrite_report, run
+from selective_unlearning.job.manifest import step_path
+from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.run import rewrite_report, run
 from tiny import NAMES, settings
 
 
@@ -41,8 +42,8 @@ def rehash(folder):
 
 # --- nothing that somebody changed is reported, exported or talked to --------------------------
 
-EDITS = {"7-evaluation/familiarity.json": "report export", "7-evaluation/utility.json": "report export",
-         "2-dictionary/dictionary.json": "report export", "5-unlearned/adapter_model.safetensors": "report export chat"}
+EDITS = {"10-evaluation/familiarity.json": "report export", "10-evaluation/utility.json": "report export",
+         "02-dictionary/dictionary.json": "report export", "07-unlearned/adapter_model.safetensors": "report export chat"}
 
 
 def told(capsys): return capsys.readouterr().err.rpartition("selective-unlearning: ")[2].strip()
@@ -94,7 +95,7 @@ def test_edited_settings(home, capsys):
 def outside(home):
     "A file, a folder, a pipe and a device that are not the run's."
     (home/"secret").mkdir(); (home/"secret"/"key").write_text("private")
-    pipe = home/"run"/"5-unlearned"/"more"
+    pipe = home/"run"/"07-unlearned"/"more"
     yield "link", lambda: pipe.symlink_to(home/"secret"/"key")
     yield "folder", lambda: pipe.symlink_to(home/"secret")
     yield "device", lambda: pipe.symlink_to("/dev/zero")
@@ -103,7 +104,7 @@ def outside(home):
 
 def test_links_pipes_and_devices(home, capsys):
     "None is followed, copied or waited for."
-    more = home/"run"/"5-unlearned"/"more"
+    more = home/"run"/"07-unlearned"/"more"
     for name, make in outside(home):
         make()
         for argv in (["report", "--run", f"{home}/run"], ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
@@ -113,9 +114,9 @@ def test_links_pipes_and_devices(home, capsys):
     assert not (home/"new").exists()
 
 
-@pytest.mark.parametrize("file, text", [("7-evaluation/familiarity.json", '{"base": {"probability": [{"score": null}]}}'),
-                                        ("3-reinforced/loss.json", "[7]"), ("2-dictionary/dictionary.json", "[]"),
-                                        ("1-corpus/blocks.arrow", "no Arrow file")])
+@pytest.mark.parametrize("file, text", [("10-evaluation/familiarity.json", '{"base": {"probability": [{"score": null}]}}'),
+                                        ("04-reinforced/loss.json", "[7]"), ("02-dictionary/dictionary.json", "[]"),
+                                        ("01-corpus/blocks.arrow", "no Arrow file")])
 def test_files_of_another_shape(home, capsys, file, text):
     "Whoever edits a file can edit its hash: the folder is named, and not an error of a library alone."
     (home/"run"/file).write_text(text)
@@ -126,7 +127,7 @@ def test_files_of_another_shape(home, capsys, file, text):
 
 def test_an_adapter_that_names_modules(home, capsys, monkeypatch):
     "PEFT imports what `megatron_core` names, in some of its versions; it does not get to see it."
-    path = home/"run"/"5-unlearned"/"adapter_config.json"
+    path = home/"run"/"07-unlearned"/"adapter_config.json"
     write_json(path, read_json(path) | {"megatron_config": {"a": 1}, "megatron_core": "antigravity"})
     rehash(home/"run")
     assert ask(monkeypatch, "chat", "--run", f"{home}/run") == 1
@@ -235,11 +236,11 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
     why = told(capsys)
     assert why.startswith("there is nothing to forget: the base model does not know the text: in 16 sentences")
     assert why.endswith("; --force goes on all the same")
-    assert sorted(p.name for p in (tmp_path/"run").glob("?-*")) == ["1-corpus", "2-dictionary"]
+    assert sorted(p.name for p in (tmp_path/"run").glob("?-*")) == ["01-corpus", "02-dictionary"]
     assert main([*argv, "--force"]) == 0
     err = capsys.readouterr().err
     assert "warning: The reinforced model has " in err and "warning: The unlearned model has " in err
-    assert "1-corpus" not in err and "corpus: done before" in err
+    assert "01-corpus" not in err and "corpus: done before" in err
     report = read_json(tmp_path/"run"/"report.json")
     assert report["known"]["known"] is False and report["ratio"]["probability"] is None
     assert {c["ok"] for c in report["checks"] if c["path"].startswith(("ratio.", "familiarity."))} == {None}

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
                           PreTrainedTokenizerFast)
 
-from selective_unlearning.labels.shards import read_labels
+from selective_unlearning.job.run_folder import Run
 from selective_unlearning.core.files import write_json, write_jsonl
 from selective_unlearning.job.settings import RunConfig, configure
 
@@ -82,5 +82,4 @@ def settings(tmp_path, kind="llama", **changes):
 def results(folder):
     "What must not depend on how often a run was stopped: labels and measured figures."
     r = json.loads((folder/"report.json").read_text())
-    labels = read_labels(folder/"4-labels"/"labels")
-    return labels.to_list(), {k: r[k] for k in ("familiarity", "neighbours", "utility")}
+    return Run(folder).labels.to_list(), {k: r[k] for k in ("familiarity", "neighbours", "utility")}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['write_atomic', 'follow_umask', 'disk_is_full', 'regular_file', 'read_text', 'read_json', 'write_json', 'read_jsonl',
-           'write_jsonl', 'text_hash', 'files_below', 'path_hash', 'file_hashes', 'data_path']
+           'write_jsonl', 'text_hash', 'files_below', 'path_hash', 'file_hashes', 'path_stamp', 'data_path']
 
 # %% ../../nbs/core/01_files.ipynb #43e4555b
 import errno, hashlib, json, os, secrets, stat
@@ -138,6 +138,14 @@ def file_hashes(folder:str|Path) -> dict[str,str]:
     "Path from the folder → SHA-256, of every file in it."
     folder = Path(folder)
     return {p.relative_to(folder).as_posix(): path_hash(p) for p in sorted(files_below(folder)) if p.is_file()}
+
+# %% ../../nbs/core/01_files.ipynb #6ecd818d
+def path_stamp(path:str|Path) -> str:
+    "A hash of the name, size and time of change of a file, or of every file in a folder."
+    path = Path(path)
+    files = sorted(p for p in files_below(path) if p.is_file()) if path.is_dir() else [path]
+    seen = [(p.relative_to(path).as_posix(), (s := p.stat()).st_size, s.st_mtime_ns) for p in files]
+    return text_hash(json.dumps(seen))
 
 # %% ../../nbs/core/01_files.ipynb #765e3472
 def data_path(

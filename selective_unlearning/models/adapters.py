@@ -88,18 +88,17 @@ def add_adapter(
 @contextmanager
 def adapter(model, name:str|None):
     "Within the block, the model answers with the named adapter, or as the base model for `None`."
-    if not isinstance(model, PeftModel):
-        if name: raise ModelError(f"the model has no adapter {name!r}")
-        yield model
-    elif name is None:
+    if name is None:  # PEFT puts adapters into the base's own layers: who holds the bare base has them too
         kinds = BaseTunerLayer, AuxiliaryTrainingWrapper
         layers = [m for m in model.modules() if isinstance(m, kinds)]  # PEFT's own switch costs several milliseconds
-        for l in layers: l.enable_adapters(False)
+        for layer in layers: layer.enable_adapters(False)
         try: yield model
         finally:
-            for l in layers: l.enable_adapters(True)
+            for layer in layers: layer.enable_adapters(True)
+    elif not isinstance(model, PeftModel): raise ModelError(f"the model has no adapter {name!r}")
     else:
-        if name not in model.peft_config: raise ModelError(f"no adapter {name!r}; there is {', '.join(model.peft_config)}")
+        if name not in model.peft_config:
+            raise ModelError(f"no adapter {name!r}; there is {', '.join(model.peft_config)}")
         before = model.active_adapter
         if name != before: model.set_adapter(name)
         try: yield model

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_MODEL', 'ORIGIN', 'cache_dir', 'resolve', 'default_device', 'default_dtype', 'processes', 'quantiser',
-           'quantised', 'load_tokenizer', 'load_model', 'model_identity', 'hub_id', 'context_length', 'left_pad']
+           'quantised', 'load_tokenizer', 'load_model', 'load_config', 'model_identity', 'hub_id', 'context_length',
+           'left_pad']
 
 # %% ../../nbs/models/00_load.ipynb #b697fed6
 import logging, os, re, subprocess, sys, tempfile, warnings, zipfile
+from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from ..core.errors import MissingExtra, ModelError, printable, reason
@@ -189,17 +191,21 @@ def load_model(
     return model.eval()
 
 # %% ../../nbs/models/00_load.ipynb #7e806005
+def load_config(name:str, trust_remote_code:bool=False):
+    "A model's configuration, without its weights. Raises `ModelError` if there is none."
+    return _from_pretrained(AutoConfig, name, "configuration", trust_remote_code=trust_remote_code)
+
 def model_identity(
-    model,
+    config,                                       # see `load_config`
     name:str,
-) -> str:  # e.g. "smollm2-135m@1f0c…"
+    hashed:Callable[[Path],str]=path_hash,        # of a file
+) -> str:                                         # e.g. "smollm2-135m@1f0c…"
     "What tells this base model from every other: its name, and a hash of its files or its hub commit."
     path = Path(resolve(name))
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix == ".safetensors" or p.name == "config.json"
-                       or p.name.startswith(("tokenizer", "vocab", "merges")))
-        return f"{path.absolute().name}@{text_hash(''.join(path_hash(p) for p in files))[:16]}"
-    return f"{name}@{getattr(model.config, '_commit_hash', None) or 'unknown'}"
+    if not path.is_dir(): return f"{name}@{getattr(config, '_commit_hash', None) or 'unknown'}"
+    files = sorted(p for p in path.iterdir() if p.suffix == ".safetensors" or p.name == "config.json"
+                   or p.name.startswith(("tokenizer", "vocab", "merges")))
+    return f"{path.absolute().name}@{text_hash(''.join(map(hashed, files)))[:16]}"
 
 def hub_id(
     identity:str,  # from `model_identity`
@@ -208,9 +214,12 @@ def hub_id(
     name, _, made = identity.rpartition("@")
     return None if re.fullmatch("[0-9a-f]{16}", made) else name
 
-def context_length(model) -> int|None:
+def context_length(
+    model,  # or its configuration
+) -> int|None:
     "How many tokens the model can take at once, or None if its configuration does not say."
-    return getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
+    config = getattr(model, "config", model)
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
 
 # %% ../../nbs/models/00_load.ipynb #002eecb2
 def left_pad(
