@@ -6,8 +6,8 @@
 __all__ = ['OutputsViewer']
 
 # %% ../../nbs/evaluation/06_outputs.ipynb #92250823
-import math, re
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,24 +15,19 @@ from functools import cached_property
 from fastcore.basics import patch
 
 from ..core.errors import DataError
-from ..core.html import Viewer, _ipywidgets, escape, highlight
+from ..core.html import Html, Viewer, escape, found_spans, highlight
+from ..core.html import need_ipywidgets, tag
 
 # %% ../../nbs/evaluation/06_outputs.ipynb #efe875e8
 _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
 
-def _found_spans(text:str, found:Iterable[str]) -> list[tuple[int,int,str]]:
-    "Where the found terms stand in a text, as whole words in any case, the longest first."
-    words = "|".join(re.escape(f) for f in sorted(found, key=len, reverse=True) if f)
-    if not words: return []
-    return [(*m.span(), "") for m in re.finditer(rf"(?<!\w)(?:{words})(?!\w)", text, re.I)]
-
-def _said(text:str|None, found:Sequence[str]|None, grade:int|None) -> str:
-    "HTML of what a model wrote, what gave it away marked in it and named under it."
-    if text is None: return "<small>none</small>"
+def _said(text:str|None, found:Sequence[str]|None, grade:int|None) -> Html:
+    "What a model wrote, what gave it away marked in it and named under it."
+    if text is None: return tag("small", "none")
     notes = [] if grade is None else [f"grade {escape(_GRADES.get(grade, grade))}"]
-    if found: notes.append(f"found: {highlight(', '.join(found), [], 200)}")
+    if found: notes.append(f"found: {highlight(', '.join(found), limit=200)}")
     note = f"<br><small>{'; '.join(notes)}</small>" if notes else ""
-    return highlight(text.strip(), _found_spans(text.strip(), found or ())) + note
+    return Html(highlight(text.strip(), found_spans(text.strip(), found or ())) + note)
 
 # %% ../../nbs/evaluation/06_outputs.ipynb #238b0669
 def _check_record(i:int, r:dict):
@@ -58,13 +53,13 @@ def _ask_box(
     generate:Callable[[str],dict[str,str]],  # asks all models
     show:Callable[[dict],str],               # HTML of a record
 ) -> list:                                   # of ipywidgets: a line to ask, and the answer
-    w = _ipywidgets()
+    w = need_ipywidgets()
     prompt, ask, answer = w.Text(description="prompt"), w.Button(description="Ask"), w.HTML()
     def on_ask(_):
         ask.disabled = True
         try: answer.value = show(dict(prompt=prompt.value, outputs=generate(prompt.value)))
         except Exception as e:
-            error = highlight(f"{type(e).__name__}: {e}", [])
+            error = highlight(f"{type(e).__name__}: {e}")
             answer.value = f"<p><b>no answer:</b> {error}</p>"
         finally: ask.disabled = False
     ask.on_click(on_ask)
@@ -101,13 +96,13 @@ class OutputsViewer(Viewer):
     def _pick(self, text:str="", order:str="as given") -> list[dict]:
         return _sorted(self.records, text, order)
 
-    def _head(self): return "subtlety", "prompt", *(m[:100] for m in self._models)
+    @property
+    def _head(self) -> tuple[str,...]: return "subtlety", "prompt", *(m[:100] for m in self._models)
 
     def _row(self, r:dict):
-        subtlety = "" if r.get("subtlety") is None else str(r["subtlety"])
-        cells = (_said(*((r.get(k) or {}).get(m) for k in ("outputs", "found", "grade")))
-                 for m in self._models)
-        return escape(subtlety), highlight(r["prompt"], []), *cells
+        outputs, found, grades = (r.get(k) or {} for k in ("outputs", "found", "grade"))
+        said = (_said(outputs.get(m), found.get(m), grades.get(m)) for m in self._models)
+        return r.get("subtlety"), highlight(r["prompt"]), *said
 
 # %% ../../nbs/evaluation/06_outputs.ipynb #645b77af
 @patch
@@ -118,4 +113,4 @@ def widget(self:OutputsViewer):
     box = Viewer.widget(self)
     if self.generate is None: return box
     show = lambda record: OutputsViewer([record])._repr_html_()
-    return _ipywidgets().VBox([*box.children, *_ask_box(self.generate, show)])
+    return need_ipywidgets().VBox([*box.children, *_ask_box(self.generate, show)])

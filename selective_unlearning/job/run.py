@@ -23,6 +23,7 @@ from ..core.errors import ConfigError, DataError, printable, reason
 from ..core.files import data_path, file_hashes, path_hash, read_json, read_jsonl
 from ..core.files import read_text, text_hash, write_atomic, write_json
 from ..core.files import write_jsonl
+from ..core.plots import svg
 from ..core.step_settings import FinetuneConfig
 from ..models.adapters import adapter, add_adapter, load_adapter, read_peft
 from ..models.adapters import save_adapter, save_full
@@ -55,7 +56,7 @@ from ..evaluation.measures import evaluate, grade, read_prompts, theme_words
 from ..evaluation.metrics import few_steps
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
 from ..evaluation.prompts import make_prompts, mentions
-from ..evaluation.report import Report, svg
+from ..evaluation.report import Report
 from ..evaluation.utility import quick_measure, read_general, read_neighbours
 from ..evaluation.utility import utility
 from .results import PATHS, run_results
