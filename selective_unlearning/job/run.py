@@ -45,13 +45,13 @@ from ..labels.generic import pairs_of
 from ..labels.shards import read_labels, tokenizer_hash, write_labels
 from ..training.baselines import instructed, instruction, method_losses, negate
 from ..training.baselines import with_reference
+from ..training.curves import losses_csv, plot_loss, plot_path
 from ..training.methods import METHODS
-from ..training.monitor import Watch, plot_path
+from ..training.monitor import Watch
 from ..training.retain_set import base_labels, join_rows, pack, read_openers
 from ..training.retain_set import sample_retain, without_subject
 from ..training.rows import training_steps
-from ..training.trainer import batch_losses, finetune, losses_csv, plot_loss
-from ..training.trainer import trackers
+from ..training.trainer import batch_losses, finetune, trackers
 from ..evaluation.measures import evaluate, grade, read_prompts, theme_words
 from ..evaluation.metrics import few_steps
 from ..evaluation.prior_knowledge import ask_base, knowledge_text

@@ -4,23 +4,21 @@
 
 # %% auto #0
 __all__ = ['batch_losses', 'held_out_loss', 'stalled', 'ProgressBar', 'Record', 'SealedTrainer', 'UnlearnTrainer', 'history',
-           'losses_csv', 'plot_loss', 'trackers', 'finetune']
+           'trackers', 'finetune']
 
 # %% ../../nbs/training/04_trainer.ipynb #17e6b91e
-import csv, errno, io, json, shutil
+import errno, json, shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from matplotlib.axes import Axes
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from ..core.errors import ConfigError, DataError, MissingExtra, ModelError
 from ..core.files import disk_is_full, text_hash
-from ..core.plots import new_axes
 from ..core.step_settings import FinetuneConfig
 from ..models.load import processes
 from ..models.scores import token_logprobs
@@ -153,27 +151,6 @@ def history(trainer:Trainer) -> list[dict[str,float]]:
     keys, log = ("step", "epoch", "loss", "learning_rate"), trainer.state.log_history
     held = {h["step"]: dict(held_out=h["eval_loss"]) for h in log if "eval_loss" in h}
     return [{k: h[k] for k in keys} | held.get(h["step"], {}) for h in log if "loss" in h]
-
-def losses_csv(records:list[dict[str,float]]) -> str:
-    "The records as a table, one line each."
-    out = io.StringIO()
-    columns = list(dict.fromkeys(k for r in records for k in r))
-    table = csv.DictWriter(out, columns, lineterminator="\n")
-    table.writeheader()
-    table.writerows(records)
-    return out.getvalue()
-
-def plot_loss(records:list[dict], ax:Axes|None=None, title:str="Training loss") -> Axes:
-    "The loss against the steps; the held-out loss too, and its lowest point, whose weights are kept."
-    ax = new_axes(ax)
-    ax.plot([r["step"] for r in records], [r["loss"] for r in records], color="#0072B2",
-            marker="o", ms=3, label="training")
-    if held := [(r["step"], r["held_out"]) for r in records if "held_out" in r]:
-        ax.plot(*zip(*held), color="#E69F00", marker="s", ms=3, ls="--", label="held out")
-        ax.plot(*min(held, key=lambda p: p[1]), "*", color="#D55E00", ms=10, label="kept")
-        ax.legend()
-    ax.set(xlabel="step", ylabel="loss (nats a label)", title=title)
-    return ax
 
 # %% ../../nbs/training/04_trainer.ipynb #1ff619dd
 def _training(rows:Dataset, config:FinetuneConfig, n_retain:int, seed:int) -> str:
