@@ -21,7 +21,8 @@ from selective_unlearning.models.adapters import adapter, add_adapter, load_adap
 from selective_unlearning.models.adapters import save_adapter
 from selective_unlearning.models.load import load_model
 from selective_unlearning.job.run import run
-from selective_unlearning.training.monitor import Watch, pick
+from selective_unlearning.training.curves import pick
+from selective_unlearning.training.monitor import Watch
 from tiny import sentencepiece_like, settings
 
 LAYERS = ["gate_proj", "up_proj", "down_proj"]

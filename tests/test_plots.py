@@ -26,12 +26,14 @@ PICTURE = {"image/png", "text/plain"}
 
 def test_a_figure_is_a_picture(kernel):
     losses = "[dict(step=1, loss=2.), dict(step=2, loss=1.)]"
-    assert shown(kernel, f"from selective_unlearning.training.trainer import plot_loss\nplot_loss({losses}).figure") == [PICTURE]
+    curves = "from selective_unlearning.training.curves import plot_loss, plot_path"
+    assert shown(kernel, f"{curves}\nplot_loss({losses}).figure") == [PICTURE]
     path = "[dict(step=0, utility=1., familiarity=1.), dict(step=1, utility=1., familiarity=.1)]"
-    assert shown(kernel, f"from selective_unlearning.watch import plot_path\nplot_path({path}).figure") == [PICTURE]
+    assert shown(kernel, f"plot_path({path}).figure") == [PICTURE]
 
 
 def test_and_only_once(kernel):
     "Also where pyplot is used beside it."
     assert shown(kernel, "import matplotlib.pyplot as plt\nplt.plot([1, 2]);") == [PICTURE]
-    assert shown(kernel, "from selective_unlearning.plots import new_axes\nnew_axes().figure") == [PICTURE]
+    own = "from selective_unlearning.core.plots import new_axes\nnew_axes().figure"
+    assert shown(kernel, own) == [PICTURE]

@@ -79,6 +79,9 @@ def test_notebook_view_is_escaped_too():
     assert {t[0] for t in view.tags} == set("div p table thead tbody tr th td b small".split())
     assert ATTACKS[0] in view.text
 
+def test_markup_is_not_shown_as_text():
+    assert "&lt;" not in page(step="x")
+
 def test_page_needs_nothing_from_outside():
     source = page("https://example.org/x.png")
     assert not {t[0] for t in PLAIN} & set("script img link iframe object base form a".split())

@@ -42,7 +42,7 @@ class Session:
     @property
     def rows(self):
         body = self.view.value.rpartition("<tbody>")[2]
-        return [re.findall(r'<td dir="auto">(.*?)</td>', r, re.S)
+        return [re.findall(r'<td(?: dir="auto")?>(.*?)</td>', r, re.S)
                 for r in re.findall(r"<tr>(.*?)</tr>", body, re.S)]
 
 

@@ -82,17 +82,19 @@ def test_modules_import_only_from_rooms_above_and_lower_numbers(name):
 ASK = "from selective_unlearning.job.command import main; sys.argv = ['selective-unlearning', {}]; main()"
 
 
-@pytest.mark.parametrize("code", [
-    "import selective_unlearning; dir(selective_unlearning)", "import selective_unlearning.job.settings",
-    ASK.format("'--help'"), ASK.format("'run', '--help'"),
-], ids=["package", "settings", "help", "help of a command"])
-def test_light_until_work_begins(code):
+@pytest.mark.parametrize("code, heavy", [
+    ("import selective_unlearning; dir(selective_unlearning)", HEAVY),
+    ("import selective_unlearning.job.settings", HEAVY),
+    ("import selective_unlearning.evaluation.report", HEAVY-{"matplotlib"}),
+    (ASK.format("'--help'"), HEAVY), (ASK.format("'run', '--help'"), HEAVY),
+], ids=["package", "settings", "report", "help", "help of a command"])
+def test_light_until_work_begins(code, heavy):
     report = "import atexit, sys; atexit.register(lambda: print('loaded', *sys.modules)); "
     p = subprocess.run([sys.executable, "-c", report+code], capture_output=True, text=True)
     assert p.returncode == 0, p.stderr
     loaded = set(p.stdout.rpartition("loaded ")[2].split())
     assert "selective_unlearning" in loaded
-    assert not HEAVY & loaded
+    assert not heavy & loaded
 
 
 def test_importing_says_nothing():

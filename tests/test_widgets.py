@@ -47,7 +47,7 @@ def harmless(html):
     assert len(html.encode()) <= LIMIT
     assert set(page.tags) <= set("style div p small code table thead tbody tr th td".split()) | \
            set("mark b u ruby rt br wbr".split())
-    assert {name for name,_ in page.attributes} <= {"class", "dir", "title"}
+    assert {name for name,_ in page.attributes} <= {"class", "dir", "scope", "title"}
     assert not re.search(r"url\(|@import|https?:", html)
     return page
 
@@ -85,7 +85,7 @@ def controls(box):
 def rows(html):
     "Text of the cells of the last table, its heading left out."
     table = html.rpartition("<tbody>")[2]
-    return [[Page(c).text for c in re.findall(r'<td dir="auto">(.*?)</td>', r, re.S)]
+    return [[Page(c).text for c in re.findall(r'<td(?: dir="auto")?>(.*?)</td>', r, re.S)]
             for r in re.findall(r"<tr>(.*?)</tr>", table, re.S)]
 
 
@@ -161,6 +161,13 @@ def test_what_was_cut_is_said(viewer):
     assert re.search("|".join(cuts), html)
 
 
+def test_markup_is_not_shown_as_text():
+    plain, some = toy_tokenizer([*WORDS[:8], "hall"]), dict(found={"base": ["text"]}, grade={"base": 3})
+    viewers = [replacement_viewer(), OutputsViewer(records(2, **some)),
+               *(LabelViewer(data, plain) for data in (HARD, SOFT, TOLD_HARD, TOLD_SOFT))]
+    for viewer in viewers: assert "&lt;" not in viewer._repr_html_()
+
+
 def test_same_data_same_html():
     for a,b in zip(evil_viewers(), evil_viewers()): assert a._repr_html_() == b._repr_html_()
 
@@ -188,7 +195,8 @@ def test_no_ipywidgets(monkeypatch):
         viewer.widget()
 
 
-@pytest.mark.parametrize("module", ["widgets", "label_viewer"])
+@pytest.mark.parametrize("module", ["core.html", "terms.replacements", "labels.label_viewer",
+                                    "evaluation.outputs"])
 def test_import_needs_neither_widgets_nor_torch(module):
     code = f"import sys, selective_unlearning.{module}\n" \
            "print(*{'ipywidgets', 'torch', 'matplotlib'} & set(sys.modules))"

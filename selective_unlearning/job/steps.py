@@ -20,6 +20,7 @@ from .. import __version__
 from ..core.errors import ConfigError, DataError, printable
 from ..core.files import read_json, read_jsonl, text_hash, write_atomic
 from ..core.files import write_json, write_jsonl
+from ..core.plots import svg
 from ..models.adapters import add_adapter, load_adapter, read_peft
 from ..models.llm import open_model
 from ..models.load import cache_dir, load_model, processes, quantiser
@@ -34,15 +35,15 @@ from ..terms.spacy_terms import spacy_terms
 from ..terms.substitute import straddling
 from ..terms.translate import propose_translations
 from ..labels.translated import TRANSLATED, iter_translated
+from ..training.curves import losses_csv, plot_loss, plot_path
 from ..training.methods import METHODS
-from ..training.monitor import Watch, plot_path
+from ..training.monitor import Watch
 from ..training.retain_set import PLAIN, SOFT, iter_base_labels, join_rows, pack
 from ..training.retain_set import read_openers, sample_retain, without_subject
-from ..training.trainer import finetune, losses_csv, plot_loss
+from ..training.trainer import finetune
 from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
 from ..evaluation.prompts import make_prompts, mentions
-from ..evaluation.report import svg
 from ..evaluation.utility import quick_measure, read_general, read_neighbours, utility
 from .run_folder import Run
 from .settings import RunConfig

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..core.errors import DataError
-from ..core.html import VIEW_BYTES, Viewer, escape, highlight
+from ..core.html import VIEW_BYTES, Html, Viewer, escape, highlight, tag
 from .align import CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN
 from .translated import WHY
 
@@ -45,19 +45,23 @@ _, _FIRST, _OPENING, _INSIDE, _AGAIN, _UNPAIRED = WHY
 _UNTRAINED = {INSIDE: _INSIDE, INSIDE_AGAIN: _INSIDE, START_AGAIN: _AGAIN}
 _MENTION = {START: "a term's first mention", START_AGAIN: "a term met again"}
 
+def _changed(own:int, label:_Label) -> bool:
+    "Whether a label is another token than the text's `own`."
+    return bool(label) and label[0][0] != own
+
 def _why(
     role:int,
-    trained:bool,
-    changed:bool,  # the label is another token than the text's
-    edge:str="",   # the reason of a token with nothing before it that could tell it
+    own:int,      # the text's own token
+    label:_Label,
+    edge:str="",  # the reason of a token with nothing before it that could tell it
 ) -> str:
     "Why a token has the label that it has, or none, as far as its role tells."
-    if not trained: return edge or _UNTRAINED.get(role, _UNPAIRED)
+    if not label: return edge or _UNTRAINED.get(role, _UNPAIRED)
     if role in _MENTION: return f"{_MENTION[role]}: what a stranger would say"
-    return f"a stranger would say {'another word' if changed else 'it too'}"
+    return f"a stranger would say {'another word' if _changed(own, label) else 'it too'}"
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #202f0913
-def _short(text:str) -> str: return highlight(_visible(text), [], 50)
+def _short(text:str) -> Html: return highlight(_visible(text), limit=50)
 
 def _how(
     own:int,             # the text's own token
@@ -65,15 +69,16 @@ def _how(
     base:int,            # the base model's token
     raised:float,        # nats by which reinforcement raised `own`
     text:dict[int,str],  # of the tokens
-) -> str:                # HTML
+) -> Html:
     "How a label came about."
-    name = lambda i: f"<b>{_short(text[i])}</b>"
+    name = lambda i: tag("b", _short(text[i]))
+    said = "it too" if base == own else name(base)
     by = f"raised {name(own)} by {raised:.1f} nats"
     if raised < .05: by = f"did not raise {name(own)}"
-    best = {i for i,p in label if p == label[0][1]}
-    out = f"the base model would say {'it too' if base == own else name(base)}; reinforcement {by}"
-    if base in best: return out
-    return f"{out}; the offset turned {name(base)} away, so the label is {name(label[0][0])}"
+    out = f"the base model would say {said}; reinforcement {by}"
+    if base not in {i for i,p in label if p == label[0][1]}:
+        out += f"; the offset turned {name(base)} away, so the label is {name(label[0][0])}"
+    return Html(out)
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #2325990f
 class _Token(NamedTuple):
@@ -84,46 +89,46 @@ class _Token(NamedTuple):
     label:list[tuple[str,float|None]]  # likely tokens, probabilities; empty if it does not train
     own:str                            # what a label that differs says of the text's own token
     changed:bool
-    why:str                            # HTML
+    why:str                            # text, or HTML
 
 def _own(own:int, label:_Label) -> str:
     "The probability that a soft label leaves the text's own token."
     chance = dict(label).get(own)
     return f"{chance:.1%}" if chance is not None else f"not among {len(label)}"
 
-def _reasons(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None) -> list[str]:
-    "Why each token of a block has the label that it has, or none, as HTML."
-    ids, roles = row["input_ids"], row["roles"]
+def _whys(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None) -> list[str]:
+    "Why each token of a block has the label that it has, or none: text, or HTML."
+    ids = row["input_ids"]
     if {"why", "base_label", "raised"} <= set(row):
         told = zip(ids, labels, row["why"], row["base_label"], row["raised"])
         return [_how(i, label, b, r, text) if label else WHY[why] for i,label,why,b,r in told]
     edges = {0: _FIRST} | ({1: _OPENING} if ids[:1] == [bos] else {})
-    return [_why(role, bool(label), bool(label) and label[0][0] != i, edges.get(t, ""))
-            for t,(i,role,label) in enumerate(zip(ids, roles, labels))]
+    return [_why(role, i, label, edges.get(t, ""))
+            for t,(i,role,label) in enumerate(zip(ids, row["roles"], labels))]
 
 def _tokens_of(row:dict, tokenizer) -> list[_Token]:
     "A block's tokens, each with the three most likely of its label."
     ids, labels = row["input_ids"], _labels(row)
-    known = ids + [i for i in row.get("base_label", ()) if i >= 0]
-    text = _pieces(tokenizer, known+[i for label in labels for i,_ in label[:3]])
-    whys, out = _reasons(row, labels, text, tokenizer.bos_token_id), []
+    named = [i for label in labels for i,_ in label[:3]] + list(row.get("base_label", ()))
+    text = _pieces(tokenizer, ids+[i for i in named if i >= 0])
+    whys, out = _whys(row, labels, text, tokenizer.bos_token_id), []
     for t,(i,role,label,why) in enumerate(zip(ids, row["roles"], labels, whys)):
-        changed = bool(label) and label[0][0] != i
+        changed, likely = _changed(i, label), [(text[j], p) for j,p in label[:3]]
         own = _own(i, label) if changed and "labels" not in row else ""
-        out.append(_Token(t, text[i], role, [(text[j], p) for j,p in label[:3]], own, changed, why))
+        out.append(_Token(t, text[i], role, likely, own, changed, why))
     return out
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #9da8ac46
 def _ruby(t:_Token) -> str:
-    "A token of the running text, its label above it where it differs."
+    "HTML of a token of the running text, its label above it where it differs."
     word, blank = t.text.lstrip(), t.text.isspace()
     space = t.text[:len(t.text)-len(word)]
-    word = escape(_visible(t.text) if blank and t.changed else word)
     if t.changed:
         label = t.label[0][0]
-        word = f"<ruby>{word}<rt>{escape(_visible(label.strip(' ') or label))}</rt></ruby>"
-    elif not t.label: word = f'<u title="{t.why}">{word}</u>'
-    if t.role != CONTEXT: word = f"<mark>{word}</mark>"
+        above = tag("rt", _visible(label.strip(" ") or label))
+        word = tag("ruby", _visible(t.text) if blank else word, above)
+    elif not t.label: word = tag("u", word, title=t.why)
+    word = escape(word) if t.role == CONTEXT else tag("mark", word)
     return word+space if blank else space+word
 
 def _running(tokens:Sequence[_Token]) -> str:
@@ -141,17 +146,17 @@ def _running(tokens:Sequence[_Token]) -> str:
 def _counted(block:int, tokens:Sequence[_Token]) -> str:
     "HTML that says how much of a block trains."
     idle, changes = Counter(t.why for t in tokens if not t.label), sum(t.changed for t in tokens)
-    why = "".join(f"; {n} do not ({why})" for why,n in idle.most_common())
+    why = "".join(f"; {n} do not ({escape(why)})" for why,n in idle.most_common())
     return (f"<p>Block {block}: {len(tokens)} tokens; {len(tokens)-idle.total()} train, "
             f"{changes} of them on another token than the text's{why}.</p>"
             "<p><small>Marked: anchored terms. Above a token: the label, where it differs. "
             "Dotted: does not train.</small></p>")
 
-def _label_cell(t:_Token) -> str:
-    "HTML of a label: its tokens, their probabilities, and what is left for the text's own."
+def _label_cell(t:_Token) -> Html:
+    "A label: its tokens, their probabilities, and what is left for the text's own."
     chance = lambda p: "" if p is None else f" {p:.1%}"
-    label = ", ".join(f"<b>{_short(s)}</b>{chance(p)}" for s,p in t.label) or "does not train"
-    return label + (f"; the text's own {t.own}" if t.own else "")
+    label = ", ".join(f"{tag('b', _short(s))}{chance(p)}" for s,p in t.label) or "does not train"
+    return Html(label + (f"; the text's own {t.own}" if t.own else ""))
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #87a9e73f
 @dataclass(frozen=True, eq=False, repr=False)
@@ -162,7 +167,7 @@ class LabelViewer(Viewer):
     labels:Any  # from `make_labels`; what `explain=True` adds to them is told where it is there
     tokenizer:Any
 
-    _what = "tokens"
+    _what, _head = "tokens", ("", "token", "what it is", "label", "why")
 
     def __post_init__(self):
         have = self.labels.column_names
@@ -184,11 +189,9 @@ class LabelViewer(Viewer):
     def _pick(self, block:int=0, changed:bool=False) -> list[_Token]:
         return [t for t in self._tokens(block) if t.changed or not changed]
 
-    def _head(self): return "", "token", "what it is", "label", "why"
-
     def _row(self, t:_Token):
-        token = f"<mark>{_short(t.text)}</mark>" if t.role != CONTEXT else _short(t.text)
-        return str(t.at), token, _ROLES[t.role], _label_cell(t), t.why
+        token = _short(t.text) if t.role == CONTEXT else tag("mark", _short(t.text))
+        return t.at, token, _ROLES[t.role], _label_cell(t), t.why
 
     def _above(self, block:int=0, changed:bool=False) -> str:
         "The block as running text, and what does not train in it."

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..core.errors import DataError
 from ..core.files import data_path, path_hash
-from ..core.html import PAGE_ROWS, Viewer, escape
+from ..core.html import PAGE_ROWS, Viewer, escape, tag
 from .dictionary import Dictionary, Diff
 from .entries import KINDS, Entry
 from .entry_table import COLUMNS, by_entry, entry_cells, tally
@@ -30,7 +30,7 @@ def _step(d:Dictionary) -> _Step: return _Step(d, tuple(d.check()))
 # %% ../../nbs/terms/15_editor.ipynb #5d79fabe
 class DictionaryEditor(Viewer):
     "A dictionary that is edited step by step, in Python or in a widget; `dictionary` is its state."
-    _what = "entries"
+    _what, _head = "entries", COLUMNS
 
     def __init__(self,
         dictionary:Dictionary|str|Path,  # or a file; `save` writes there
@@ -78,11 +78,14 @@ class DictionaryEditor(Viewer):
 def save(self:DictionaryEditor,
     path:str|Path|None=None,  # .json or .csv; without, the file that was read or last written
 ) -> Path:                    # `path`
-    """Write the dictionary. Raises `DataError` if the file is not as this editor left it, or is the demo's own."""
+    """Write the dictionary.
+
+    Raises `DataError` if the file is not as this editor left it, or is the demo's own."""
     if not (path or self.path): raise DataError("no file yet: give a path, e.g. names.json")
     path = Path(path or self.path)
     if path.resolve().is_relative_to(data_path("").resolve()):
-        raise DataError(f"{path}: belongs to the demo and is left alone: save under another name, e.g. {path.name} here")
+        raise DataError(f"{path}: belongs to the demo and is left alone: save under another name, "
+                        f"e.g. {path.name} here")
     if path.exists() and self._seen.get(path.resolve()) != path_hash(path):
         raise DataError(f"{path}: was made or changed by somebody else since it was read here, so "
                         "it is left alone: save under another name. The edits are all still here")
@@ -94,45 +97,36 @@ def save(self:DictionaryEditor,
     return path
 
 # %% ../../nbs/terms/15_editor.ipynb #59feb2be
-_SHOW = ("all", "with problems", "not locked", "locked")
-
 class _Item(NamedTuple):
     number:int
     entry:Entry
     problems:list[Problem]
 
-def _holds(item:_Item, part:str) -> bool:
-    e = item.entry
-    return part in "\n".join([e.term, *e.translations, e.why]).casefold()
-
-def _fits(item:_Item, show:str) -> bool:
-    fits = dict(zip(_SHOW, (True, bool(item.problems), not item.entry.locked, item.entry.locked)))
-    return fits[show]
+_SHOW = {"all": lambda i: True, "with problems": lambda i: i.problems,
+         "not locked": lambda i: not i.entry.locked, "locked": lambda i: i.entry.locked}
 
 @patch
 def _pick(self:DictionaryEditor, text:str="", kind:str="all", show:str="all", _=0) -> list[_Item]:
     "The entries that the choices leave."
     d, problems = self._steps[-1]
     found, part = by_entry(problems), text.strip().casefold()
-    items = [_Item(n, e, found.get(n, [])) for n,e in enumerate(d, 1)]
-    return [i for i in items
-            if kind in ("all", i.entry.kind) and _fits(i, show) and _holds(i, part)]
+    holds = lambda e: part in "\n".join([e.term, *e.translations, e.why]).casefold()
+    items = [_Item(n, e, found.get(n, [])) for n,e in enumerate(d, 1)
+             if kind in ("all", e.kind) and holds(e)]
+    return list(filter(_SHOW[show], items))
 
 # %% ../../nbs/terms/15_editor.ipynb #7af04c70
 @patch
 def _controls(self:DictionaryEditor, w) -> list:
     return [w.Text(description="search", placeholder="in term, translations, why"),
             w.Dropdown(options=("all", *KINDS), description="only kind"),
-            w.Dropdown(options=_SHOW, description="show"),
+            w.Dropdown(options=[*_SHOW], description="show"),
             w.IntText(layout=w.Layout(display="none"))]
 
 @patch
-def _head(self:DictionaryEditor): return COLUMNS
-
-@patch
-def _row(self:DictionaryEditor, item:_Item) -> list[str]:
+def _row(self:DictionaryEditor, item:_Item) -> list:
     no, term, *more = entry_cells(*item)
-    return [no, f"<mark>{term}</mark>" if item.problems else term, *more]
+    return [no, tag("mark", term) if item.problems else term, *more]
 
 @patch
 def _above(self:DictionaryEditor, *choices) -> str:
@@ -189,8 +183,60 @@ def _attempt(say:Callable[[str], None], act:Callable[[], str|None]):
         kind = "" if isinstance(e, DataError) else f"{type(e).__name__}: "
         say(f"<b>not done:</b> {escape(kind+str(e))}")
 
+# %% ../../nbs/terms/15_editor.ipynb #7e486a8c
+class _Actions:
+    "What the form and the buttons of a panel do to the editor's dictionary."
+    @property
+    def _entry(self) -> Entry:
+        if not self.at: raise DataError("choose an entry first")
+        return self.editor.dictionary.entries[self.at-1]
+
+    def _choose(self):
+        self.at = self.form.which.value
+        self.form.fill(self._entry if self.at else None)
+        self.actions["Lock"].description = "Unlock" if self.at and self._entry.locked else "Lock"
+        for name in ("Lock", "Drop", "Merge"): self.actions[name].disabled = not self.at
+        self.actions["Undo"].disabled = len(self.editor._steps) < 2
+
+    def _replace(self, *new:Entry):
+        self.editor.dictionary = _put(self.editor.dictionary, self.at-1, *new)
+
+    def _changed(self):
+        def change():
+            self._replace(self.form.said(self._entry))
+            self.form.fill(self._entry)            # without the blanks that an entry leaves out
+        _attempt(self._say, change)
+
+    def _lock(self): self._replace(replace(self._entry, locked=not self._entry.locked))
+
+    def _drop(self) -> str:
+        term = self._entry.term
+        self._replace()
+        return f"dropped {term!r}"
+
+    def _merge(self) -> str:
+        term = self._entry.term
+        self.editor.dictionary = _merged(self.editor.dictionary, self.at-1, self.into.value)
+        return f"merged {term!r} into {self.into.value!r}"
+
+    def _add(self) -> str:
+        "The new entry is shown, whatever was searched for before."
+        if not self.new.value.strip(): raise DataError("type the new term first")
+        new = self.editor.dictionary.add(self.new.value)
+        for c,v in zip(self.choices, ("", "all", "all")): c.value = v
+        self.editor.dictionary = new
+        self.page.value = self.page.max
+        self.form.which.value = len(new)
+        return f"added {self.new.value!r}: it needs a translation"
+
+    def _undo(self): self.editor.undo()
+
+    def _save(self) -> str:
+        path = self.editor.save(self.file.value.strip() or None)
+        return f"saved {len(self.editor.dictionary)} terms in {path}"
+
 # %% ../../nbs/terms/15_editor.ipynb #36599f6a
-class _Panel:
+class _Panel(_Actions):
     "The form and the buttons of an editor's widget."
     def __init__(self, w, editor:DictionaryEditor, box):
         self.editor, self.at, self.size, self.drawing = editor, None, 0, False
@@ -230,65 +276,6 @@ class _Panel:
         if options != self.form.which.options: self.form.which.options = options
         self.form.which.value = near[0]
         self._choose()
-
-# %% ../../nbs/terms/15_editor.ipynb #7e486a8c
-@patch(as_prop=True)
-def _entry(self:_Panel) -> Entry:
-    if not self.at: raise DataError("choose an entry first")
-    return self.editor.dictionary.entries[self.at-1]
-
-@patch
-def _choose(self:_Panel):
-    self.at = self.form.which.value
-    self.form.fill(self._entry if self.at else None)
-    self.actions["Lock"].description = "Unlock" if self.at and self._entry.locked else "Lock"
-    for name in ("Lock", "Drop", "Merge"): self.actions[name].disabled = not self.at
-    self.actions["Undo"].disabled = len(self.editor._steps) < 2
-
-@patch
-def _replace(self:_Panel, *new:Entry):
-    self.editor.dictionary = _put(self.editor.dictionary, self.at-1, *new)
-
-@patch
-def _changed(self:_Panel):
-    def change():
-        self._replace(self.form.said(self._entry))
-        self.form.fill(self._entry)                        # without the blanks that an entry leaves out
-    _attempt(self._say, change)
-
-@patch
-def _lock(self:_Panel): self._replace(replace(self._entry, locked=not self._entry.locked))
-
-@patch
-def _drop(self:_Panel) -> str:
-    term = self._entry.term
-    self._replace()
-    return f"dropped {term!r}"
-
-@patch
-def _merge(self:_Panel) -> str:
-    term = self._entry.term
-    self.editor.dictionary = _merged(self.editor.dictionary, self.at-1, self.into.value)
-    return f"merged {term!r} into {self.into.value!r}"
-
-@patch
-def _add(self:_Panel) -> str:
-    "The new entry is shown, whatever was searched for before."
-    if not self.new.value.strip(): raise DataError("type the new term first")
-    new = self.editor.dictionary.add(self.new.value)
-    for c,v in zip(self.choices, ("", "all", "all")): c.value = v
-    self.editor.dictionary = new
-    self.page.value = self.page.max
-    self.form.which.value = len(new)
-    return f"added {self.new.value!r}: it needs a translation"
-
-@patch
-def _undo(self:_Panel): self.editor.undo()
-
-@patch
-def _save(self:_Panel) -> str:
-    path = self.editor.save(self.file.value.strip() or None)
-    return f"saved {len(self.editor.dictionary)} terms in {path}"
 
 # %% ../../nbs/terms/15_editor.ipynb #8377c2f5
 @patch

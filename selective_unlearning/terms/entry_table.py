@@ -7,27 +7,26 @@ __all__ = ['COLUMNS', 'entry_cells', 'by_entry', 'tally', 'entry_table']
 
 # %% ../../nbs/terms/03_entry_table.ipynb #3734efd1
 from collections import Counter
-from html import escape
-from typing import Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
+from ..core.html import STYLE, VIEW_BYTES, Html, escape, highlight, table, tag
 from .entries import Entry
 from .lint import Problem
 
 # %% ../../nbs/terms/03_entry_table.ipynb #fad8878b
 COLUMNS = ("no.", "term", "translations", "kind", "count", "locked", "why", "problems")
 
-def _cell(text:str, limit:int=200) -> str:
-    return escape(text if len(text) <= limit else text[:limit]+"…")
+def _short(text:str) -> Html: return highlight(text, limit=200)
 
 def entry_cells(
     n:int,                      # the entry's number
     e:Entry,
     problems:Iterable[Problem], # of this entry
-) -> list[str]:                 # HTML, one for each of `COLUMNS`
+) -> list:                      # text or HTML, one for each of `COLUMNS`
     "What the row of an entry shows."
-    notes = [f"<b>{p.severity}</b>: {_cell(p.text, 400)}" for p in problems]
-    return [str(n), _cell(e.term), _cell(" | ".join(e.translations)), e.kind, str(e.count or ""),
-            "locked" if e.locked else "", _cell(e.why), "<br>".join(notes)]
+    notes = [f"{tag('b', p.severity)}: {highlight(p.text, limit=400)}" for p in problems]
+    return [n, _short(e.term), _short(" | ".join(e.translations)), e.kind, e.count or "",
+            "locked" if e.locked else "", _short(e.why), Html("<br>".join(notes))]
 
 def by_entry(problems:Iterable[Problem]) -> dict[int, list[Problem]]:
     "The problems of each entry that has some, by its number."
@@ -74,14 +73,10 @@ this.onload = null;
 """
 _STYLE = """
 .su-dictionary .su-scroll {max-height: 30em; overflow: auto}
-.su-dictionary table {border-collapse: collapse; font-size: inherit; margin: 0}
-.su-dictionary th, .su-dictionary td {text-align: start !important; vertical-align: top;
- padding: .2em .5em; border: 0; border-bottom: 1px solid rgba(128,128,128,.35);
- overflow-wrap: break-word; max-width: 28em}
-.su-dictionary th {white-space: nowrap}
+.su-dictionary .su-scroll td {max-width: 28em}
 .su-dictionary td:last-child:not(:empty) {min-width: 11em}
 .su-dictionary tr[hidden] {display: none}
-.su-dictionary td:last-child b {border-bottom: 2px solid #E69F00}
+.su-dictionary td:last-child b {border-bottom: 2px solid var(--edge)}
 .su-dictionary button {font: inherit; color: inherit; background: none; border: 0; padding: 0;
  cursor: pointer; text-decoration: underline dotted}
 .su-dictionary [aria-sort=ascending] button::after {content: " ▲"}
@@ -91,46 +86,36 @@ _STYLE = """
 """
 
 # %% ../../nbs/terms/03_entry_table.ipynb #c9cfaea5
-_LIMIT = 64_000
+_LEFT = {c: dict(style="text-align:left") for c in ("translations", "why", "problems")}
 
-def _shown(entries:Iterable[Entry]) -> list[int]:
-    "The columns, without a count, lock or reason if no entry has one."
+def _columns(entries:Sequence[Entry]) -> list[int]:
+    "Which columns are shown: without a count, lock or reason if no entry has one."
     return [k for k,c in enumerate(COLUMNS)
             if c not in ("count", "locked", "why") or any(getattr(e, c) for e in entries)]
 
-def _td(text:str, column:str) -> str:
-    "A cell; where the style above is taken out, long texts still begin at the left."
-    left = ' style="text-align:left"'*(column in ("translations", "why", "problems"))
-    return f'<td dir="auto"{left}>{text}</td>' if text else "<td></td>"
-
-def _rows(entries:Sequence[Entry], problems:Iterable[Problem], room:int) -> list[str]:
-    "As many rows as `room` bytes hold."
-    found, shown, out = by_entry(problems), _shown(entries), []
-    for n,e in enumerate(entries, 1):
-        cells = entry_cells(n, e, found.get(n, ()))
-        out.append(f"<tr>{''.join(_td(cells[k], COLUMNS[k]) for k in shown)}</tr>")
-        room -= len(out[-1].encode())
-        if room < 0: return out[:-1]
-    return out
+def _cut(n:int, entries:Sequence[Entry], problems:Iterable[Problem]) -> Html:
+    "What is missing if only the first `n` entries are shown."
+    if n == len(entries): return Html()
+    below = [p for p in problems if p.entry > n]
+    return Html(f"<p>The first {n} of {len(entries)} entries; the rest is cut to keep this page "
+                f"small ({tally(below)} in it). <code>DictionaryEditor(…).widget()</code> turns "
+                "the pages of all, <code>.save(\"all.csv\")</code> writes them, "
+                "<code>.check()</code> lists all problems.</p>")
 
 # %% ../../nbs/terms/03_entry_table.ipynb #e60e8fc4
 def entry_table(
     entries:Sequence[Entry],
     problems:Sequence[Problem], # what `find_problems` says of them
     title:str,
-) -> str:                       # HTML of at most 64 KB
+) -> Html:                      # at most 64 KB
     "The entries with their problems; what was cut is said below."
-    style = f'<style onload="{escape(_SCRIPT)}">{_STYLE}</style>'
-    rows = _rows(entries, problems, _LIMIT-len(style.encode())-2_000)
-    head = "".join(f'<th scope="col">{COLUMNS[k]}</th>' for k in _shown(entries))
-    cut = ""
-    if len(rows) < len(entries):
-        below = [p for p in problems if p.entry > len(rows)]
-        cut = (f"<p>The first {len(rows)} of {len(entries)} entries; the rest is cut to keep this "
-               f"page small ({tally(below)} in it). <code>DictionaryEditor(…).widget()</code> "
-               "turns the pages of all, <code>.save(\"all.csv\")</code> writes them, "
-               "<code>.check()</code> lists all problems.</p>")
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    scroll = f'<div class="su-scroll" role="region" aria-label="entries" tabindex="0">{table}</div>'
-    summary = f"<p>{escape(title)}, {tally(problems)}</p>"
-    return f'<div class="su-dictionary">{style}{summary}{scroll}{cut}</div>'
+    style = tag("style", Html(STYLE+_STYLE), onload=_SCRIPT)
+    shown, found = _columns(entries), by_entry(problems)
+    head = [COLUMNS[k] for k in shown]
+    cells = (entry_cells(n, e, found.get(n, ())) for n,e in enumerate(entries, 1))
+    rows = ([row[k] for k in shown] for row in cells)
+    room = VIEW_BYTES-len(style.encode())-2_000
+    body, n = table(head, rows, room, [_LEFT.get(c, {}) for c in head])
+    scroll = tag("div", body, class_="su-scroll", role="region", aria_label="entries", tabindex=0)
+    summary, cut = tag("p", f"{title}, {tally(problems)}"), _cut(n, entries, problems)
+    return tag("div", style, summary, scroll, cut, class_="su-view su-dictionary")

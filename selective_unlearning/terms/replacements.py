@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..core.errors import DataError
-from ..core.html import Viewer, _table, escape, highlight
+from ..core.html import Html, Viewer, escape, highlight, table
 from .substitute import Substitution
 
 # %% ../../nbs/terms/06_replacements.ipynb #918fc9d4
@@ -25,7 +25,8 @@ class _Line(NamedTuple):
 
     def terms(self) -> list[str]: return [t for _,_,t in self.runs if t]
 
-    def side(self, k:int) -> str:
+    def side(self, k:int) -> Html:
+        "The original (0) or the translation (1), with what changed marked."
         text, spans = "", []
         for run in self.runs:
             tip = f"{run[2]} → {run[1]}" if run[2] else ""
@@ -48,9 +49,9 @@ def _lines(document:int, sub:Substitution, width:int=400) -> list[_Line]:
                 room -= len(old)
     return [_Line(document, runs) for runs in lines if any(r[0].strip() for r in runs)]
 
-def _name(text:str) -> str:
-    "HTML of a name of at most 100 characters that may be broken where a file name has a mark."
-    return "<wbr>".join(map(escape, re.split(r"(?<=[_./-])", text[:100])))
+def _name(text:str) -> Html:
+    "A name of at most 100 characters that may be broken where a file name has a mark."
+    return Html("<wbr>".join(map(escape, re.split(r"(?<=[_./-])", text[:100]))))
 
 # %% ../../nbs/terms/06_replacements.ipynb #59d0f746
 def _lines_with(lines:Iterable[_Line], document:int, term:str) -> list[_Line]:
@@ -59,23 +60,20 @@ def _lines_with(lines:Iterable[_Line], document:int, term:str) -> list[_Line]:
     return [l for l in lines if document in (-1, l.document)
             and (not part or any(part in t.casefold() for t in l.terms()))]
 
-def _frequent(lines:Iterable[_Line], term:str) -> tuple[Counter,dict[str,Counter]]:
-    "How often each term with `term` in it was replaced, and each way its translation was written."
-    count, written, part = Counter(), {}, term.strip().casefold()
+def _written(lines:Iterable[_Line], term:str) -> dict[str,Counter]:
+    "How often each term with `term` in it was replaced, by the way its translation was written."
+    written, part = {}, term.strip().casefold()
     for line in lines:
         for _,new,t in line.runs:
-            if t and part in t.casefold():
-                count[t] += 1
-                written.setdefault(t, Counter())[new] += 1
-    return count, written
+            if t and part in t.casefold(): written.setdefault(t, Counter())[new] += 1
+    return written
 
-def _frequent_table(count:Counter, written:dict[str,Counter]) -> str:
-    "The ten most frequent ones as HTML."
-    ways = lambda t: " | ".join(w for w,_ in written[t].most_common())
-    rows = [[highlight(t, [], 100), highlight(ways(t), [], 100), f"{n:,}"]
-            for t,n in count.most_common(10)]
-    table, _ = _table(("most frequent terms", "translation as written", "count"), rows, 20_000)
-    return table
+def _frequent_table(written:dict[str,Counter]) -> Html:
+    "The ten most frequent ones."
+    ways = lambda count: highlight(" | ".join(w for w,_ in count.most_common()), limit=100)
+    most = sorted(written.items(), key=lambda item: -item[1].total())[:10]
+    rows = [[highlight(t, limit=100), ways(count), f"{count.total():,}"] for t,count in most]
+    return table(("most frequent terms", "translation as written", "count"), rows, 20_000)[0]
 
 # %% ../../nbs/terms/06_replacements.ipynb #202d3cc1
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,7 +84,7 @@ class ReplacementViewer(Viewer):
     substitutions:Sequence[Substitution]  # one a document or block
     names:Sequence[str]                   # what to call each
 
-    _what = "lines"
+    _what, _head = "lines", ("document", "original", "translation")
 
     def __post_init__(self):
         if len(self.substitutions) != len(self.names):
@@ -110,12 +108,11 @@ class ReplacementViewer(Viewer):
     def _pick(self, document:int=-1, term:str="") -> list[_Line]:
         return _lines_with(self._all, document, term)
 
-    def _head(self): return "document", "original", "translation"
     def _row(self, line): return _name(self.names[line.document]), line.side(0), line.side(1)
 
     def _above(self, document:int=-1, term:str="") -> str:
-        count, written = _frequent(self._pick(document, term), term)
-        return (f"<p>{count.total():,} replacements of {len(count):,} anchored terms. Each is "
-                "marked on both sides; its tooltip names term and translation. An article that "
-                "changed with its term is only underlined.</p>"
-                f"{_frequent_table(count, written)}")
+        written = _written(self._pick(document, term), term)
+        n = sum(count.total() for count in written.values())
+        return (f"<p>{n:,} replacements of {len(written):,} anchored terms. Each is marked on both "
+                "sides; its tooltip names term and translation. An article that changed with its "
+                f"term is only underlined.</p>{_frequent_table(written)}")

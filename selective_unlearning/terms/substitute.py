@@ -6,12 +6,11 @@
 __all__ = ['Segment', 'Substitution', 'article', 'substitute', 'straddling']
 
 # %% ../../nbs/terms/05_substitute.ipynb #2de8e11e
-import html, re, unicodedata
+import re, unicodedata
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ import regex
 from fastcore.basics import patch
 
 from ..core.errors import DataError
+from ..core.html import STYLE, Html, highlight, table, tag
 from .dictionary import Dictionary
 from .match import TermMatcher, plural, term_key
 
@@ -74,24 +74,12 @@ class Substitution:
         return f"Substitution({len(self.text):,} characters, {len(self.terms)-self.terms.count(None):,} anchors)"
 
 # %% ../../nbs/terms/05_substitute.ipynb #325f8e62
-_SHOWN = 5_000  # characters
-
-def _mark(run:str, s:Segment) -> str:
-    run = html.escape(run)
-    if s.term is not None: return f'<mark title="{html.escape(s.term)}">{run}</mark>'
-    return f'<mark title="article" style="opacity:.6">{run}</mark>' if s.changed else run
-
 @patch
 def _repr_html_(self:Substitution) -> str:
-    "Both texts with their changes marked; what is cut is said below them."
-    sides = "", ""
-    for s in takewhile(lambda s: s.start < _SHOWN, self.segments):
-        cut = 0 if s.changed else max(0, s.end-_SHOWN)
-        runs = self.text[s.start:s.end-cut], self.translated[s.out_start:s.out_end-cut]
-        sides = [side+_mark(run, s) for side,run in zip(sides, runs)]
-    more = f"<br>(the first {_SHOWN:,} of {len(self.text):,} characters)" if len(self.text) > _SHOWN else ""
-    return (f'<div style="white-space:pre-wrap"><b>original</b> {sides[0]}<br>'
-            f'<b>translated</b> {sides[1]}{more}</div>')
+    "Both texts with their changes marked; what is cut is said behind them."
+    side = lambda text, k: highlight(text, [(*s[k:k+2], s.term or "") for s in self.changes], 5_000)
+    both, _ = table(("original", "translated"), [[side(self.text, 0), side(self.translated, 2)]])
+    return tag("div", tag("style", Html(STYLE)), both, class_="su-view su-lines")
 
 # %% ../../nbs/terms/05_substitute.ipynb #945e4e4a
 def _in_capitals(found:str, term:str) -> bool:
