@@ -8,6 +8,7 @@ __all__ = ['probability_scores', 'choice_scores', 'question_scores', 'theme_word
 
 # %% ../../nbs/evaluation/01_measures.ipynb #05d3ee37
 import math, re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -58,11 +59,13 @@ def theme_words(
     min_count:int=5,
 ) -> list[str]:
     "Ordinary words that mark the themes of a corpus, most telling first."
-    counts, anchored = {}, {w for t in terms for w in re.findall(r"\w+", t.lower())}
-    words = [w for t in texts for w in re.findall(r"[^\W\d_]{4,}", t)]
-    for w in words: counts[w] = counts.get(w, 0)+1
-    ratio = {w: math.log10(c/len(words))+9-zipf_frequency(w, "en") for w,c in counts.items()
-             if c >= min_count and w.islower() and w not in anchored and 2 <= zipf_frequency(w, "en") < 5}
+    anchored = {w for t in terms for w in re.findall(r"\w+", t.lower())}
+    counts = Counter(w for t in texts for w in re.findall(r"[^\W\d_]{4,}", t))
+    total, ratio = counts.total(), {}
+    for word,count in counts.items():
+        if count < min_count or not word.islower() or word in anchored: continue
+        frequency = zipf_frequency(word, "en")
+        if 2 <= frequency < 5: ratio[word] = math.log10(count/total)+9-frequency
     return sorted(ratio, key=lambda w: (-ratio[w], w))[:n]
 
 def grade(

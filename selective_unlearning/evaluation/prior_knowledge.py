@@ -19,7 +19,7 @@ from ..terms.match import TermMatcher
 from ..terms.substitute import substitute
 from .intervals import interval
 from .metrics import number_text
-from .prompts import Mention, mentions
+from .prompts import SAMPLED, Mention, mentions, sample
 
 # %% ../../nbs/evaluation/05_prior_knowledge.ipynb #37ba4ef6
 def cloze_pair(
@@ -54,9 +54,10 @@ def ask_base(
     seed:int=0,
 ) -> dict:                     # `n`, `known`, and in nats `own` and `more`, each with the ends `low` and `high` of its interval
     "By how much the base model finds anchored terms likelier, in their sentences, than stand-ins in theirs."
-    said, drawn = list(mentions(texts, dictionary)), dictionary.draw(seed)
-    random.Random(seed).shuffle(said)                      # a large corpus has many more than are asked
-    found = list(islice(filter(None, (cloze_pair(m, drawn, dictionary.matcher) for m in said)), n))
+    some, drawn = sample(mentions(texts, dictionary), SAMPLED, random.Random(seed)), dictionary.draw(seed)
+    random.Random(seed).shuffle(some)                      # a corpus has many more than are asked
+    pairs = (cloze_pair(m, drawn, dictionary.matcher) for m in some)
+    found = list(islice(filter(None, pairs), n))
     if not found: return dict(n=0, known=None, own=None, more=None)
     sides = [side for pair in found for side in pair]
     bare = [("The", " "+word.strip()) for _,word in sides]

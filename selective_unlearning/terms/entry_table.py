@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'entry_cells', 'by_entry', 'tally', 'entry_table']
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ..core.html import STYLE, VIEW_BYTES, Html, escape, highlight, table, tag
+from ..core.html import STYLE, VIEW_BYTES, Html, highlight, table, tag
 from .entries import Entry
 from .lint import Problem
 

@@ -69,12 +69,12 @@ def collate(
                topk_logprobs=torch.zeros(n, length, k), retain=torch.tensor(retain or [False]*n),
                reference=torch.tensor([r.get("reference", 0.) for r in rows]))
     for b,(row,(ids,logprobs)) in enumerate(zip(rows, labels)):
-        tokens = torch.as_tensor(row["input_ids"])
+        tokens = torch.tensor(row["input_ids"])
         size, width = len(tokens), ids.shape[1]
         out["input_ids"][b,:size], out["attention_mask"][b,:size] = tokens, 1
         out["topk_ids"][b,:size,:width] = torch.from_numpy(ids.astype(np.int64))
         out["topk_logprobs"][b,:size,:width] = torch.from_numpy(np.array(logprobs))
-        if "roles" in row: out["roles"][b,:size] = torch.as_tensor(row["roles"])
+        if "roles" in row: out["roles"][b,:size] = torch.tensor(row["roles"])
     if any("texts" in r for r in rows):
         out |= text_positions([list(r.get("texts", [len(r["input_ids"])])) for r in rows], length)
     out["labels"] = torch.where(out["retain"][:, None], -100, out["topk_ids"][..., 0])  # what the Trainer counts
