@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.errors import ConfigError
+from ..core.text import sentences
 from ..models.adapters import adapter
 from ..models.continuations import continuation_logprobs
 from .dictionary import Dictionary, families
 from .substitute import substitute
-from .word_stats import sentences
 
 # %% ../../nbs/terms/14_choose_translations.ipynb #f4f3fcd6
 def choices(dictionary:Dictionary) -> dict[str,list]:

@@ -14,11 +14,11 @@ from typing import Iterable, Mapping
 import regex
 
 from ..core.errors import DataError
+from ..core.text import ARTICLES, WORD, plural, sentences
 from .kinds import _kind, _people, given_names
-from .match import TermMatcher, plural, term_key
+from .match import TermMatcher, term_key
 from .runs import _NEVER, _cut_all, _joined, _units
-from .word_stats import ARTICLES, WORD, Counts, count_words, frequency
-from .word_stats import sentences
+from .word_stats import Counts, count_words, frequency
 
 # %% ../../nbs/terms/10_extract.ipynb #d2a23a34
 def _surprise(term:str, count:int, total:int, zipf) -> float:

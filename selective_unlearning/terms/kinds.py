@@ -13,7 +13,7 @@ from typing import Mapping
 
 import regex
 
-from .runs import _TITLES
+from ..core.text import TITLES
 
 # %% ../../nbs/terms/09_kinds.ipynb #39986994
 @lru_cache(maxsize=4)
@@ -56,8 +56,6 @@ _HEADS = {word: kind for kind,words in {
         stone sword map cloak wand ring mirror potion book hat cup locket diary powder box
         key broom broomstick coin engine machine letter car train drink sweet plant device
         theorem medal prize novel film express"""}.items() for word in words.split()}
-_HONOUR = _TITLES | {*"""
-    Madam Madame Lord Lady Sir Uncle Aunt King Queen Prince Princess Captain President""".split()}
 _PLACE = {"-"+w for w in "in at near into inside outside visit".split()}
 _THING = {"-"+w for w in "a an every each no".split()}
 _PERSON = {"+"+w for w in "who said asked told himself herself married whose".split()}
@@ -74,7 +72,7 @@ def _kind(term:str, around:Counter, own:float, text:str, people:set[str],
     head = words[0] if regex.search(" (?:of|for) ", term) else words[-1]
     if len(words) > 1 and head.lower() in _HEADS: return _HEADS[head.lower()]
     if share(_PLACE) > .3 and n > 2: return "place"
-    if words[0] in _HONOUR or {words[0], words[-1], words[-1].removesuffix("s")} & people:
+    if words[0] in TITLES or {words[0], words[-1], words[-1].removesuffix("s")} & people:
         return "person"
     if called := _called(term, text): return called
     if words[0] in given: return "person"

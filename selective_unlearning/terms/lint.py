@@ -12,8 +12,9 @@ from difflib import SequenceMatcher
 from itertools import product
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
+from ..core.text import in_case_of, plural
 from .entries import Entry
-from .match import TermMatcher, plural, term_key
+from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/02_lint.ipynb #468d016d
 @dataclass(frozen=True)
@@ -156,17 +157,13 @@ def _parts(e:Entry, known:_Known) -> _Found:
             return
 
 # %% ../../nbs/terms/02_lint.ipynb #4b55b836
-def _in_case_of(term:str, text:str) -> str:
-    if term.isupper() and len(term) > 1: return text.upper()
-    return text[:1].upper()+text[1:] if term[:1].isupper() else text[:1].lower()+text[1:]
-
 def _variants(e:Entry, known:_Known) -> _Found:
     key = term_key(e.term)
     for o in known.cases.get(key.casefold(), ()):
         if o.term == e.term or o.kind != e.kind or not (o.translations and e.translations): continue
         if {t.casefold() for t in o.translations} != {t.casefold() for t in e.translations}:
             yield (f"differs only in case from {o.term!r}, which becomes {o.translations[0]!r}",
-                   f"try {_in_case_of(e.term, o.translations[0])!r}")
+                   f"try {in_case_of(o.translations[0], e.term)!r}")
     one = known.plurals.get(key)
     for _,new,old in _pairs(e, one) if one and one.kind == e.kind else ():
         if new[:1].casefold() != old[:1].casefold():

@@ -14,12 +14,13 @@ from dataclasses import replace
 from tqdm.auto import tqdm
 
 from ..core.files import text_hash
+from ..core.text import in_case_of, looks_plural, plural
 from ..models.llm import NoAnswer
 from .dictionary import Dictionary, families
 from .entries import KINDS, Entry
 from .extract import Term, count_terms
 from .kinds import given_names
-from .match import TermMatcher, plural, term_key
+from .match import TermMatcher, term_key
 from .spacy_terms import passages
 from .translate import content_words, propose_translations
 
@@ -147,8 +148,6 @@ def _gender(name:str) -> str:
     telling = [w for w in name.split() if (w in male) != (w in female)]
     return "" if not telling else "m" if telling[0] in male else "f"
 
-def _many(text:str) -> bool: return bool(re.search("[^siu']s$", text))
-
 def _fits(
     e:Entry,
     new:str,
@@ -163,7 +162,7 @@ def _fits(
     if not all(map(_everyday, kept)) or person and kept-{*content_words(old[0])}: return False
     if fresh & taken if person else fresh <= taken: return False
     if abs(len(new.split())-len(old)) > 1 or len(new) > 2*len(e.term)+8: return False
-    if e.kind in ("creature", "object", "other") and _many(new) != _many(e.term): return False
+    if e.kind in ("creature", "object", "other") and looks_plural(new) != looks_plural(e.term): return False
     if person and {_gender(new), _gender(e.term)} == {"m", "f"}: return False
     return new[0].isupper() == e.term[0].isupper()
 
@@ -191,10 +190,6 @@ def _derived(terms:Iterable[str]) -> dict[str, tuple[str, bool]]:
     forms = {f.text: (t, f.plural) for t in terms for f in TermMatcher([t], plurals=True).forms
              if f.text != term_key(t)}
     return {t: forms[term_key(t)] for t in terms if term_key(t) in forms}
-
-def _form_of(term:str, new:str, many:bool) -> str:
-    new = plural(new) if many else new
-    return new.upper() if term.isupper() else new[:1].upper()+new[1:] if term[0].isupper() else new
 
 # %% ../../nbs/terms/13_llm_terms.ipynb #b61342f2
 def _claims(e:Entry, new:str) -> set[str]:
@@ -239,7 +234,7 @@ def ask_translations(
         new = _agreeing(group, said, fits) or {}
         owner |= {x: f for e in group if new for x in _claims(e, new[e.term])}
         done |= {e.term: new[e.term] for e in group if new and not e.locked}
-    done |= {t: _form_of(t, done[one], many) for t,(one, many) in derived.items()
-             if one in done and not base[t].locked}
+    done |= {t: in_case_of(plural(done[one]) if many else done[one], t)
+             for t,(one, many) in derived.items() if one in done and not base[t].locked}
     counts["accepted"] = len(done)
     return Dictionary(replace(e, translations=done.get(e.term, e.translations)) for e in base), counts

@@ -12,12 +12,12 @@ from typing import Iterator, Mapping
 
 import regex
 
-from .word_stats import ARTICLES, JOIN, Counts
+from ..core.text import ARTICLES, POLITE_TITLES
+from .word_stats import JOIN, Counts
 
 # %% ../../nbs/terms/08_runs.ipynb #0db54fa7
-_TITLES = {"Mr", "Mrs", "Ms", "Miss", "Dr", "Professor", "Prof"}
 _DATES = {*calendar.month_name, *calendar.day_name}
-_NEVER = {*_DATES, *_TITLES, "I"}
+_NEVER = {*_DATES, *POLITE_TITLES, "I"}
 
 def _is_name(word:str, c:Counts, zipf) -> bool:
     "Whether a word from the start of a sentence would have its capital elsewhere, too."
@@ -47,7 +47,7 @@ def _trim(unit:str, alone:Counter, zipf) -> str:
     while words and (words[0] in ARTICLES or words[0].isdigit()): words.pop(0)
     while words and words[-1] in ARTICLES: words.pop()
     rest = " ".join(words[1:])
-    if rest and words[0] in _TITLES and (alone[rest] >= alone[unit] or zipf(rest) < 3): words.pop(0)
+    if rest and words[0] in POLITE_TITLES and (alone[rest] >= alone[unit] or zipf(rest) < 3): words.pop(0)
     if words[-1:] == ["I"] and alone[unit] < 2: words.pop()
     return " ".join(words) if len(words) > 1 or not _NEVER & {*words} else ""
 

@@ -13,6 +13,8 @@ from hashlib import blake2b
 from itertools import chain, count, islice
 from typing import Callable, Iterable, Iterator, Sequence
 
+from ..core.text import FEMALE_TITLES, MALE_TITLES, SMALL_IN_NAMES, TITLES
+from ..core.text import in_case_of, looks_plural, plural_by_ending
 from .dictionary import Dictionary
 from .entries import Entry
 from .extract import Term
@@ -69,10 +71,7 @@ _PETS = """
     Biscuit Bramble Bracken Button Clover Crumpet Daisy Domino Dusty Fidget Freckle Gadget
     Honey Jigsaw Marble Muffin Nutmeg Patch Pebble Pepper Pickle Pippin Pogo Rusty Scamp
     Smudge Socks Sparky Teasel Toffee Treacle Truffle Tuppence Twiggy Waffle Whiskers""".split()
-_MALE = {*"Mr Lord Sir Uncle King Prince".split()}
-_FEMALE = {*"Mrs Ms Miss Madam Madame Lady Aunt Queen Princess".split()}
-_TITLES = _MALE | _FEMALE | {*"Dr Professor Prof Captain President Junior Senior Jr Sr".split()}
-_SMALL = {*"of the The and for in a an de du von van der da del la al bin".split()}
+_NO_NAMES = TITLES | SMALL_IN_NAMES | {*"Junior Senior Jr Sr".split()}
 
 # %% ../../nbs/terms/11_translate.ipynb #f9ad3407
 def _hash(*key) -> int:
@@ -89,18 +88,6 @@ def _villages(h:int) -> Iterator[str]:
             first, last = divmod((h+i*7919)%(len(_FIRST)*len(_LAST)), len(_LAST))
             yield _FIRST[first] + "".join(_LAST[(last+3*j)%len(_LAST)]
                                           for j in range(extra)) + _LAST[last]
-
-def _plural(word:str) -> str:
-    "The regular plural."
-    if word.endswith(("s", "x", "ch", "sh")): return word+"es"
-    return word[:-1]+"ies" if word.endswith("y") and word[-2:-1] not in "aeiou" else word+"s"
-
-# %% ../../nbs/terms/11_translate.ipynb #0ff8a814
-def _like(term:str, new:str) -> str:
-    "`new` in the case of `term`."
-    if term.isupper() and len(term) > 1: return new.upper()
-    if term.islower(): return new.lower()
-    return " ".join(w if w in _SMALL else w[:1].upper()+w[1:] for w in new.split(" "))
 
 # %% ../../nbs/terms/11_translate.ipynb #f0d4f440
 def content_words(text:str) -> list[str]:
@@ -119,7 +106,7 @@ class _Free:
     def _open(self, candidates:Iterable[str], before:str, after:str) -> Iterator[str]:
         for new in candidates:
             text = before + new + after
-            both = {text.casefold(), _plural(text).casefold()}
+            both = {text.casefold(), plural_by_ending(text).casefold()}
             if not (both & self.used or {*content_words(new)} & self.taken or self.matcher.find(text)):
                 yield text
 
@@ -130,20 +117,20 @@ class _Free:
         free = islice(self._open(candidates, before, after), 12 if like else 1)
         wanted = self.length(like)
         text = min(free, key=lambda t: abs(self.length(t)-wanted), default=None)
-        if text: self.used |= {text.casefold(), _plural(text).casefold()}
+        if text: self.used |= {text.casefold(), plural_by_ending(text).casefold()}
         return text
 
 # %% ../../nbs/terms/11_translate.ipynb #e3774bcc
 def _name_words(term:str) -> list[str]:
-    return [w for w in term.split(" ") if w not in _TITLES | _SMALL and w[-1:] != "."]
+    return [w for w in term.split(" ") if w not in _NO_NAMES and w[-1:] != "."]
 
 def _votes(word:str, term:str, examples:Sequence[str]) -> Counter:
     "Signs of a gender, for a given name in one person's name."
     male, female = given_names("en")
     said = Counter(w for e in examples for w in content_words(e)) if " and " not in term else Counter()
-    return Counter(male=4*bool(_MALE & {*term.split(" ")}) + 2*(word in male-female)
+    return Counter(male=4*bool(MALE_TITLES & {*term.split(" ")}) + 2*(word in male-female)
                    + sum(said[w] for w in ("he", "him", "his")),
-                   female=4*bool(_FEMALE & {*term.split(" ")}) + 2*(word in female-male)
+                   female=4*bool(FEMALE_TITLES & {*term.split(" ")}) + 2*(word in female-male)
                    + sum(said[w] for w in ("she", "her", "hers")))
 
 def _roles(people:Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
@@ -175,7 +162,7 @@ def _people(people:Sequence[tuple[str, Sequence[str]]], seed:str, free:_Free) ->
     roles = _roles(people)
     for word in sorted(roles, key=lambda w: (len(w), w)):
         one = word.removesuffix("s")
-        if one != word and one in new: new[word] = _plural(new[one])
+        if one != word and one in new: new[word] = plural_by_ending(new[one])
         else: new[word] = free.take(names(word, roles[word]), like=word)
     return new
 
@@ -195,18 +182,19 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
     "A stand-in for a term that is no person."
     article, core = re.match(r"((?:[Tt]he |[Aa]n? )?)(.+)", e.term).groups()
     words, h = core.split(" "), _hash(seed, e.term)
-    nouns = [_plural(n) if plural else n for n in _NOUNS[e.kind]]
+    nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[e.kind]]
     phrases = (f"{a} {n}" for i in range(len(nouns))
                for a,n in zip(_from(_PLAIN, h+i), _from(nouns, h//97+i)))
+    def cased(new): return in_case_of(new, core, every_word=True)
     def take(candidates, before="", after=""):
-        some = (_like(core, c) for c in chain(candidates, islice(_villages(h), 500)))
-        plain = (_like(core, v) for v in _villages(h))
+        some = (cased(c) for c in chain(candidates, islice(_villages(h), 500)))
+        plain = (cased(v) for v in _villages(h))
         return free.take(some, article+before, after, e.term) or free.take(plain, like=e.term)
     if re.fullmatch(r"(\w\.)+\w?s?\.?", core) or core.isupper() and 1 < len(core) < 6:
         return take(re.sub(r"[A-Z]", lambda m: chr(65+_hash(h, i, m.start())%26), core)
                     for i in range(100))
     if of := re.fullmatch(r"([\w'’-]+) (of(?: the)?|for) .+", core):
-        head = of[1] if of[1].lower() in _KEEP else _like(of[1], next(_from(nouns, h)))
+        head = of[1] if of[1].lower() in _KEEP else in_case_of(next(_from(nouns, h)), of[1], every_word=True)
         of_what = _NOUNS["creature"] if of[2].endswith("the") else _FIELDS
         return take([] if e.kind == "place" else _from(of_what, h), f"{head} {of[2]} ")
     if len(words) > 1 and words[-1].lower() in _KEEP: return take([], after=f" {words[-1]}")
@@ -228,24 +216,24 @@ def _entry(t:Term|Entry|str) -> Entry:
 def _related(term:str, done:dict[str, str]) -> str|None:
     "What follows from the term's singular, or from the same word with a small letter."
     low = term[:1].lower()+term[1:]
-    if low in done: return _like(term, done[low])
+    if low in done: return in_case_of(done[low], term, every_word=True)
     ones = [one for t in (term, low) for one in (t.removesuffix("s"), t.removesuffix("es"))
             if one != t and one in done]
-    return _like(term, _plural(done[ones[0]])) if ones else None
+    return in_case_of(plural_by_ending(done[ones[0]]), term, every_word=True) if ones else None
 
 def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free) -> str|None:
     "`term` with the terms in it replaced, if there are some and the rest is everyday words."
     from wordfreq import zipf_frequency
     out, rest, last = "", "", 0
     for s,e,i in inner.find(term):
-        out += term[last:s] + _like(term[s:e], done[inner.terms[i]])
+        out += term[last:s] + in_case_of(done[inner.terms[i]], term[s:e], every_word=True)
         rest, last = rest + term[last:s] + " ", e
     if last and all(zipf_frequency(w, "en") >= 4 for w in content_words(rest + term[last:])):
         return free.take([""], out + term[last:])
 
 def _many(e:Entry, examples:Sequence[str]) -> bool:
     "Whether a term is a plural: `Dementors`, but not `Fawkes`, who never has an article."
-    if e.kind not in ("creature", "object", "other") or not re.search("[^siu']s$", e.term): return False
+    if e.kind not in ("creature", "object", "other") or not looks_plural(e.term): return False
     many = rf"(?i:\b(?:the|these|those|some|many|few|all|of|two|three|four)) {re.escape(e.term)}\b"
     return not (examples and e.term[0].isupper()) or any(re.search(many, x) for x in examples)
 
@@ -258,7 +246,7 @@ def _column(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> dic
     done = {t: _person(t, names) for t,_ in people}
     for t in done:  # only a title, or one that is a term itself
         if free.matcher.find(done[t]):
-            done[t] = free.take((_like(t, v) for v in _villages(_hash(seed, t))), like=t)
+            done[t] = free.take((in_case_of(v, t, every_word=True) for v in _villages(_hash(seed, t))), like=t)
     inner = TermMatcher(list(done))
     for e in sorted((e for e in entries if e.kind != "person"), key=_rank):
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
