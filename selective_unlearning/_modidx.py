@@ -1089,8 +1089,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                     'selective_unlearning.terms.extract.links_of': ( 'terms/extract.html#links_of',
                                                                                                      'selective_unlearning/terms/extract.py'),
                                                     'selective_unlearning.terms.extract.merge_terms': ( 'terms/extract.html#merge_terms',
-                                                                                                        'selective_unlearning/terms/extract.py'),
-                                                    'selective_unlearning.terms.extract.score_terms': ( 'terms/extract.html#score_terms',
                                                                                                         'selective_unlearning/terms/extract.py')},
             'selective_unlearning.terms.kinds': { 'selective_unlearning.terms.kinds._called': ( 'terms/kinds.html#_called',
                                                                                                 'selective_unlearning/terms/kinds.py'),
