@@ -15,12 +15,25 @@ import regex
 
 from ..core.errors import DataError
 from ..core.text import ARTICLES, WORD, plural, sentences
-from .kinds import _kind, _people, given_names
+from .kinds import given_names, kind_of, parts_of_people
 from .match import TermMatcher, term_key
-from .runs import _NEVER, _cut_all, _joined, _units
+from .runs import NO_NAMES, names_of
 from .word_stats import Counts, count_words, frequency
 
 # %% ../../nbs/terms/10_extract.ipynb #d2a23a34
+# How common a word is in general text, in powers of ten: 3 is once in a million words.
+_UNKNOWN = 1.3       # below this, hardly anybody has seen a word in small letters
+_RARE = 2.5          # the most of a word in small letters that may be the text's own
+_RARE_NAME = 3       # the same with a capital, which most common words have seldom
+_COMMON_NAME = 4.5   # from here on, a first name is mostly another word: `Will`, `May`
+_EVERYDAY = 5.5      # from here on, a word goes with any other: `one`, `out`
+# How many powers of ten more frequent it is here.
+_SURPRISING_NAME = 1.3
+_SURPRISING = 3.3    # every text has words of its trade, so it takes more without a capital
+# The same for words that are together, against general text that mixed them.
+_COMPOUND = 4.5
+_PHRASE = 5.2        # there are more pairs of words than compounds, so more of them by chance
+
 def _surprise(term:str, count:int, total:int, zipf) -> float:
     return math.log10(count/total*1e9)-zipf(term)
 
@@ -29,56 +42,65 @@ def _named(count:Counter, c:Counts, zipf, given:frozenset[str]) -> dict[str, str
     kept = {t: "a phrase of capitalised words" for t in count if " " in t or "." in t}
     parts = {w for t in kept for w in t.split(" ") if t.split(" ")[0] in given}
     for t in count:
-        if not t or t in kept or t in _NEVER: continue
+        if not t or t in kept or t in NO_NAMES: continue
         small = c.small[t.lower()]
-        if zipf(t) < 3 and not small: kept[t] = "capitalised and rare in general text"
-        elif count[t] > max(2, small) and _surprise(t, count[t], c.total, zipf) > 1.3:
+        surprise = _surprise(t, count[t], c.total, zipf)
+        if zipf(t) < _RARE_NAME and not small: kept[t] = "capitalised and rare in general text"
+        elif count[t] > max(2, small) and surprise > _SURPRISING_NAME:
             kept[t] = "capitalised and far more frequent here"
         elif t in parts and not small: kept[t] = "part of a person's name"
-        elif t in given and zipf(t) < 4.5 and count[t] > 1 and not small: kept[t] = "a first name"
+        elif t in given and zipf(t) < _COMMON_NAME and count[t] > 1 and not small:
+            kept[t] = "a first name"
     return kept
 
 # %% ../../nbs/terms/10_extract.ipynb #ed03dd9b
 def _stem(word:str) -> str:
     return word.lower().removesuffix("ves").removesuffix("s").removesuffix("e").removesuffix("f")
 
-def _chance(words:Iterable[str], count:int, total:int, zipf) -> float:
-    "How many powers of ten more often `words` stand together than if general text mixed them."
+def _cohesion(words:Iterable[str], count:int, total:int, zipf) -> float:
+    "How many powers of ten more often `words` come together than if general text mixed them."
     return math.log10(count/total)-sum(zipf(w)-9 for w in words)
+
+def _why_coined(word:str, count:int, total:int, zipf) -> str|None:
+    "Why a word in small letters is the text's own, if it is."
+    if len(word) < 4 or not word.replace("-", "").isalpha(): return None
+    often, parts = count > 2, word.split("-")
+    if often and zipf(word) < _RARE and _surprise(word, count, total, zipf) > _SURPRISING:
+        return "rare in general text and frequent here"
+    if len(parts) == 1: return "unknown in general text" if zipf(word) < _UNKNOWN else None
+    if often and max(map(zipf, parts)) < _EVERYDAY:
+        if _cohesion(parts, count, total, zipf) > _COMPOUND: return "a compound of its own"
 
 def _coined(c:Counts, zipf) -> dict[str, str]:
     "The words without a capital to keep, with the reason."
-    stems, kept = Counter(), {}
+    stems = Counter()
     for words in (c.small, c.inside):
         for w,n in words.items(): stems[_stem(w)] += n
-    for w in c.small:
-        if len(w) < 4 or not w.replace("-", "").isalpha(): continue
-        n = stems[_stem(w)]
-        if zipf(w) < 2.5 and n > 2 and _surprise(w, n, c.total, zipf) > 3.3:
-            kept[w] = "rare in general text and frequent here"
-        elif zipf(w) < 1.3 and "-" not in w: kept[w] = "unknown in general text"
-        elif "-" in w and n > 2 and max(map(zipf, w.split("-"))) < 5.5 \
-                and _chance(w.split("-"), n, c.total, zipf) > 4.5: kept[w] = "a compound of its own"
-    return kept
+    why = {w: _why_coined(w, stems[_stem(w)], c.total, zipf) for w in c.small}
+    return {w: reason for w,reason in why.items() if reason}
 
 # %% ../../nbs/terms/10_extract.ipynb #3291edcf
-def _phrases(c:Counts, zipf, count:Counter, why:Mapping[str, str]) -> dict[str, tuple[int, str]]:
+def _why_phrase(pair:str, count:int, c:Counts, zipf, names:Mapping[str, str]) -> str|None:
+    "Why two neighbouring words are one thing, if they are."
+    if count < 2: return None
+    if pair in c.marked: return "a phrase set off and repeated"
+    first, second = words = pair.split(" ")
+    if c.named[pair] > 1 and c.named[pair] >= .6*count and first in names:
+        if zipf(second) < _EVERYDAY: return "a thing named after one"
+    seldom_apart = count > 2 and count >= .6*min(c.small[w] or count for w in words)
+    if pair.islower() and seldom_apart and max(map(zipf, words)) < _EVERYDAY:
+        if _cohesion(words, count, c.total, zipf) > _PHRASE:
+            return "words far more often together than by chance"
+
+def _phrases(c:Counts, zipf, count:Counter, names:Mapping[str, str]) -> dict[str, tuple[int, str]]:
     "Titles and phrases in small letters to keep: how often they occur, and the reason."
     out = {}
     for t,n in c.titles.items():
         first, bare = t.split(" ", 1)
         known = first in ARTICLES and (bare in c.titles or count[bare] >= n)
-        if t not in why and not known: out[t] = n, "a title, set off"
+        if t not in names and not known: out[t] = n, "a title, set off"
     for p,n in c.pairs.items():
-        words = p.split(" ")
-        apart = min(c.small[w] or n for w in words)
-        if n < 2: continue
-        if p in c.marked: out[p] = n, "a phrase set off and repeated"
-        elif c.named[p] > 1 and c.named[p] >= .6*n and words[0] in why and zipf(words[1]) < 5.5:
-            out[p] = n, "a thing named after one"
-        elif p.islower() and n > 2 and n >= .6*apart and max(map(zipf, words)) < 5.5 \
-                and _chance(words, n, c.total, zipf) > 5.2:
-            out[p] = n, "words far more often together than by chance"
+        if reason := _why_phrase(p, n, c, zipf, names): out[p] = n, reason
     return out
 
 # %% ../../nbs/terms/10_extract.ipynb #39e1ba62
@@ -113,7 +135,7 @@ def _surely(term:str, count:Counter, words:Counter, stems:Counter, c:Counts, zip
     shares = any(words[w] > 1 and zipf(w) < 4 for w in term.split(" "))
     return shares or zipf(term) < (1 if " " in term else 1.5)
 
-def _merged(why:Mapping[str, str], count:Counter, titles:Counter) -> dict[str, str]:
+def _without_covered(why:Mapping[str, str], count:Counter, titles:Counter) -> dict[str, str]:
     "Without plurals whose singular is there, whose count they join, and without parts of titles."
     by_key = {term_key(t): t for t in why}
     gone = {}
@@ -132,17 +154,18 @@ def extract_terms(
     max_terms:int=500,    # the best are kept
 ) -> list[Term]:          # best first
     "Terms that are peculiar to `texts`. Raises `DataError` without words or language."
-    zipf, c = frequency(language), count_words([texts] if isinstance(texts, str) else texts)
+    zipf = frequency(language)
+    c = count_words([texts] if isinstance(texts, str) else texts)
     if not c.total: raise DataError("no words in the corpus: nothing to extract")
     given = frozenset().union(*given_names(language))
     count, own, around, example = Counter(), Counter(), defaultdict(Counter), defaultdict(list)
-    for term,n,key in _joined(_cut_all(_units(c, zipf))):
+    for term,n,run in names_of(c, zipf):
         term = term.rstrip(".")
         count[term] += n
-        around[term] += c.around[key]
-        if key[0].endswith(term): own[term] += c.own[key]
-        if c.example[key] not in example[term] and len(example[term]) < 5:
-            example[term].append(c.example[key])
+        around[term] += c.around[run]
+        if run[0].endswith(term): own[term] += c.own[run]
+        if c.example[run] not in example[term] and len(example[term]) < 5:
+            example[term].append(c.example[run])
     why, stems, words = _named(count, c, zipf, given), Counter(), Counter()
     for w,reason in _coined(c, zipf).items():
         why[w], count[w] = reason, c.small[w]
@@ -155,20 +178,23 @@ def extract_terms(
     for t in why:
         for w in t.split(" "): words[w] += count[t]
     why = {t: r for t,r in why.items() if _surely(t, count, words, stems, c, zipf)}
-    why = _merged(why, count, c.titles)
-    links, people, out = links_of(why), _people({t: around[t] for t in why}), []
+    why = _without_covered(why, count, c.titles)
+    links, people, out = links_of(why), parts_of_people({t: around[t] for t in why}), []
     for t,reason in why.items():
         possessive = own[t] == count[t] > 1 and t[-1] != "s"
         surprise = _surprise(t, count[t], c.total, zipf)
-        kind = _kind(t, around[t], own[t]/count[t], " ".join(example[t]), people, given)
+        kind = kind_of(t, around[t], own[t]/count[t], " ".join(example[t]), people, given)
         out.append(Term(t+"'s"*possessive, count[t], round(count[t]*max(surprise, .1), 1), kind,
                         f"{reason}; {10**surprise:,.0f} times as frequent as in general text",
                         tuple(example[t][:2]), links[t]))
-    return sorted(out, key=lambda t: (-t.score, t.term))[:max_terms]
+    return _best_first(out)[:max_terms]
+
+def _best_first(terms:Iterable[Term]) -> list[Term]:
+    return sorted(terms, key=lambda t: (-t.score, t.term))
 
 # %% ../../nbs/terms/10_extract.ipynb #c4d0a31a
 def _bare(term:str) -> str:
-    "`term` without article, possessive and what stands around it; empty if no letter is left."
+    "`term` without article, possessive and marks around it; empty if no letter is left."
     term = regex.sub(r"^(?:the|an?) |['’]s?$", "", " ".join(term.split()), flags=regex.I)
     return term.strip(" .,;:!?…\"'“”‘’()[]{}<>*_#|-–—") if WORD.search(term) else ""
 
@@ -181,29 +207,29 @@ def count_terms(
     max_terms:int=500,                     # the best are kept
 ) -> list[Term]:                           # best first
     "What another finder found, counted and scored as `extract_terms` does."
-    kinds, why, zipf = defaultdict(Counter), {}, frequency(language)
-    texts = [texts] if isinstance(texts, str) else texts
+    kinds, why = defaultdict(Counter), {}
     for term,kind,reason in found:
         if term := _bare(term):
             kinds[term][kind] += 1
             why.setdefault(term, reason)
     matcher, count, example, total = TermMatcher(list(kinds)), Counter(), defaultdict(list), 0
-    for text in texts:
+    for text in [texts] if isinstance(texts, str) else texts:
         total += len(text.split())
         count.update(matcher.terms[i] for *_,i in matcher.find(text))
         for sentence in sentences(text):
-            for t in {matcher.terms[i]: 1 for *_,i in matcher.find(sentence)}:
+            for t in dict.fromkeys(matcher.terms[i] for *_,i in matcher.find(sentence)):
                 if len(example[t]) < 2: example[t].append(sentence)
+    zipf = frequency(language)
     surprise = {t: _surprise(t, count[t], total, zipf) for t in kinds
                 if count[t] >= max(min_count, 1)}
     links = links_of([t for t in surprise if surprise[t] > 1])
-    out = [Term(t, count[t], round(count[t]*surprise[t], 1), kinds[t].most_common(1)[0][0], why[t],
-                tuple(example[t]), links[t]) for t in links]
-    return sorted(out, key=lambda t: (-t.score, t.term))[:max_terms]
+    return _best_first(Term(t, count[t], round(count[t]*surprise[t], 1),
+                            kinds[t].most_common(1)[0][0], why[t], tuple(example[t]), links[t])
+                       for t in links)[:max_terms]
 
 # %% ../../nbs/terms/10_extract.ipynb #488459a0
 def _covering(terms:Iterable[str]) -> dict[str, str]:
-    "For each term, the one among them that stands for it."
+    "For each term, the one among them that covers it."
     by_form = defaultdict(list)
     for t in dict.fromkeys(terms):
         for f in TermMatcher([t], plurals=True).forms: by_form[f.text].append(t)
@@ -218,7 +244,7 @@ def _covering(terms:Iterable[str]) -> dict[str, str]:
 def merge_terms(
     *lists:Iterable[Term],  # what several finders found, the most trusted one first
 ) -> list[Term]:            # best first
-    "The union, each term once. Its `why` is what every finder said."
+    "The union, each term once. Its `why` has the reasons of every finder."
     lists = [list(l) for l in lists]
     home, found = _covering(t.term for l in lists for t in l), defaultdict(list)
     for n,l in enumerate(lists):
@@ -227,8 +253,9 @@ def merge_terms(
     for name,group in found.items():
         count, kinds = Counter(), Counter(t.kind for _,t in group if t.kind != "other")
         for n,t in group: count[n] += t.count
-        examples = dict.fromkeys(e for _,t in group for e in t.examples)
-        out.append(Term(name, max(count.values()), round(sum(t.score for _,t in group), 1),
-                        kinds.most_common(1)[0][0] if kinds else "other",
-                        " | ".join(dict.fromkeys(t.why for _,t in group)), tuple(examples)[:2], links[name]))
-    return sorted(out, key=lambda t: (-t.score, t.term))
+        kind = kinds.most_common(1)[0][0] if kinds else "other"
+        why = " | ".join(dict.fromkeys(t.why for _,t in group))
+        examples = tuple(dict.fromkeys(e for _,t in group for e in t.examples))[:2]
+        score = round(sum(t.score for _,t in group), 1)
+        out.append(Term(name, max(count.values()), score, kind, why, examples, links[name]))
+    return _best_first(out)
