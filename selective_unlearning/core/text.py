@@ -30,16 +30,15 @@ TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {"Captain", "President"}
 # %% ../../nbs/core/06_text.ipynb #1ab4be60
 _ABBREVIATIONS = "Mr Mrs Ms Dr St Prof".split()
 _ABBREVIATED = regex.compile(rf"\b({'|'.join(_ABBREVIATIONS)}|Jr|Sr|Mt)\.(?=\s)")
-_HEADING = regex.compile(r"(?m)^\s*#.*$")
 _NEW_PARAGRAPH = regex.compile(r"\n\s*\n|\n(?=\s*[-*|>•])")  # an item of a list is one, too
-_LIST_MARKS = regex.compile(r"^([-*|>•]+ )+|[| ]+$")
 _NEXT_SENTENCE = regex.compile(
     r"(?<=[.!?:;][\"'”’)\]]*)(?<!\b\p{Lu}\.) (?=[\"'“‘(\[]*\p{Lu})| [–—] |(?<=[\w,] )(?=[\"“])")
 
 def sentences(text:str) -> Iterator[str]:
     "Sentences of prose, each on one line, without headings and list marks."
-    for paragraph in _NEW_PARAGRAPH.split(_ABBREVIATED.sub(r"\1", _HEADING.sub("", text))):
-        paragraph = _LIST_MARKS.sub("", " ".join(paragraph.split()))
+    text = _ABBREVIATED.sub(r"\1", regex.sub(r"(?m)^\s*#.*$", "", text))
+    for paragraph in _NEW_PARAGRAPH.split(text):
+        paragraph = regex.sub(r"^([-*|>•]+ )+|[| ]+$", "", " ".join(paragraph.split()))
         words = WORD.findall(paragraph)
         capitals = sum(w[0].isupper() for w in words) > .6*len(words)
         heading = capitals and len(words) > 3 and paragraph[-1] not in ".!?:;\"”'’)*_"
@@ -58,10 +57,8 @@ SENTENCE_END = re.compile("".join(rf"(?<!\b{a})" for a in ["[A-Z]", *_ABBREVIATI
 # %% ../../nbs/core/06_text.ipynb #518ef59e
 _COUNTED = regex.compile(r"(.*?\p{Latin}{3})( of .*)?", regex.S)
 
-def plural(
-    term:str,
-) -> str:  # `term` itself where no regular plural can be made
-    "The regular English plural: `Weasley` → `Weasleys`, `fairy` → `fairies`."
+def plural(term:str) -> str:
+    "The regular English plural: `fairy` → `fairies`; where none can be made, the term itself."
     if not (m := _COUNTED.fullmatch(term)): return term
     head, rest = m.groups("")
     low = head.lower()
@@ -86,11 +83,7 @@ def in_capitals(term:str, found:str) -> bool:
     "Whether a term that is not in capitals itself was found in them."
     return found.isupper() and not term.isupper() and sum(map(str.isupper, found)) > 1
 
-def as_found(
-    text:str,   # what stands in for the term
-    term:str,
-    found:str,  # the term as the text has it
-) -> str:
+def as_found(text:str, term:str, found:str) -> str:
     "`text` in the case in which `term` was found."
     if in_capitals(term, found): return text.upper()
     if term[:1].islower() and not found[:1].islower(): return text[:1].title()+text[1:]
@@ -99,12 +92,8 @@ def as_found(
 # %% ../../nbs/core/06_text.ipynb #92c2f86e
 SMALL_IN_NAMES = {*PARTICLES, *"of the The and for in a an".split()}
 
-def in_case_of(
-    text:str,
-    term:str,
-    every_word:bool=False,  # each word by itself; without, only the first letter is changed
-) -> str:
-    "`text` in capitals, with a capital, or in small letters, as `term` is."
+def in_case_of(text:str, term:str, every_word:bool=False) -> str:
+    "`text` as `term` is: in capitals, or its first letter, or `every_word` but the small ones."
     if term.isupper() and len(term) > 1: return text.upper()
     if not every_word:
         return (text[:1].upper() if term[:1].isupper() else text[:1].lower()) + text[1:]
@@ -118,10 +107,8 @@ _AN = re.compile(r"[aeiouæœø]|h(?:our(?!i)|onest|onou?r|eir)|y(?![aeiou])|8|1
 _A = re.compile(r"one(?:s|self|time)?$|once$|eu|ewe|oui|uni(?!n|m|de)|ubi|uk|u[fgv][aeiou]|"
                 r"us[aeu]|ut[aeio]|ur[aei]|uly")
 
-def article(
-    words:str,  # a noun, with what stands before it
-) -> str:       # `a` or `an`
-    "The indefinite article that is said before these words."
+def article(words:str) -> str:
+    "The indefinite article before these words: `a` or `an`."
     plain = "".join(c for c in unicodedata.normalize("NFD", words) if not unicodedata.combining(c))
     if not (first := _FIRST_WORD.search(plain)): return "a"
     word = first[0]

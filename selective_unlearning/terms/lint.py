@@ -42,7 +42,7 @@ class _Known(NamedTuple):
     longer:dict[str, str]        # a term that holds a word and others, by that word
     matcher:TermMatcher
 
-def _known(entries:Sequence[Entry]) -> _Known:
+def _indexed(entries:Sequence[Entry]) -> _Known:
     terms = {term_key(e.term): e for e in reversed(entries)}
     cases, users, longer = {}, {}, {}
     for key,e in terms.items():
@@ -91,7 +91,7 @@ def _characters(e:Entry, kinds:set[str]) -> _Found:
         yield (f"{ascii(text)} holds the character U+{ord(c):04X}, which nobody sees",
                _or("retype it", text.replace(c, "").strip()))
 
-def _errors(e:Entry, known:_Known) -> _Found:
+def _unusable(e:Entry, known:_Known) -> _Found:
     if not term_key(e.term): yield "empty term", "give it a text or drop it"
     if not e.translations:
         yield "no translation", _or("add one", _by_words(e, known), " or drop the term")
@@ -107,7 +107,7 @@ def _errors(e:Entry, known:_Known) -> _Found:
 # %% ../../nbs/terms/02_lint.ipynb #6d78c4d3
 _LONG = 60  # characters; the demo's longest translation has 52
 
-def _texts(e:Entry) -> _Found:
+def _odd_text(e:Entry) -> _Found:
     yield from _characters(e, {"Cf", "Co"})
     for t in (e.term, *e.translations):
         if "\ufffd" in t: yield f"{t!r} holds the mark of a lost character", "retype it"
@@ -137,8 +137,8 @@ def _shared(e:Entry, known:_Known) -> _Found:
                    "give one of them another, or lock both if that is meant")
 
 # %% ../../nbs/terms/02_lint.ipynb #cf3485d9
-def _pairs(a:Entry, b:Entry) -> Iterable[tuple[int, str, str]]:
-    "What can stand in one text for two terms of a family, and the position of the first."
+def _drawn_together(a:Entry, b:Entry) -> Iterable[tuple[int, str, str]]:
+    "What one text can have for two terms of a family, and the position of the first."
     if len(a.translations) == len(b.translations):
         return zip(range(len(a.translations)), a.translations, b.translations)
     return ((k, t, u) for (k,t),u in product(enumerate(a.translations), b.translations))
@@ -148,7 +148,7 @@ def _parts(e:Entry, known:_Known) -> _Found:
     if e.kind != "person" or len(words) < 2: return
     parts = [known.terms[w] for w in words if w in known.terms and known.terms[w].kind == "person"]
     for p in parts:
-        for k,whole,part in _pairs(e, p):
+        for k,whole,part in _drawn_together(e, p):
             if {*part.split()} <= {*whole.split()}: continue
             new = _by_words(e, known, whole, k)
             advice = f"try {new!r}" if new else f"use {part!r} in it"
@@ -165,19 +165,19 @@ def _variants(e:Entry, known:_Known) -> _Found:
             yield (f"differs only in case from {o.term!r}, which becomes {o.translations[0]!r}",
                    f"try {in_case_of(o.translations[0], e.term)!r}")
     one = known.plurals.get(key)
-    for _,new,old in _pairs(e, one) if one and one.kind == e.kind else ():
+    for _,new,old in _drawn_together(e, one) if one and one.kind == e.kind else ():
         if new[:1].casefold() != old[:1].casefold():
             yield f"the plural of {one.term!r}, which becomes {old!r}", f"try {plural(old)!r}"
             break
     owner = known.terms.get(key[:-2]) if key.endswith("'s") else None
-    for _,new,old in _pairs(e, owner) if owner else ():
+    for _,new,old in _drawn_together(e, owner) if owner else ():
         if term_key(new) not in (f"{old}'s", f"{old}'"):
             yield (f"the possessive of {owner.term!r}, which becomes {old!r} and is found in it",
                    f"drop it, or try {old+chr(39)+'s'!r}")
             break
 
 # %% ../../nbs/terms/02_lint.ipynb #eaf1e47e
-def _everyday(e:Entry, known:_Known, language:str="en") -> _Found:
+def _common_word(e:Entry, known:_Known, language:str="en") -> _Found:
     from wordfreq import zipf_frequency
     if not e.term.isalpha(): return
     often, stays = zipf_frequency(e.term, language), known.longer.get(term_key(e.term))
@@ -192,15 +192,15 @@ def find_problems(
 ) -> list[Problem]:     # in the order of the entries, of each first the errors
     "Everything that is or may be wrong with the entries of a dictionary. Locked ones do not warn."
     entries, first, out = list(entries), {}, []
-    known = _known(entries)
+    known = _indexed(entries)
     for n,e in enumerate(entries, 1):
-        errors, warnings = list(_errors(e, known)), []
+        errors, warnings = list(_unusable(e, known)), []
         if (at := first.setdefault(term_key(e.term), n)) != n:
             advice = f"drop one or join them, as merge({e.term!r}) does"
             errors.insert(0, (f"same term as entry {at}", advice))
         if not e.locked:
-            warnings = [*_texts(e), *_shared(e, known), *_parts(e, known), *_variants(e, known),
-                        *_everyday(e, known, language)]
+            warnings = [*_odd_text(e), *_shared(e, known), *_parts(e, known), *_variants(e, known),
+                        *_common_word(e, known, language)]
         for severity,found in ("error", errors), ("warning", warnings):
             out += [Problem(severity, f"entry {n} ({e.term!r})", m, s, n) for m,s in found]
     return out

@@ -38,15 +38,15 @@ def frequency(
 _SET_OFF = regex.compile(
     r"(?<![\w*_])(?:(?P<mark>\*{1,3}|_{1,3})(?=\S)(?P<text>[^*_]{3,80}?)(?<=\S)(?P=mark)(?![\w*_])"
     r"|“(?P<text>[^“”]{3,80})”|\"(?P<text>[^\"]{3,80})\")")
-_LITTLE = ARTICLES | {*"of and in on to for with from at by or".split()}
+_SMALL_IN_TITLES = ARTICLES | {*"of and in on to for with from at by or".split()}
 
 def is_title(text:str) -> bool:
     "Whether a phrase is written as titles are: `A Grammar of Granite`."
     words = text.split(" ")
-    big = [w for w in words if w not in _LITTLE]
+    big = [w for w in words if w not in _SMALL_IN_TITLES]
     return (1 < len(words) < 12 and len(big) > 1 and not text.isupper()
             and all(w[:1].isupper() for w in (words[0], *big))
-            and words[0].lower() not in _LITTLE-ARTICLES
+            and words[0].lower() not in _SMALL_IN_TITLES-ARTICLES
             and bool(regex.fullmatch(r"[\p{L}\p{M}\d '’&-]+", text)))
 
 # %% ../../nbs/terms/07_word_stats.ipynb #f7e6d020
@@ -78,20 +78,20 @@ def _set_off(sentence:str, c:Counts) -> str:
         return m[0]
     return _SET_OFF.sub(note, sentence)
 
-def _pairs(sentence:str, c:Counts):
+def _count_pairs(sentence:str, c:Counts):
     for piece in regex.split(r"[^\w\s'’-]+", sentence):
         words = ["", *WORD.findall(piece)]
         for before,a,b in zip(words, words[1:], words[2:]):
-            if b[0].isupper() or a in _LITTLE or min(len(a), len(b)) < 3: continue
+            if b[0].isupper() or a in _SMALL_IN_TITLES or min(len(a), len(b)) < 3: continue
             c.pairs[f"{a} {b}"] += 1
             c.named[f"{a} {b}"] += a[0].isupper() and before in ARTICLES
 
 # %% ../../nbs/terms/07_word_stats.ipynb #58593cc1
-_NAME = rf"(?:{ACRONYM}|\p{{Lu}}\.(?= \p{{Lu}})|\p{{Lu}}{WORD_TAIL}(?: \d{{1,4}}\b)?)"
+_CAPITALISED = rf"(?:{ACRONYM}|\p{{Lu}}\.(?= \p{{Lu}})|\p{{Lu}}{WORD_TAIL}(?: \d{{1,4}}\b)?)"
 JOIN = rf"['’]s? | (?:(?:of|for|and)(?: the)?|&|the|{'|'.join(PARTICLES)}) "
-_RUN = regex.compile(rf"(?<![\w'’-]){_NAME}(?:(?:{JOIN}| ){_NAME})*(?P<own>['’]s\b)?")
+_RUN = regex.compile(rf"(?<![\w'’-]){_CAPITALISED}(?:(?:{JOIN}| ){_CAPITALISED})*(?P<own>['’]s\b)?")
 
-def _runs(sentence:str, c:Counts):
+def _count_runs(sentence:str, c:Counts):
     for m in _RUN.finditer(sentence):
         run = m[0].removesuffix(m["own"] or ""), not WORD.search(sentence[:m.start()])
         c.runs[run] += 1
@@ -117,8 +117,8 @@ def count_words(
             c.inside.update(w for w in words[1:] if w[0].isupper())
             c.small.update(w for w in words if not w[0].isupper())
             for w in words: c.example.setdefault(w, sentence)
-            _pairs(sentence, c)
-            _runs(sentence, c)
+            _count_pairs(sentence, c)
+            _count_runs(sentence, c)
             if len(c.runs) + len(c.pairs) > limit:
                 _forget(c)
                 limit = max(limit, 2*(len(c.runs) + len(c.pairs)))  # or it comes at every sentence
