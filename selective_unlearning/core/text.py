@@ -20,8 +20,6 @@ WORD = regex.compile(rf"{ACRONYM}|\p{{L}}{WORD_TAIL}")
 
 ARTICLES = {*"the a an The A An".split()}
 PARTICLES = tuple("de du von van der da del la al bin".split())  # small words inside a name
-
-# %% ../../nbs/core/06_text.ipynb #23b005f9
 MALE_TITLES = {*"Mr Lord Sir Uncle King Prince".split()}
 FEMALE_TITLES = {*"Mrs Ms Miss Madam Madame Lady Aunt Queen Princess".split()}
 POLITE_TITLES = {*"Mr Mrs Ms Miss Dr Professor Prof".split()}

@@ -125,10 +125,8 @@ def merge(self:Dictionary,
 
 # %% ../../nbs/terms/04_dictionary.ipynb #85a6883a
 @patch
-def check(self:Dictionary,
-    language:str="en",  # whose everyday words to warn of
-) -> list[Problem]:     # errors and warnings, in the order of the entries
-    "Everything that is or may be wrong with this dictionary."
+def check(self:Dictionary, language:str="en") -> list[Problem]:
+    "All that is or may be wrong; `language` has the everyday words to warn of."
     return find_problems(self, language)
 
 # %% ../../nbs/terms/04_dictionary.ipynb #e6ddb37b
@@ -160,16 +158,6 @@ def coverage(self:Dictionary,
                                 + ", ".join(absent), lines=False))
     return found
 
-# %% ../../nbs/terms/04_dictionary.ipynb #5cee488e
-@patch
-def drop_splittable(self:Dictionary) -> Dictionary:
-    "Without terms whose words are all terms themselves, and without possessives of terms."
-    def split(key):
-        words = key.split()
-        if len(words) > 1 and all(w in self._by_key for w in words): return True
-        return key.endswith("'s") and key[:-2] in self._by_key
-    return Dictionary(e for e in self if not split(term_key(e.term)))
-
 # %% ../../nbs/terms/04_dictionary.ipynb #82a8a98e
 def families(terms:Iterable[str]) -> dict[str, str]:
     "Each term's family, named by the family's first term in alphabetical order."
@@ -182,8 +170,7 @@ def families(terms:Iterable[str]) -> dict[str, str]:
         for word in key.split():
             if word[0].isupper() and len(word) > 1:
                 parent[root(("word", word))] = root(("term", key))
-    names = {}
-    for key in keys: names.setdefault(root(("term", key)), key)
+    names = {root(("term", key)): key for key in reversed(keys)}
     return {t: names[root(("term", term_key(t)))] for t in terms}
 
 # %% ../../nbs/terms/04_dictionary.ipynb #c73178d1
@@ -206,9 +193,7 @@ def draw(self:Dictionary,
 def save(self:Dictionary,
     path:str|Path,  # .json or .csv
 ) -> Path:          # `path`
-    """Write all or nothing, so that `load` gives back the same.
-
-    Raises `DataError` for another suffix or what CSV cannot hold, and `OSError` for a full disk."""
+    "Write all or nothing. Raises `DataError` for what it cannot hold, `OSError` on a full disk."
     return write_entries(path, self)
 
 @patch(cls_method=True)

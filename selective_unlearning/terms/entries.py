@@ -181,7 +181,6 @@ def read_entries(
     path:str|Path,  # .json, .csv or the older .npy
 ) -> tuple[list[Entry], int, tuple[str, ...]]:
     """The entries of a file; of an .npy also how many strings were used, and why others were not.
-
     Raises `DataError` that names line or entry."""
     path = Path(path)
     match path.suffix.lower():
@@ -195,9 +194,7 @@ def write_entries(
     path:str|Path,           # .json or .csv
     entries:Iterable[Entry],
 ) -> Path:                   # `path`
-    """Write all or nothing, so that `read_entries` gives back the same.
-
-    Raises `DataError` for another suffix or what CSV cannot hold, and `OSError` for a full disk."""
+    "Write all or nothing. Raises `DataError` for what it cannot hold, `OSError` on a full disk."
     path, entries = Path(path), list(entries)
     if path.suffix.lower() == ".json": return write_atomic(path, _to_json(entries))
     if path.suffix.lower() != ".csv":
@@ -206,5 +203,5 @@ def write_entries(
     for n,(e,back) in enumerate(zip_longest(entries, _parse_csv(text, path)), 1):
         if e != back:
             raise DataError(f"{path}: entry {n} ({e.term!r}) does not fit a CSV file, where a term "
-                            "stands once and no translation is empty: mend it or save as .json")
+                            "comes once and no translation is empty: mend it or save as .json")
     return write_atomic(path, text)

@@ -17,22 +17,21 @@ from ..core.errors import DataError
 from ..core.text import ARTICLES, WORD, plural, sentences
 from .kinds import given_names, kind_of, parts_of_people
 from .match import TermMatcher, term_key
-from .runs import NO_NAMES, names_of
+from .runs import NO_NAMES, join_runs, read_runs, split_runs
 from .word_stats import Counts, count_words, frequency
 
 # %% ../../nbs/terms/10_extract.ipynb #d2a23a34
-# How common a word is in general text, in powers of ten: 3 is once in a million words.
-_UNKNOWN = 1.3       # below this, hardly anybody has seen a word in small letters
-_RARE = 2.5          # the most of a word in small letters that may be the text's own
-_RARE_NAME = 3       # the same with a capital, which most common words have seldom
-_COMMON_NAME = 4.5   # from here on, a first name is mostly another word: `Will`, `May`
-_EVERYDAY = 5.5      # from here on, a word goes with any other: `one`, `out`
-# How many powers of ten more frequent it is here.
-_SURPRISING_NAME = 1.3
-_SURPRISING = 3.3    # every text has words of its trade, so it takes more without a capital
-# The same for words that are together, against general text that mixed them.
-_COMPOUND = 4.5
-_PHRASE = 5.2        # there are more pairs of words than compounds, so more of them by chance
+# Frequencies in general text, in powers of ten (3 is once in a million words):
+_UNKNOWN = 1.3         # of a word in small letters that hardly anybody has seen
+_RARE = 2.5            # of the commonest such word that may be the text's own
+_RARE_NAME = 3.        # of the commonest with a capital; other words have it seldom
+_COMMON_NAME = 4.5     # of a first name that is mostly another word: `Will`, `May`
+_EVERYDAY = 5.5        # of a word that goes with any other: `one`, `out`
+# How many powers of ten more often there must be here than in general text
+_SURPRISING_NAME = 1.3 # a word with a capital,
+_SURPRISING = 3.3      # one without, as every text has words of its trade,
+_COMPOUND = 4.5        # the parts of a word with a hyphen together,
+_PHRASE = 5.2          # and two neighbours, of which there are more by chance.
 
 def _surprise(term:str, count:int, total:int, zipf) -> float:
     return math.log10(count/total*1e9)-zipf(term)
@@ -74,8 +73,7 @@ def _why_coined(word:str, count:int, total:int, zipf) -> str|None:
 def _coined(c:Counts, zipf) -> dict[str, str]:
     "The words without a capital to keep, with the reason."
     stems = Counter()
-    for words in (c.small, c.inside):
-        for w,n in words.items(): stems[_stem(w)] += n
+    for w,n in [*c.small.items(), *c.inside.items()]: stems[_stem(w)] += n
     why = {w: _why_coined(w, stems[_stem(w)], c.total, zipf) for w in c.small}
     return {w: reason for w,reason in why.items() if reason}
 
@@ -159,7 +157,7 @@ def extract_terms(
     if not c.total: raise DataError("no words in the corpus: nothing to extract")
     given = frozenset().union(*given_names(language))
     count, own, around, example = Counter(), Counter(), defaultdict(Counter), defaultdict(list)
-    for term,n,run in names_of(c, zipf):
+    for term,n,run in join_runs(split_runs(read_runs(c, zipf))):
         term = term.rstrip(".")
         count[term] += n
         around[term] += c.around[run]
@@ -207,7 +205,7 @@ def count_terms(
     max_terms:int=500,                     # the best are kept
 ) -> list[Term]:                           # best first
     "What another finder found, counted and scored as `extract_terms` does."
-    kinds, why = defaultdict(Counter), {}
+    kinds, why, zipf = defaultdict(Counter), {}, frequency(language)
     for term,kind,reason in found:
         if term := _bare(term):
             kinds[term][kind] += 1
@@ -219,7 +217,6 @@ def count_terms(
         for sentence in sentences(text):
             for t in dict.fromkeys(matcher.terms[i] for *_,i in matcher.find(sentence)):
                 if len(example[t]) < 2: example[t].append(sentence)
-    zipf = frequency(language)
     surprise = {t: _surprise(t, count[t], total, zipf) for t in kinds
                 if count[t] >= max(min_count, 1)}
     links = links_of([t for t in surprise if surprise[t] > 1])

@@ -165,16 +165,14 @@ def _variants(e:Entry, known:_Known) -> _Found:
             yield (f"differs only in case from {o.term!r}, which becomes {o.translations[0]!r}",
                    f"try {in_case_of(o.translations[0], e.term)!r}")
     one = known.plurals.get(key)
-    for _,new,old in _drawn_together(e, one) if one and one.kind == e.kind else ():
-        if new[:1].casefold() != old[:1].casefold():
-            yield f"the plural of {one.term!r}, which becomes {old!r}", f"try {plural(old)!r}"
-            break
+    pairs = _drawn_together(e, one) if one and one.kind == e.kind else ()
+    for old in [o for _,new,o in pairs if new[:1].casefold() != o[:1].casefold()][:1]:
+        yield f"the plural of {one.term!r}, which becomes {old!r}", f"try {plural(old)!r}"
     owner = known.terms.get(key[:-2]) if key.endswith("'s") else None
-    for _,new,old in _drawn_together(e, owner) if owner else ():
-        if term_key(new) not in (f"{old}'s", f"{old}'"):
-            yield (f"the possessive of {owner.term!r}, which becomes {old!r} and is found in it",
-                   f"drop it, or try {old+chr(39)+'s'!r}")
-            break
+    pairs = _drawn_together(e, owner) if owner else ()
+    for old in [o for _,new,o in pairs if term_key(new) not in (f"{o}'s", f"{o}'")][:1]:
+        yield (f"the possessive of {owner.term!r}, which becomes {old!r} and is found in it",
+               f"drop it, or try {old+chr(39)+'s'!r}")
 
 # %% ../../nbs/terms/02_lint.ipynb #eaf1e47e
 def _common_word(e:Entry, known:_Known, language:str="en") -> _Found:

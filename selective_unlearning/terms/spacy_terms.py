@@ -17,11 +17,8 @@ from .entries import KINDS
 from .extract import Term, count_terms
 
 # %% ../../nbs/terms/12_spacy_terms.ipynb #607e0249
-def passages(
-    text:str,
-    size:int=3000,    # characters at most
-) -> Iterator[str]:   # without blanks around them
-    "The passages of a text."
+def passages(text:str, size:int=3000) -> Iterator[str]:
+    "The passages of a text, of at most `size` characters, without blanks around them."
     start = 0
     while start < len(text):
         end = min(start+size, len(text))
@@ -63,8 +60,7 @@ def _pipeline(model):
                          "use one with 'ner'")
     return model
 
-_GRAMMAR = {*"""
-    tagger morphologizer parser attribute_ruler lemmatizer trainable_lemmatizer""".split()}
+_GRAMMAR = {*"tagger morphologizer parser attribute_ruler lemmatizer trainable_lemmatizer".split()}
 
 def _grammar(nlp) -> list[str]:
     "The components that names can do without."
@@ -86,6 +82,7 @@ def spacy_terms(
     bar = tqdm(total=sum(map(len, texts)), desc="spaCy", unit="char", unit_scale=True)
     with nlp.select_pipes(disable=_grammar(nlp)), bar:
         for doc in nlp.pipe(lines):
-            found += [(e.text, k, f"spaCy: {e.label_}") for e in doc.ents if (k := _kind_of_label(e.label_))]
+            kinds = [(e, _kind_of_label(e.label_)) for e in doc.ents]
+            found += [(e.text, kind, f"spaCy: {e.label_}") for e,kind in kinds if kind]
             bar.update(len(doc.text))
     return count_terms(found, texts, language, min_count, max_terms)

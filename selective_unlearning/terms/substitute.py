@@ -112,8 +112,7 @@ def _write(term:str, translation:str, found:str, many:bool) -> _Written:
     if need == article(key): change = {}
     elif need == "a": change = {"an": "a", "An": "A", "AN": "A"}
     else: change = {"a": "an", "A": "AN" if in_capitals(key, found) else "An"}
-    new = plural(translation) if many else translation
-    return _Written(as_found(new, key, found), term, change)
+    return _Written(as_found(plural(translation) if many else translation, key, found), term, change)
 
 # %% ../../nbs/terms/05_substitute.ipynb #4db401dd
 def substitute(

@@ -22,53 +22,43 @@ from .kinds import KEPT_HEADS, given_names
 from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/11_translate.ipynb #9bc77938
-_VILLAGE_STARTS = """
-    Ash Alder Amber Barn Beck Birch Bram Brook Cald Carn Clay Cold Copp Dun East Elm Fair Fern Glen
-    Gran Hart Hazel Hol Kel Lang Lin Marl Mead Mill Nether New North Oak Pem Pine Red Rowan Sal Sand
-    Shel South Stan Thorn Up Wal Wen West Whit Wil Wind Wood""".split()
-_VILLAGE_ENDS = """
-    bourne bridge bury by combe cote dale den field fold ford gate ham hurst land ley mere mont more
-    port shaw stead stoke stow ton wade well wick worth""".split()
-_ADJECTIVES = """
-    amber ample annual autumn broad calm clear copper early even fair first gentle good grand green
-    grey inner joint late level light linen little local long main mild modern narrow new northern
-    old open outer pale plain quiet round second senior silver simple single slow small smooth soft
-    southern spare spring steady still summer tall upper western white wide winter""".split()
-_NOUNS = {
-    "place": """
-    square court park gardens corner terrace crossing hill yard green meadow arcade row quarter
-    heights gate bank wharf common lodge""".split(),
-    "organisation": """
-    society league trust union circle council guild board company association group office bureau
-    institute partnership service fellowship agency forum chamber""".split(),
-    "object": """
-    lantern kettle ledger compass basket ladder candle blanket saddle bottle whistle hammer anchor
-    barrel bucket buckle button cabinet carpet chisel clock cushion drum easel fiddle flask funnel
-    hinge jug kite lever magnet medal needle paddle parcel pebble pencil pillow pulley ribbon rope
-    sail scarf shovel spade spindle stool tablet teapot thimble tray trumpet tumbler umbrella vase
-    wallet wheel""".split(),
-    "creature": """
-    badger heron marten otter beaver falcon ferret gannet hare kestrel lapwing lynx magpie mole newt
-    plover puffin quail raven robin seal shrew starling stoat swallow swift thrush tortoise trout
-    vole walrus weasel wren donkey lamb pony terrier spaniel collie mule bison elk""".split(),
-    "spell": """
-    method routine exercise step procedure manoeuvre signal formula motion technique measure
-    practice pattern sequence gesture drill cue manner approach operation""".split(),
-    "event": """
-    fair meeting parade regatta race show concert picnic contest gathering rally seminar exhibition
-    recital reunion auction supper pageant review assembly""".split(),
-    "other": """
-    clerk visitor steward porter warden trainee partner helper lodger keeper member reader tenant
-    guest caller founder printer grocer baker carter""".split()}
-_DEPARTMENTS = """
-    Accounts Catering Design Finance Forestry Fuel Grain Harbours Highways Housing Insurance
-    Language Leisure Licences Maps Mining Music Parks Pensions Planning Post Records Roads Safety
-    Sport Statistics Supply Textiles Timber Tourism Trade Training Transport Travel Waste Water
-    Works""".split()
-_PETS = """
-    Biscuit Bramble Bracken Button Clover Crumpet Daisy Domino Dusty Fidget Freckle Gadget Honey
-    Jigsaw Marble Muffin Nutmeg Patch Pebble Pepper Pickle Pippin Pogo Rusty Scamp Smudge Socks
-    Sparky Teasel Toffee Treacle Truffle Tuppence Twiggy Waffle Whiskers""".split()
+_VILLAGE_STARTS = """Ash Alder Amber Barn Beck Birch Bram Brook Cald Carn Clay Cold Copp Dun East
+    Elm Fair Fern Glen Gran Hart Hazel Hol Kel Lang Lin Marl Mead Mill Nether New North Oak Pem Pine
+    Red Rowan Sal Sand Shel South Stan Thorn Up Wal Wen West Whit Wil Wind Wood""".split()
+_VILLAGE_ENDS = """bourne bridge bury by combe cote dale den field fold ford gate ham hurst land ley
+    mere mont more port shaw stead stoke stow ton wade well wick worth""".split()
+_ADJECTIVES = """amber ample annual autumn broad calm clear copper early even fair first gentle good
+    grand green grey inner joint late level light linen little local long main mild modern narrow
+    new northern old open outer pale plain quiet round second senior silver simple single slow small
+    smooth soft southern spare spring steady still summer tall upper western white wide
+    winter""".split()
+_NOUNS = {kind: words.split() for kind,words in {
+    "place": """square court park gardens corner terrace crossing hill yard green meadow arcade row
+        quarter heights gate bank wharf common lodge""",
+    "organisation": """society league trust union circle council guild board company association
+        group office bureau institute partnership service fellowship agency forum chamber""",
+    "object": """lantern kettle ledger compass basket ladder candle blanket saddle bottle whistle
+        hammer anchor barrel bucket buckle button cabinet carpet chisel clock cushion drum easel
+        fiddle flask funnel hinge jug kite lever magnet medal needle paddle parcel pebble pencil
+        pillow pulley ribbon rope sail scarf shovel spade spindle stool tablet teapot thimble tray
+        trumpet tumbler umbrella vase wallet wheel""",
+    "creature": """badger heron marten otter beaver falcon ferret gannet hare kestrel lapwing lynx
+        magpie mole newt plover puffin quail raven robin seal shrew starling stoat swallow swift
+        thrush tortoise trout vole walrus weasel wren donkey lamb pony terrier spaniel collie mule
+        bison elk""",
+    "spell": """method routine exercise step procedure manoeuvre signal formula motion technique
+        measure practice pattern sequence gesture drill cue manner approach operation""",
+    "event": """fair meeting parade regatta race show concert picnic contest gathering rally seminar
+        exhibition recital reunion auction supper pageant review assembly""",
+    "other": """clerk visitor steward porter warden trainee partner helper lodger keeper member
+        reader tenant guest caller founder printer grocer baker carter"""}.items()}
+_DEPARTMENTS = """Accounts Catering Design Finance Forestry Fuel Grain Harbours Highways Housing
+    Insurance Language Leisure Licences Maps Mining Music Parks Pensions Planning Post Records Roads
+    Safety Sport Statistics Supply Textiles Timber Tourism Trade Training Transport Travel Waste
+    Water Works""".split()
+_PETS = """Biscuit Bramble Bracken Button Clover Crumpet Daisy Domino Dusty Fidget Freckle Gadget
+    Honey Jigsaw Marble Muffin Nutmeg Patch Pebble Pepper Pickle Pippin Pogo Rusty Scamp Smudge
+    Socks Sparky Teasel Toffee Treacle Truffle Tuppence Twiggy Waffle Whiskers""".split()
 _NO_NAMES = TITLES | SMALL_IN_NAMES | {*"Junior Senior Jr Sr".split()}
 
 # %% ../../nbs/terms/11_translate.ipynb #f9ad3407
@@ -112,9 +102,7 @@ class _Free:
             if not self.matcher.find(text): yield text
 
     def take(self, candidates:Iterable[str], before:str="", after:str="", like:str="") -> str|None:
-        """The first free candidate, between what is kept of the term; from then on it is taken.
-
-        With `like`, the one of the first few that is nearest to it in length."""
+        "The first free candidate, or of the first few the one nearest to `like` in length, taken."
         free = islice(self._open(candidates, before, after), 12 if like else 1)
         wanted = self.length(like)
         text = min(free, key=lambda t: abs(self.length(t)-wanted), default=None)
@@ -168,43 +156,34 @@ def _new_words(people:Sequence[tuple[str, Sequence[str]]], seed:str, free:_Free)
         else: new[word] = free.take(names(word, roles[word]), like=word)
     return new
 
-def _new_name(term:str, new:dict[str, str]) -> str:
-    return " ".join(new.get(w, w) for w in term.split(" "))
-
 # %% ../../nbs/terms/11_translate.ipynb #b267d622
-def _candidates(
-    e:Entry, core:str,  # the term, and the same without article
-    h:int, plural:bool, common:bool,
-) -> tuple[Iterable[str], str, str]:  # and what is kept before and behind them
-    "What could replace a term that is no person, before made-up names."
-    words, named = core.split(" "), core[0].isupper() and not plural
-    nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[e.kind]]
-    if re.fullmatch(r"(\w\.)+\w?s?\.?", core) or core.isupper() and 1 < len(core) < 6:
-        def letters(i): return re.sub("[A-Z]", lambda m: chr(65+_hash(h, i, m.start())%26), core)
-        return map(letters, range(100)), "", ""
-    if of := re.fullmatch(r"([\w'’-]+) (of(?: the)?|for) .+", core):
-        head = of[1] if of[1].lower() in KEPT_HEADS else _cased(next(_from(nouns, h)), of[1])
-        of_what = _NOUNS["creature"] if of[2].endswith("the") else _DEPARTMENTS
-        return [] if e.kind == "place" else _from(of_what, h), f"{head} {of[2]} ", ""
-    if len(words) > 1 and words[-1].lower() in KEPT_HEADS: return [], "", f" {words[-1]}"
-    if e.kind in ("place", "organisation"):
-        villages = (f"{v} {n}" for v,n in zip(_villages(h), _from(nouns, h)))
-        return villages if len(words) > 1 else [], "", ""
-    phrases = (f"{a} {n}" for i in range(len(nouns))
-               for a,n in zip(_from(_ADJECTIVES, h+i), _from(nouns, h//97+i)))
-    if len(words) > 1: return phrases, "", ""
-    if e.kind == "creature" and named and not common: return _from(_PETS, h), "", ""
-    return [] if e.kind == "other" and named else chain(_from(nouns, h), phrases), "", ""
-
 def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -> str:
     "A stand-in for a term that is no person."
     article, core = re.match(r"((?:[Tt]he |[Aa]n? )?)(.+)", e.term).groups()
-    common = rf"\b(?:an?|the|every|no) {re.escape(core)}\b"
-    common, h = article or re.search(common, " ".join(examples)), _hash(seed, e.term)
-    candidates, before, after = _candidates(e, core, h, plural, bool(common))
-    some = (_cased(c, core) for c in chain(candidates, islice(_villages(h), 500)))
-    plain = (_cased(v, core) for v in _villages(h))
-    return free.take(some, article+before, after, e.term) or free.take(plain, like=e.term)
+    words, h = core.split(" "), _hash(seed, e.term)
+    nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[e.kind]]
+    phrases = (f"{a} {n}" for i in range(len(nouns))
+               for a,n in zip(_from(_ADJECTIVES, h+i), _from(nouns, h//97+i)))
+    def take(candidates, before="", after=""):
+        some = (_cased(c, core) for c in chain(candidates, islice(_villages(h), 500)))
+        plain = (_cased(v, core) for v in _villages(h))
+        return free.take(some, article+before, after, e.term) or free.take(plain, like=e.term)
+    if re.fullmatch(r"(\w\.)+\w?s?\.?", core) or core.isupper() and 1 < len(core) < 6:
+        def letters(i): return re.sub("[A-Z]", lambda m: chr(65+_hash(h, i, m.start())%26), core)
+        return take(map(letters, range(100)))
+    if of := re.fullmatch(r"([\w'’-]+) (of(?: the)?|for) .+", core):
+        head = of[1] if of[1].lower() in KEPT_HEADS else _cased(next(_from(nouns, h)), of[1])
+        of_what = _NOUNS["creature"] if of[2].endswith("the") else _DEPARTMENTS
+        return take([] if e.kind == "place" else _from(of_what, h), f"{head} {of[2]} ")
+    if len(words) > 1 and words[-1].lower() in KEPT_HEADS: return take([], after=f" {words[-1]}")
+    if e.kind in ("place", "organisation"):
+        villages = (f"{v} {n}" for v,n in zip(_villages(h), _from(nouns, h)))
+        return take(villages if len(words) > 1 else [])
+    if len(words) > 1: return take(phrases)
+    named, text = core[0].isupper() and not plural, " ".join(examples)
+    common = article or re.search(rf"\b(?:an?|the|every|no) {re.escape(core)}\b", text)
+    if e.kind == "creature" and named and not common: return take(_from(_PETS, h))
+    return take([] if e.kind == "other" and named else chain(_from(nouns, h), phrases))
 
 # %% ../../nbs/terms/11_translate.ipynb #64e84b6e
 def _as_entry(t:Term|Entry|str) -> Entry:
@@ -241,7 +220,7 @@ def _stand_ins(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> 
     "One stand-in for each term."
     people = [(e.term, examples[e.term]) for e in entries if e.kind == "person"]
     names, size = _new_words(people, seed, free), 0
-    done = {t: _new_name(t, names) for t,_ in people}
+    done = {t: " ".join(names.get(w, w) for w in t.split(" ")) for t,_ in people}
     for t in done:  # only a title, or one that is a term itself
         villages = (_cased(v, t) for v in _villages(_hash(seed, t)))
         if free.matcher.find(done[t]): done[t] = free.take(villages, like=t)

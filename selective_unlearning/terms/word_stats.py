@@ -17,12 +17,8 @@ from ..core.errors import DataError
 from ..core.text import ACRONYM, ARTICLES, PARTICLES, WORD, WORD_TAIL, sentences
 
 # %% ../../nbs/terms/07_word_stats.ipynb #a9714021
-def frequency(
-    language:str,  # a code such as `en`
-) -> Callable[[str], float]:
-    """A function from a word or phrase to its frequency in general text, in powers of ten.
-
-    Raises `DataError` if the language is unknown."""
+def frequency(language:str) -> Callable[[str], float]:
+    "How common a word or phrase is, in powers of ten. Raises `DataError` for unknown languages."
     from wordfreq import zipf_frequency
     try: zipf_frequency("a", language)
     except LookupError:
