@@ -21,13 +21,14 @@ from .runs import NO_NAMES, join_runs, read_runs, split_runs
 from .word_stats import Counts, count_words, frequency
 
 # %% ../../nbs/terms/10_extract.ipynb #d2a23a34
-# Frequencies in general text, in powers of ten (3 is once in a million words):
+# Chosen on every other document of three corpora. Frequencies in general text, in powers of ten
+# (3 is once in a million words):
 _UNKNOWN = 1.3         # of a word in small letters that hardly anybody has seen
 _RARE = 2.5            # of the commonest such word that may be the text's own
 _RARE_NAME = 3.        # of the commonest with a capital; other words have it seldom
 _COMMON_NAME = 4.5     # of a first name that is mostly another word: `Will`, `May`
 _EVERYDAY = 5.5        # of a word that goes with any other: `one`, `out`
-# How many powers of ten more often there must be here than in general text
+# How many powers of ten more often than in general text there must be here
 _SURPRISING_NAME = 1.3 # a word with a capital,
 _SURPRISING = 3.3      # one without, as every text has words of its trade,
 _COMPOUND = 4.5        # the parts of a word with a hyphen together,
