@@ -14,11 +14,12 @@ from pathlib import Path
 import spacy
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from _term_scores import score_terms
 from run import save
 from selective_unlearning.core.files import data_path
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.spacy_terms import spacy_terms
-from selective_unlearning.terms.extract import extract_terms, merge_terms, score_terms
+from selective_unlearning.terms.extract import extract_terms, merge_terms
 
 CORPORA = {"demo": ("harry_potter/corpus", "harry_potter/dictionary.json"),
            "handbook": ("extraction/handbook", "extraction/handbook/terms.json"),

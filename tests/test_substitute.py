@@ -9,11 +9,12 @@ from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from selective_unlearning.core.text import article, plural
 from selective_unlearning.labels.align import CONTEXT, INSIDE, START
-from selective_unlearning.terms.match import TermMatcher, plural, term_key
+from selective_unlearning.terms.match import TermMatcher, term_key
 from selective_unlearning.models.load import load_tokenizer
 from selective_unlearning.models.tokens import bos_ids, encode
-from selective_unlearning.terms.substitute import Substitution, article, straddling, substitute
+from selective_unlearning.terms.substitute import Substitution, straddling, substitute
 from selective_unlearning.labels.align import align, token_roles
 
 NAMES = {"Harry": "Jon", "Harry Potter": "Jon Carter", "Ron": "Bartholomew Quincy Underhill",

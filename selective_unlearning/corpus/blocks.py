@@ -18,6 +18,7 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 
 from ..core.errors import ConfigError, DataError, ModelError
+from ..core.text import PARAGRAPH_END, SENTENCE_END
 from ..models.tokens import bos_ids, encode
 from .readers import _no_column
 
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 # %% ../../nbs/corpus/01_blocks.ipynb #4ea51510
-_PARAGRAPH = re.compile(r"\S(?=[^\S\n]*\n[^\S\n]*\n)")
-_SENTENCE = re.compile(r"""(?<!\b[A-Z])(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bMrs)(?<!\bProf)"""
-                       r"""[.!?…]["'”’)\]»]*(?=\s)|[。！？][」』”’）]*""")
-
 _SMALL = re.compile(r"\S(?=\s[^\W\d_A-Z])")   # the end of a word before one in small letters
 
 def _joined(text:str, i:int) -> bool:
@@ -37,7 +34,7 @@ def _joined(text:str, i:int) -> bool:
 
 def _cut(text:str, start:int, limit:int) -> int:
     "The best end, at most `limit`, of a block that begins at `start`."
-    for pattern in (_PARAGRAPH, _SENTENCE, _SMALL):
+    for pattern in (PARAGRAPH_END, SENTENCE_END, _SMALL):
         ends = [m.end() for m in pattern.finditer(text, limit-(limit-start)//3, limit+2)]
         if ends := [end for end in ends if end <= limit]: return ends[-1]
     word = next((i for i in range(limit, start, -1) if text[i].isspace()), None)

@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.errors import ConfigError
+from ..core.text import sentences
 from ..models.continuations import continuation_logprobs
 from ..models.reader import Reader
 from .dictionary import Dictionary, families
 from .substitute import substitute
-from .word_stats import sentences
 
 # %% ../../nbs/terms/14_choose_translations.ipynb #f4f3fcd6
 def choices(dictionary:Dictionary) -> dict[str,list]:
@@ -34,9 +34,7 @@ def rewritten(
     texts:Iterable[str],   # or a single text
     per_term:int=1,        # sentences for each term, at most
 ) -> Iterator[tuple[str,int,str]]:  # family, number of the candidate, sentence
-    """Sentences of each family with each of its candidates.
-
-    Raises `DataError` if a term has no translation."""
+    "Sentences with each candidate of a family. Raises `DataError` if a term has no translation."
     base, todo, seen = dictionary.draw(0), choices(dictionary), Counter()
     family, matcher = {e.term: f for f,es in todo.items() for e in es}, dictionary.matcher
     drawn = {f: [base | {e.term: e.translations[k] for e in es}
@@ -58,9 +56,7 @@ def context_scores(
     texts:Iterable[str],  # where the terms occur
     per_term:int=1,       # sentences for each term, at most
 ) -> dict[str,np.ndarray]:  # family → log-probability of its sentences with each candidate, in nats
-    """How likely the model finds each family's sentences with each candidate.
-
-    Raises `DataError` if a term has no translation."""
+    "How likely sentences are with each candidate. Raises `DataError` without a translation."
     rows = list(rewritten(dictionary, texts, per_term))
     written = list(dict.fromkeys(s for *_,s in rows))
     scored = continuation_logprobs(reader, [("\n", s) for s in written], progress="read candidates")
@@ -78,7 +74,6 @@ def choose_translations(
     per_term:int=1,       # sentences read for each term, at most
 ) -> Dictionary:          # in the same order
     """Keep the translations with which the terms' own sentences are likeliest, the best first.
-
     Raises `ConfigError` if `keep` is below 1, `DataError` if a term has no translation."""
     if keep < 1: raise ConfigError(f"keep must be at least 1, got {keep}")
     scores, best = context_scores(reader, dictionary, texts, per_term), {}

@@ -29,7 +29,7 @@ def _line(s:str, what:str) -> str:
 @dataclass(frozen=True)
 class Entry:
     "An anchored term. Raises `DataError` for a value of the wrong type or an unknown kind."
-    term:str                          # as it stands in a sentence
+    term:str                          # as in the middle of a sentence
     translations:tuple[str, ...] = () # generic stand-ins; one text or several
     kind:str = "other"                # one of `KINDS`
     locked:bool = False               # settled by a person: joining leaves it, checks do not warn
@@ -69,15 +69,15 @@ def joined(entries:Iterable[Entry]) -> list[Entry]:
     return list(found.values())
 
 # %% ../../nbs/terms/01_entries.ipynb #60ded1fe
-_FIELDS = tuple(Entry.__dataclass_fields__)
-_COLUMNS = ("term", "translation", *_FIELDS[2:])
+_ENTRY_FIELDS = tuple(Entry.__dataclass_fields__)
+_COLUMNS = ("term", "translation", *_ENTRY_FIELDS[2:])
 _FORMULA = re.compile(r"'*[=+@-]")
 
 def _guarded(cell:str) -> str: return "'"+cell if _FORMULA.match(cell) else cell
 def _unguarded(cell:str) -> str: return cell[cell[:1] == "'" and bool(_FORMULA.match(cell)):]
 
 def _to_json(entries:list[Entry]) -> str:
-    rows = [{k: v for k,v in asdict(e).items() if k in _FIELDS[:3] or v} for e in entries]
+    rows = [{k: v for k,v in asdict(e).items() if k in _ENTRY_FIELDS[:3] or v} for e in entries]
     lines = ",\n".join(" "+json.dumps(r, ensure_ascii=False) for r in rows)
     return f'{{"entries": [\n{lines}\n]}}\n'
 
@@ -103,12 +103,12 @@ def _from_json(path:Path) -> list[Entry]:
     entries = [{"term": t, "translations": tr} for t,tr in obj]
     if [t for t,_ in obj] == ["entries"] and isinstance(obj[0][1], list):
         if all(isinstance(e, tuple) for e in obj[0][1]): entries = [dict(e) for e in obj[0][1]]
-    return [_entry(e, f"{path}, entry {i}") for i,e in enumerate(entries, 1)]
+    return [_checked_entry(e, f"{path}, entry {i}") for i,e in enumerate(entries, 1)]
 
-def _entry(fields:dict, where:str) -> Entry:
+def _checked_entry(fields:dict, where:str) -> Entry:
     for f in fields:
-        if f not in _FIELDS:
-            raise DataError(f"{where}: unknown key {f!r}{did_you_mean(f, _FIELDS)}")
+        if f not in _ENTRY_FIELDS:
+            raise DataError(f"{where}: unknown key {f!r}{did_you_mean(f, _ENTRY_FIELDS)}")
     if "term" not in fields: raise DataError(f"{where}: has no term")
     try: return Entry(**fields)
     except DataError as e: raise DataError(f"{where}: {e}") from None
@@ -122,7 +122,7 @@ def _csv_entry(cells:list[str], columns:list[str], where:str) -> Entry:
     f["translations"] = [f.pop("translation")] if "translation" in f else []
     if "locked" in f: f["locked"] = f["locked"].lower() in ("yes", "true", "1")
     if f.get("count", "0").isdecimal(): f["count"] = int(f.get("count", 0))
-    return _entry(f, where)
+    return _checked_entry(f, where)
 
 def _parse_csv(text:str, path:str|Path) -> list[Entry]:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -142,10 +142,8 @@ def _parse_csv(text:str, path:str|Path) -> list[Entry]:
     except csv.Error as e: raise DataError(f"{path}, line {rows.line_num}: not CSV: {e}") from None
     return list(entries.values())
 
-def _from_csv(path:Path) -> list[Entry]: return _parse_csv(read_text(path), path)
-
 # %% ../../nbs/terms/01_entries.ipynb #b67e9f47
-def _pairs(code:str) -> list[Entry]:
+def _literal_entries(code:str) -> list[Entry]:
     "The entries of a dictionary literal. Raises `ValueError` or `SyntaxError`."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a stray backslash
@@ -160,7 +158,7 @@ def _from_source(source:str) -> list[Entry]:
     repaired = re.sub(r",\s*,", ",",
                       re.sub(r"\s*\n\s*", " ", re.sub(r"#[^\"'\n]*$", "", code, flags=re.M)))
     for attempt in (code, repaired):
-        try: return _pairs(attempt)
+        try: return _literal_entries(attempt)
         except (ValueError, SyntaxError, RecursionError, MemoryError) as e: error = e
     raise ValueError(f"not a dictionary: {getattr(error, 'msg', error)}")
 
@@ -183,12 +181,11 @@ def read_entries(
     path:str|Path,  # .json, .csv or the older .npy
 ) -> tuple[list[Entry], int, tuple[str, ...]]:
     """The entries of a file; of an .npy also how many strings were used, and why others were not.
-
     Raises `DataError` that names line or entry."""
     path = Path(path)
     match path.suffix.lower():
         case ".json": return _from_json(path), 0, ()
-        case ".csv": return _from_csv(path), 0, ()
+        case ".csv": return _parse_csv(read_text(path), path), 0, ()
         case ".npy": return _from_npy(path)
     raise DataError(f"{path}: a dictionary is a .json, .csv or .npy file")
 
@@ -197,9 +194,7 @@ def write_entries(
     path:str|Path,           # .json or .csv
     entries:Iterable[Entry],
 ) -> Path:                   # `path`
-    """Write all or nothing, so that `read_entries` gives back the same.
-
-    Raises `DataError` for another suffix or what CSV cannot hold, and `OSError` for a full disk."""
+    "Write all or nothing. Raises `DataError` for what it cannot hold, `OSError` on a full disk."
     path, entries = Path(path), list(entries)
     if path.suffix.lower() == ".json": return write_atomic(path, _to_json(entries))
     if path.suffix.lower() != ".csv":
@@ -208,5 +203,5 @@ def write_entries(
     for n,(e,back) in enumerate(zip_longest(entries, _parse_csv(text, path)), 1):
         if e != back:
             raise DataError(f"{path}: entry {n} ({e.term!r}) does not fit a CSV file, where a term "
-                            "stands once and no translation is empty: mend it or save as .json")
+                            "comes once and no translation is empty: mend it or save as .json")
     return write_atomic(path, text)

@@ -12,8 +12,9 @@ from difflib import SequenceMatcher
 from itertools import product
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
+from ..core.text import in_case_of, plural
 from .entries import Entry
-from .match import TermMatcher, plural, term_key
+from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/02_lint.ipynb #468d016d
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class _Known(NamedTuple):
     longer:dict[str, str]        # a term that holds a word and others, by that word
     matcher:TermMatcher
 
-def _known(entries:Sequence[Entry]) -> _Known:
+def _indexed(entries:Sequence[Entry]) -> _Known:
     terms = {term_key(e.term): e for e in reversed(entries)}
     cases, users, longer = {}, {}, {}
     for key,e in terms.items():
@@ -90,7 +91,7 @@ def _characters(e:Entry, kinds:set[str]) -> _Found:
         yield (f"{ascii(text)} holds the character U+{ord(c):04X}, which nobody sees",
                _or("retype it", text.replace(c, "").strip()))
 
-def _errors(e:Entry, known:_Known) -> _Found:
+def _unusable(e:Entry, known:_Known) -> _Found:
     if not term_key(e.term): yield "empty term", "give it a text or drop it"
     if not e.translations:
         yield "no translation", _or("add one", _by_words(e, known), " or drop the term")
@@ -106,7 +107,7 @@ def _errors(e:Entry, known:_Known) -> _Found:
 # %% ../../nbs/terms/02_lint.ipynb #6d78c4d3
 _LONG = 60  # characters; the demo's longest translation has 52
 
-def _texts(e:Entry) -> _Found:
+def _odd_text(e:Entry) -> _Found:
     yield from _characters(e, {"Cf", "Co"})
     for t in (e.term, *e.translations):
         if "\ufffd" in t: yield f"{t!r} holds the mark of a lost character", "retype it"
@@ -136,8 +137,8 @@ def _shared(e:Entry, known:_Known) -> _Found:
                    "give one of them another, or lock both if that is meant")
 
 # %% ../../nbs/terms/02_lint.ipynb #cf3485d9
-def _pairs(a:Entry, b:Entry) -> Iterable[tuple[int, str, str]]:
-    "What can stand in one text for two terms of a family, and the position of the first."
+def _drawn_together(a:Entry, b:Entry) -> Iterable[tuple[int, str, str]]:
+    "What one text can have for two terms of a family, and the position of the first."
     if len(a.translations) == len(b.translations):
         return zip(range(len(a.translations)), a.translations, b.translations)
     return ((k, t, u) for (k,t),u in product(enumerate(a.translations), b.translations))
@@ -147,7 +148,7 @@ def _parts(e:Entry, known:_Known) -> _Found:
     if e.kind != "person" or len(words) < 2: return
     parts = [known.terms[w] for w in words if w in known.terms and known.terms[w].kind == "person"]
     for p in parts:
-        for k,whole,part in _pairs(e, p):
+        for k,whole,part in _drawn_together(e, p):
             if {*part.split()} <= {*whole.split()}: continue
             new = _by_words(e, known, whole, k)
             advice = f"try {new!r}" if new else f"use {part!r} in it"
@@ -156,31 +157,25 @@ def _parts(e:Entry, known:_Known) -> _Found:
             return
 
 # %% ../../nbs/terms/02_lint.ipynb #4b55b836
-def _in_case_of(term:str, text:str) -> str:
-    if term.isupper() and len(term) > 1: return text.upper()
-    return text[:1].upper()+text[1:] if term[:1].isupper() else text[:1].lower()+text[1:]
-
 def _variants(e:Entry, known:_Known) -> _Found:
     key = term_key(e.term)
     for o in known.cases.get(key.casefold(), ()):
         if o.term == e.term or o.kind != e.kind or not (o.translations and e.translations): continue
         if {t.casefold() for t in o.translations} != {t.casefold() for t in e.translations}:
             yield (f"differs only in case from {o.term!r}, which becomes {o.translations[0]!r}",
-                   f"try {_in_case_of(e.term, o.translations[0])!r}")
+                   f"try {in_case_of(o.translations[0], e.term)!r}")
     one = known.plurals.get(key)
-    for _,new,old in _pairs(e, one) if one and one.kind == e.kind else ():
-        if new[:1].casefold() != old[:1].casefold():
-            yield f"the plural of {one.term!r}, which becomes {old!r}", f"try {plural(old)!r}"
-            break
+    pairs = _drawn_together(e, one) if one and one.kind == e.kind else ()
+    for old in [o for _,new,o in pairs if new[:1].casefold() != o[:1].casefold()][:1]:
+        yield f"the plural of {one.term!r}, which becomes {old!r}", f"try {plural(old)!r}"
     owner = known.terms.get(key[:-2]) if key.endswith("'s") else None
-    for _,new,old in _pairs(e, owner) if owner else ():
-        if term_key(new) not in (f"{old}'s", f"{old}'"):
-            yield (f"the possessive of {owner.term!r}, which becomes {old!r} and is found in it",
-                   f"drop it, or try {old+chr(39)+'s'!r}")
-            break
+    pairs = _drawn_together(e, owner) if owner else ()
+    for old in [o for _,new,o in pairs if term_key(new) not in (f"{o}'s", f"{o}'")][:1]:
+        yield (f"the possessive of {owner.term!r}, which becomes {old!r} and is found in it",
+               f"drop it, or try {old+chr(39)+'s'!r}")
 
 # %% ../../nbs/terms/02_lint.ipynb #eaf1e47e
-def _everyday(e:Entry, known:_Known, language:str="en") -> _Found:
+def _common_word(e:Entry, known:_Known, language:str="en") -> _Found:
     from wordfreq import zipf_frequency
     if not e.term.isalpha(): return
     often, stays = zipf_frequency(e.term, language), known.longer.get(term_key(e.term))
@@ -195,15 +190,15 @@ def find_problems(
 ) -> list[Problem]:     # in the order of the entries, of each first the errors
     "Everything that is or may be wrong with the entries of a dictionary. Locked ones do not warn."
     entries, first, out = list(entries), {}, []
-    known = _known(entries)
+    known = _indexed(entries)
     for n,e in enumerate(entries, 1):
-        errors, warnings = list(_errors(e, known)), []
+        errors, warnings = list(_unusable(e, known)), []
         if (at := first.setdefault(term_key(e.term), n)) != n:
             advice = f"drop one or join them, as merge({e.term!r}) does"
             errors.insert(0, (f"same term as entry {at}", advice))
         if not e.locked:
-            warnings = [*_texts(e), *_shared(e, known), *_parts(e, known), *_variants(e, known),
-                        *_everyday(e, known, language)]
+            warnings = [*_odd_text(e), *_shared(e, known), *_parts(e, known), *_variants(e, known),
+                        *_common_word(e, known, language)]
         for severity,found in ("error", errors), ("warning", warnings):
             out += [Problem(severity, f"entry {n} ({e.term!r})", m, s, n) for m,s in found]
     return out

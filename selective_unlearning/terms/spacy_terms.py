@@ -17,11 +17,8 @@ from .entries import KINDS
 from .extract import Term, count_terms
 
 # %% ../../nbs/terms/12_spacy_terms.ipynb #607e0249
-def passages(
-    text:str,
-    size:int=3000,    # characters at most
-) -> Iterator[str]:   # without blanks around them
-    "The passages of a text."
+def passages(text:str, size:int=3000) -> Iterator[str]:
+    "The passages of a text, of at most `size` characters, without blanks around them."
     start = 0
     while start < len(text):
         end = min(start+size, len(text))
@@ -32,15 +29,15 @@ def passages(
         start = end
 
 # %% ../../nbs/terms/12_spacy_terms.ipynb #9e947831
-_KINDS = {label: kind for kind,labels in dict(
+_LABELS = {label: kind for kind,labels in dict(
     person="PERSON PER", place="GPE LOC FAC", organisation="ORG", object="PRODUCT WORK_OF_ART LAW",
     event="EVENT").items() for label in labels.split()}
 _NUMBERS = {*"DATE TIME PERCENT MONEY QUANTITY ORDINAL CARDINAL".split()}
 
-def _kind(label:str) -> str|None:
+def _kind_of_label(label:str) -> str|None:
     "The kind that a label means; none for dates and numbers."
     if label.lower() in KINDS: return label.lower()
-    return None if label in _NUMBERS else _KINDS.get(label, "other")
+    return None if label in _NUMBERS else _LABELS.get(label, "other")
 
 # %% ../../nbs/terms/12_spacy_terms.ipynb #d281e9a6
 def _pipeline(model):
@@ -48,20 +45,22 @@ def _pipeline(model):
     if isinstance(model, (str, Path)):
         try: import spacy
         except ImportError:
-            raise MissingExtra("spaCy is not installed: pip install 'selective_unlearning[spacy]'") from None
+            raise MissingExtra("spaCy is not installed: "
+                               "pip install 'selective_unlearning[spacy]'") from None
         try: model = spacy.load(model)
         except OSError:
             raise ModelError(f"no spaCy pipeline {str(model)!r}: python -m spacy download {model}, "
                              "or give a folder that one was saved to") from None
-        except Exception as e:                             # damaged files fail in many ways
+        except Exception as e:  # damaged files fail in many ways
             why = f"{type(e).__name__}: {str(e).strip()[:200]}"
             raise ModelError(f"{model}: not a usable spaCy pipeline ({why})") from e
     if not any("doc.ents" in model.get_pipe_meta(p).assigns for p in model.pipe_names):
         parts = ", ".join(model.pipe_names) or "a tokenizer"
-        raise ModelError(f"the spaCy pipeline finds no entities: it has only {parts}; use one with 'ner'")
+        raise ModelError(f"the spaCy pipeline finds no entities: it has only {parts}; "
+                         "use one with 'ner'")
     return model
 
-_GRAMMAR = {"tagger", "morphologizer", "parser", "attribute_ruler", "lemmatizer", "trainable_lemmatizer"}
+_GRAMMAR = {*"tagger morphologizer parser attribute_ruler lemmatizer trainable_lemmatizer".split()}
 
 def _grammar(nlp) -> list[str]:
     "The components that names can do without."
@@ -76,13 +75,14 @@ def spacy_terms(
     min_count:int=2,          # fewer occurrences are too few
     max_terms:int=500,        # the best are kept
 ) -> list[Term]:              # best first
-    "The entities of a spaCy pipeline as terms.\n\nRaises `MissingExtra` without spaCy, `ModelError` without the pipeline."
+    "The entities of a pipeline. Raises `MissingExtra` without spaCy, `ModelError` without it."
     texts = [texts] if isinstance(texts, str) else list(texts)
     nlp, found = _pipeline(model), []
     lines = (re.sub(r"(?<!\n)\n(?!\n)", " ", p) for t in texts for p in passages(t, 10_000))
     bar = tqdm(total=sum(map(len, texts)), desc="spaCy", unit="char", unit_scale=True)
     with nlp.select_pipes(disable=_grammar(nlp)), bar:
         for doc in nlp.pipe(lines):
-            found += [(e.text, k, f"spaCy: {e.label_}") for e in doc.ents if (k := _kind(e.label_))]
+            kinds = [(e, _kind_of_label(e.label_)) for e in doc.ents]
+            found += [(e.text, kind, f"spaCy: {e.label_}") for e,kind in kinds if kind]
             bar.update(len(doc.text))
     return count_terms(found, texts, language, min_count, max_terms)

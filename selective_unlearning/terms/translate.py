@@ -13,66 +13,53 @@ from hashlib import blake2b
 from itertools import chain, count, islice
 from typing import Callable, Iterable, Iterator, Sequence
 
+from ..core.text import FEMALE_TITLES, MALE_TITLES, SMALL_IN_NAMES, TITLES
+from ..core.text import in_case_of, looks_plural, plural_by_ending
 from .dictionary import Dictionary
 from .entries import Entry
 from .extract import Term
-from .kinds import given_names
+from .kinds import KEPT_HEADS, given_names
 from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/11_translate.ipynb #9bc77938
-_FIRST = """
-    Ash Alder Amber Barn Beck Birch Bram Brook Cald Carn Clay Cold Copp Dun East Elm Fair
-    Fern Glen Gran Hart Hazel Hol Kel Lang Lin Marl Mead Mill Nether New North Oak Pem Pine
+_VILLAGE_STARTS = """Ash Alder Amber Barn Beck Birch Bram Brook Cald Carn Clay Cold Copp Dun East
+    Elm Fair Fern Glen Gran Hart Hazel Hol Kel Lang Lin Marl Mead Mill Nether New North Oak Pem Pine
     Red Rowan Sal Sand Shel South Stan Thorn Up Wal Wen West Whit Wil Wind Wood""".split()
-_LAST = """
-    bourne bridge bury by combe cote dale den field fold ford gate ham hurst land ley mere
-    mont more port shaw stead stoke stow ton wade well wick worth""".split()
-_PLAIN = """
-    amber ample annual autumn broad calm clear copper early even fair first gentle good
-    grand green grey inner joint late level light linen little local long main mild modern
-    narrow new northern old open outer pale plain quiet round second senior silver simple
-    single slow small smooth soft southern spare spring steady still summer tall upper
-    western white wide winter""".split()
-_NOUNS = {
-    "place": """
-    square court park gardens corner terrace crossing hill yard green meadow arcade row
-    quarter heights gate bank wharf common lodge""".split(),
-    "organisation": """
-    society league trust union circle council guild board company association group office
-    bureau institute partnership service fellowship agency forum chamber""".split(),
-    "object": """
-    lantern kettle ledger compass basket ladder candle blanket saddle bottle whistle hammer
-    anchor barrel bucket buckle button cabinet carpet chisel clock cushion drum easel fiddle
-    flask funnel hinge jug kite lever magnet medal needle paddle parcel pebble pencil pillow
-    pulley ribbon rope sail scarf shovel spade spindle stool tablet teapot thimble tray
-    trumpet tumbler umbrella vase wallet wheel""".split(),
-    "creature": """
-    badger heron marten otter beaver falcon ferret gannet hare kestrel lapwing lynx magpie
-    mole newt plover puffin quail raven robin seal shrew starling stoat swallow swift thrush
-    tortoise trout vole walrus weasel wren donkey lamb pony terrier spaniel collie mule
-    bison elk""".split(),
-    "spell": """
-    method routine exercise step procedure manoeuvre signal formula motion technique measure
-    practice pattern sequence gesture drill cue manner approach operation""".split(),
-    "event": """
-    fair meeting parade regatta race show concert picnic contest gathering rally seminar
-    exhibition recital reunion auction supper pageant review assembly""".split(),
-    "other": """
-    clerk visitor steward porter warden trainee partner helper lodger keeper member reader
-    tenant guest caller founder printer grocer baker carter""".split()}
-_FIELDS = """
-    Accounts Catering Design Finance Forestry Fuel Grain Harbours Highways Housing Insurance
-    Language Leisure Licences Maps Mining Music Parks Pensions Planning Post Records Roads
-    Safety Sport Statistics Supply Textiles Timber Tourism Trade Training Transport Travel
-    Waste Water Works""".split()
-_PETS = """
-    Biscuit Bramble Bracken Button Clover Crumpet Daisy Domino Dusty Fidget Freckle Gadget
-    Honey Jigsaw Marble Muffin Nutmeg Patch Pebble Pepper Pickle Pippin Pogo Rusty Scamp
-    Smudge Socks Sparky Teasel Toffee Treacle Truffle Tuppence Twiggy Waffle Whiskers""".split()
-_MALE = {*"Mr Lord Sir Uncle King Prince".split()}
-_FEMALE = {*"Mrs Ms Miss Madam Madame Lady Aunt Queen Princess".split()}
-_TITLES = _MALE | _FEMALE | {*"Dr Professor Prof Captain President Junior Senior Jr Sr".split()}
-_SMALL = {*"of the The and for in a an de du von van der da del la al bin".split()}
+_VILLAGE_ENDS = """bourne bridge bury by combe cote dale den field fold ford gate ham hurst land ley
+    mere mont more port shaw stead stoke stow ton wade well wick worth""".split()
+_ADJECTIVES = """amber ample annual autumn broad calm clear copper early even fair first gentle good
+    grand green grey inner joint late level light linen little local long main mild modern narrow
+    new northern old open outer pale plain quiet round second senior silver simple single slow small
+    smooth soft southern spare spring steady still summer tall upper western white wide
+    winter""".split()
+_NOUNS = {kind: words.split() for kind,words in {
+    "place": """square court park gardens corner terrace crossing hill yard green meadow arcade row
+        quarter heights gate bank wharf common lodge""",
+    "organisation": """society league trust union circle council guild board company association
+        group office bureau institute partnership service fellowship agency forum chamber""",
+    "object": """lantern kettle ledger compass basket ladder candle blanket saddle bottle whistle
+        hammer anchor barrel bucket buckle button cabinet carpet chisel clock cushion drum easel
+        fiddle flask funnel hinge jug kite lever magnet medal needle paddle parcel pebble pencil
+        pillow pulley ribbon rope sail scarf shovel spade spindle stool tablet teapot thimble tray
+        trumpet tumbler umbrella vase wallet wheel""",
+    "creature": """badger heron marten otter beaver falcon ferret gannet hare kestrel lapwing lynx
+        magpie mole newt plover puffin quail raven robin seal shrew starling stoat swallow swift
+        thrush tortoise trout vole walrus weasel wren donkey lamb pony terrier spaniel collie mule
+        bison elk""",
+    "spell": """method routine exercise step procedure manoeuvre signal formula motion technique
+        measure practice pattern sequence gesture drill cue manner approach operation""",
+    "event": """fair meeting parade regatta race show concert picnic contest gathering rally seminar
+        exhibition recital reunion auction supper pageant review assembly""",
+    "other": """clerk visitor steward porter warden trainee partner helper lodger keeper member
+        reader tenant guest caller founder printer grocer baker carter"""}.items()}
+_DEPARTMENTS = """Accounts Catering Design Finance Forestry Fuel Grain Harbours Highways Housing
+    Insurance Language Leisure Licences Maps Mining Music Parks Pensions Planning Post Records Roads
+    Safety Sport Statistics Supply Textiles Timber Tourism Trade Training Transport Travel Waste
+    Water Works""".split()
+_PETS = """Biscuit Bramble Bracken Button Clover Crumpet Daisy Domino Dusty Fidget Freckle Gadget
+    Honey Jigsaw Marble Muffin Nutmeg Patch Pebble Pepper Pickle Pippin Pogo Rusty Scamp Smudge
+    Socks Sparky Teasel Toffee Treacle Truffle Tuppence Twiggy Waffle Whiskers""".split()
+_NO_NAMES = TITLES | SMALL_IN_NAMES | {*"Junior Senior Jr Sr".split()}
 
 # %% ../../nbs/terms/11_translate.ipynb #f9ad3407
 def _hash(*key) -> int:
@@ -84,23 +71,14 @@ def _from(words:Sequence[str], h:int) -> Iterator[str]:
 
 def _villages(h:int) -> Iterator[str]:
     "Made-up names: two halves, then three, and so on without end."
+    starts, ends = _VILLAGE_STARTS, _VILLAGE_ENDS
     for extra in count():
-        for i in range(len(_FIRST)*len(_LAST)):
-            first, last = divmod((h+i*7919)%(len(_FIRST)*len(_LAST)), len(_LAST))
-            yield _FIRST[first] + "".join(_LAST[(last+3*j)%len(_LAST)]
-                                          for j in range(extra)) + _LAST[last]
+        for i in range(len(starts)*len(ends)):
+            first, last = divmod((h+i*7919)%(len(starts)*len(ends)), len(ends))
+            middle = "".join(ends[(last+3*j)%len(ends)] for j in range(extra))
+            yield starts[first] + middle + ends[last]
 
-def _plural(word:str) -> str:
-    "The regular plural."
-    if word.endswith(("s", "x", "ch", "sh")): return word+"es"
-    return word[:-1]+"ies" if word.endswith("y") and word[-2:-1] not in "aeiou" else word+"s"
-
-# %% ../../nbs/terms/11_translate.ipynb #0ff8a814
-def _like(term:str, new:str) -> str:
-    "`new` in the case of `term`."
-    if term.isupper() and len(term) > 1: return new.upper()
-    if term.islower(): return new.lower()
-    return " ".join(w if w in _SMALL else w[:1].upper()+w[1:] for w in new.split(" "))
+def _cased(new:str, term:str) -> str: return in_case_of(new, term, every_word=True)
 
 # %% ../../nbs/terms/11_translate.ipynb #f0d4f440
 def content_words(text:str) -> list[str]:
@@ -119,32 +97,31 @@ class _Free:
     def _open(self, candidates:Iterable[str], before:str, after:str) -> Iterator[str]:
         for new in candidates:
             text = before + new + after
-            both = {text.casefold(), _plural(text).casefold()}
-            if not (both & self.used or {*content_words(new)} & self.taken or self.matcher.find(text)):
-                yield text
+            both = {text.casefold(), plural_by_ending(text).casefold()}
+            if both & self.used or {*content_words(new)} & self.taken: continue
+            if not self.matcher.find(text): yield text
 
     def take(self, candidates:Iterable[str], before:str="", after:str="", like:str="") -> str|None:
-        """The first candidate that is free between what is kept of the term; from then on it is not.
-
-        With `like`, the one of the first few that is nearest to it in length."""
+        "The first free candidate, or of the first few the one nearest to `like` in length, taken."
         free = islice(self._open(candidates, before, after), 12 if like else 1)
         wanted = self.length(like)
         text = min(free, key=lambda t: abs(self.length(t)-wanted), default=None)
-        if text: self.used |= {text.casefold(), _plural(text).casefold()}
+        if text: self.used |= {text.casefold(), plural_by_ending(text).casefold()}
         return text
 
 # %% ../../nbs/terms/11_translate.ipynb #e3774bcc
 def _name_words(term:str) -> list[str]:
-    return [w for w in term.split(" ") if w not in _TITLES | _SMALL and w[-1:] != "."]
+    return [w for w in term.split(" ") if w not in _NO_NAMES and w[-1:] != "."]
 
 def _votes(word:str, term:str, examples:Sequence[str]) -> Counter:
     "Signs of a gender, for a given name in one person's name."
     male, female = given_names("en")
-    said = Counter(w for e in examples for w in content_words(e)) if " and " not in term else Counter()
-    return Counter(male=4*bool(_MALE & {*term.split(" ")}) + 2*(word in male-female)
-                   + sum(said[w] for w in ("he", "him", "his")),
-                   female=4*bool(_FEMALE & {*term.split(" ")}) + 2*(word in female-male)
-                   + sum(said[w] for w in ("she", "her", "hers")))
+    words, around = {*term.split(" ")}, Counter()
+    if " and " not in term: around.update(w for e in examples for w in content_words(e))
+    return Counter(male=4*bool(MALE_TITLES & words) + 2*(word in male-female)
+                   + sum(around[w] for w in ("he", "him", "his")),
+                   female=4*bool(FEMALE_TITLES & words) + 2*(word in female-male)
+                   + sum(around[w] for w in ("she", "her", "hers")))
 
 def _roles(people:Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
     "For every word of a name: `male`, `female` or `family`."
@@ -161,7 +138,7 @@ def _roles(people:Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
     return roles | {w: v.most_common(1)[0][0] for w,v in votes.items() if w in given}
 
 # %% ../../nbs/terms/11_translate.ipynb #f3aeeb31
-def _people(people:Sequence[tuple[str, Sequence[str]]], seed:str, free:_Free) -> dict[str, str]:
+def _new_words(people:Sequence[tuple[str, Sequence[str]]], seed:str, free:_Free) -> dict[str, str]:
     "A stand-in for every word of a name."
     from faker import Faker
     fakers, new = [Faker("en_GB"), Faker("en_US")], {}
@@ -175,95 +152,83 @@ def _people(people:Sequence[tuple[str, Sequence[str]]], seed:str, free:_Free) ->
     roles = _roles(people)
     for word in sorted(roles, key=lambda w: (len(w), w)):
         one = word.removesuffix("s")
-        if one != word and one in new: new[word] = _plural(new[one])
+        if one != word and one in new: new[word] = plural_by_ending(new[one])
         else: new[word] = free.take(names(word, roles[word]), like=word)
     return new
 
-def _person(term:str, new:dict[str, str]) -> str:
-    return " ".join(new.get(w, w) for w in term.split(" "))
-
 # %% ../../nbs/terms/11_translate.ipynb #b267d622
-_KEEP = {*"""
-    street road lane alley avenue drive square place house hall castle tower manor cottage
-    farm village hill river lake sea forest wood island bay valley harbour bridge station
-    room chamber library garden park shop inn hospital school academy college university
-    ministry department office order army society club team bank council committee court
-    party family tournament cup match war battle day night map ring sword stone book hat
-    cloak mirror train""".split()}
-
 def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -> str:
     "A stand-in for a term that is no person."
     article, core = re.match(r"((?:[Tt]he |[Aa]n? )?)(.+)", e.term).groups()
     words, h = core.split(" "), _hash(seed, e.term)
-    nouns = [_plural(n) if plural else n for n in _NOUNS[e.kind]]
+    nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[e.kind]]
     phrases = (f"{a} {n}" for i in range(len(nouns))
-               for a,n in zip(_from(_PLAIN, h+i), _from(nouns, h//97+i)))
+               for a,n in zip(_from(_ADJECTIVES, h+i), _from(nouns, h//97+i)))
     def take(candidates, before="", after=""):
-        some = (_like(core, c) for c in chain(candidates, islice(_villages(h), 500)))
-        plain = (_like(core, v) for v in _villages(h))
+        some = (_cased(c, core) for c in chain(candidates, islice(_villages(h), 500)))
+        plain = (_cased(v, core) for v in _villages(h))
         return free.take(some, article+before, after, e.term) or free.take(plain, like=e.term)
     if re.fullmatch(r"(\w\.)+\w?s?\.?", core) or core.isupper() and 1 < len(core) < 6:
-        return take(re.sub(r"[A-Z]", lambda m: chr(65+_hash(h, i, m.start())%26), core)
-                    for i in range(100))
+        def letters(i): return re.sub("[A-Z]", lambda m: chr(65+_hash(h, i, m.start())%26), core)
+        return take(map(letters, range(100)))
     if of := re.fullmatch(r"([\w'’-]+) (of(?: the)?|for) .+", core):
-        head = of[1] if of[1].lower() in _KEEP else _like(of[1], next(_from(nouns, h)))
-        of_what = _NOUNS["creature"] if of[2].endswith("the") else _FIELDS
+        head = of[1] if of[1].lower() in KEPT_HEADS else _cased(next(_from(nouns, h)), of[1])
+        of_what = _NOUNS["creature"] if of[2].endswith("the") else _DEPARTMENTS
         return take([] if e.kind == "place" else _from(of_what, h), f"{head} {of[2]} ")
-    if len(words) > 1 and words[-1].lower() in _KEEP: return take([], after=f" {words[-1]}")
-    named = core[0].isupper() and not plural
+    if len(words) > 1 and words[-1].lower() in KEPT_HEADS: return take([], after=f" {words[-1]}")
     if e.kind in ("place", "organisation"):
-        village = (f"{v} {n}" for v,n in zip(_villages(h), _from(nouns, h)))
-        return take(village if len(words) > 1 else [])
+        villages = (f"{v} {n}" for v,n in zip(_villages(h), _from(nouns, h)))
+        return take(villages if len(words) > 1 else [])
     if len(words) > 1: return take(phrases)
-    text = " ".join(examples)
+    named, text = core[0].isupper() and not plural, " ".join(examples)
     common = article or re.search(rf"\b(?:an?|the|every|no) {re.escape(core)}\b", text)
     if e.kind == "creature" and named and not common: return take(_from(_PETS, h))
     return take([] if e.kind == "other" and named else chain(_from(nouns, h), phrases))
 
 # %% ../../nbs/terms/11_translate.ipynb #64e84b6e
-def _entry(t:Term|Entry|str) -> Entry:
+def _as_entry(t:Term|Entry|str) -> Entry:
     if isinstance(t, Entry): return t
     return Entry(t) if isinstance(t, str) else Entry(t.term, kind=t.kind, count=t.count, why=t.why)
 
 def _related(term:str, done:dict[str, str]) -> str|None:
-    "What follows from the term's singular, or from the same word with a small letter."
+    "The form of the stand-in of the term's singular, or of the same word with a small letter."
     low = term[:1].lower()+term[1:]
-    if low in done: return _like(term, done[low])
+    if low in done: return _cased(done[low], term)
     ones = [one for t in (term, low) for one in (t.removesuffix("s"), t.removesuffix("es"))
             if one != t and one in done]
-    return _like(term, _plural(done[ones[0]])) if ones else None
+    return _cased(plural_by_ending(done[ones[0]]), term) if ones else None
 
 def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free) -> str|None:
     "`term` with the terms in it replaced, if there are some and the rest is everyday words."
     from wordfreq import zipf_frequency
     out, rest, last = "", "", 0
     for s,e,i in inner.find(term):
-        out += term[last:s] + _like(term[s:e], done[inner.terms[i]])
+        out += term[last:s] + _cased(done[inner.terms[i]], term[s:e])
         rest, last = rest + term[last:s] + " ", e
     if last and all(zipf_frequency(w, "en") >= 4 for w in content_words(rest + term[last:])):
         return free.take([""], out + term[last:])
 
-def _many(e:Entry, examples:Sequence[str]) -> bool:
+def _is_plural(e:Entry, examples:Sequence[str]) -> bool:
     "Whether a term is a plural: `Dementors`, but not `Fawkes`, who never has an article."
-    if e.kind not in ("creature", "object", "other") or not re.search("[^siu']s$", e.term): return False
+    if e.kind not in ("creature", "object", "other") or not looks_plural(e.term): return False
     many = rf"(?i:\b(?:the|these|those|some|many|few|all|of|two|three|four)) {re.escape(e.term)}\b"
     return not (examples and e.term[0].isupper()) or any(re.search(many, x) for x in examples)
 
 def _rank(e:Entry): return len(content_words(e.term)), len(e.term), not e.term.islower(), e.term
 
-def _column(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> dict[str, str]:
+def _stand_ins(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> dict[str, str]:
     "One stand-in for each term."
     people = [(e.term, examples[e.term]) for e in entries if e.kind == "person"]
-    names, size = _people(people, seed, free), 0
-    done = {t: _person(t, names) for t,_ in people}
+    names, size = _new_words(people, seed, free), 0
+    done = {t: " ".join(names.get(w, w) for w in t.split(" ")) for t,_ in people}
     for t in done:  # only a title, or one that is a term itself
-        if free.matcher.find(done[t]):
-            done[t] = free.take((_like(t, v) for v in _villages(_hash(seed, t))), like=t)
+        villages = (_cased(v, t) for v in _villages(_hash(seed, t)))
+        if free.matcher.find(done[t]): done[t] = free.take(villages, like=t)
     inner = TermMatcher(list(done))
     for e in sorted((e for e in entries if e.kind != "person"), key=_rank):
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
         done[e.term] = (_related(e.term, done) or _held(e.term, inner, done, free)
-                        or _thing(e, examples[e.term], seed, free, _many(e, examples[e.term])))
+                        or _thing(e, examples[e.term], seed, free, _is_plural(e, examples[e.term])))
     return done
 
 # %% ../../nbs/terms/11_translate.ipynb #bbc4d152
@@ -272,17 +237,17 @@ def propose_translations(
     seed:int=0,
     n:int=1,                         # translations for each term
     taken:Iterable[str]=(),          # words, or whole texts: no word of these is proposed
-    length:Callable[[str], int]=len, # of a text; a stand-in of the term's is preferred, e.g. in tokens
+    length:Callable[[str], int]=len, # of a text, e.g. in tokens; one like the term's is preferred
 ) -> Dictionary:                     # in the order of `terms`
     "A generic translation of the same kind for each term; the same seed gives the same."
     given = list(terms)
-    entries = Dictionary(map(_entry, given)) + Dictionary()
-    examples = {_entry(t).term: t.examples if isinstance(t, Term) else () for t in given}
+    entries = Dictionary(map(_as_entry, given)) + Dictionary()
+    examples = {_as_entry(t).term: t.examples if isinstance(t, Term) else () for t in given}
     todo = [e for e in entries if e.term and not e.locked]
     words = {w for t in chain(taken, entries.terms) for w in content_words(t)}
     free = _Free(words, TermMatcher([t for t in entries.terms if term_key(t)], plurals=True),
                  length=length)
     free.used.update(t.casefold() for e in entries if e.locked for t in e.translations)
-    columns = [_column(todo, examples, f"{seed} {k}", free) for k in range(n)]
+    columns = [_stand_ins(todo, examples, f"{seed} {k}", free) for k in range(n)]
     new = {e.term: replace(e, translations=tuple(c[e.term] for c in columns)) for e in todo}
     return Dictionary(new.get(e.term, e) for e in entries)
