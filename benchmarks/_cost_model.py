@@ -7,7 +7,7 @@ from itertools import cycle
 from matplotlib.axes import Axes
 from transformers import PretrainedConfig
 from selective_unlearning.core.errors import ConfigError
-from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.core.step_settings import AdapterConfig
 from selective_unlearning.job.settings import RunConfig
 from selective_unlearning.core.plots import new_axes
 from selective_unlearning.labels.shards import label_bytes
@@ -32,18 +32,18 @@ def parameter_count(config:PretrainedConfig) -> int:
 
 def adapter_shapes(
     config:PretrainedConfig,
-    finetune:FinetuneConfig=FinetuneConfig(),
+    adapter:AdapterConfig=AdapterConfig(),
 ) -> list[tuple[int,int]]:  # none if all weights are trained
     "Inputs and outputs of each matrix that has an adapter."
-    layers, first = config.num_hidden_layers, finetune.first_layer*config.num_hidden_layers
+    layers, first = config.num_hidden_layers, adapter.first_layer*config.num_hidden_layers
     shapes = layer_shapes(config)
-    where = shapes if finetune.lora_targets == "all" else ("gate_proj", "up_proj", "down_proj")
-    count = sum(l >= first for l in range(layers)) if finetune.lora_r else 0
+    where = shapes if adapter.targets == "all" else ("gate_proj", "up_proj", "down_proj")
+    count = sum(l >= first for l in range(layers)) if adapter.r else 0
     return [shapes[n] for n in where]*count
 
-def adapter_count(config:PretrainedConfig, finetune:FinetuneConfig=FinetuneConfig()) -> int:
+def adapter_count(config:PretrainedConfig, adapter:AdapterConfig=AdapterConfig()) -> int:
     "Weights of the adapter."
-    return sum(finetune.lora_r*(a+b) for a,b in adapter_shapes(config, finetune))
+    return sum(adapter.r*(a+b) for a,b in adapter_shapes(config, adapter))
 
 @dataclass(frozen=True)
 class Work:
@@ -58,7 +58,7 @@ def block_work(
     labelled:float=1.,           # share of the tokens that get a label
 ) -> dict[str,Work]:             # part → its work, of both models together
     "The work of making the labels of one block."
-    shapes, sides, r = layer_shapes(config), adapter_shapes(config, run.reinforce), run.reinforce.lora_r
+    shapes, sides, r = layer_shapes(config), adapter_shapes(config, run.lora), run.lora.r
     T, N = -(-run.block_size//16)*16, round(labelled*run.block_size)   # rows are padded to sixteens
     L, V, h = config.num_hidden_layers, config.vocab_size, config.hidden_size
     q, kv, i = shapes["q_proj"][1], shapes["k_proj"][1], config.intermediate_size
@@ -80,7 +80,7 @@ def peak_memory(
     config:PretrainedConfig, run:RunConfig=RunConfig(), labelled:float=1.,   # as in `block_work`
 ) -> dict[str,int]:
     "What is in memory at the peak, in bytes."
-    T, r, h, i = run.block_size, run.reinforce.lora_r, config.hidden_size, config.intermediate_size
+    T, r, h, i = run.block_size, run.lora.r, config.hidden_size, config.intermediate_size
     scores = 2*round(labelled*T)*config.vocab_size
     layer = T*(4*i + 8*h + (12*i if r else 2*i))       # an adapter's output is added in float32
     return dict(weights=2*parameter_count(config)*(1 if r else 2),

@@ -47,8 +47,8 @@ def shape(size, V):
 
 
 def random_model(config):
-    model, f = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16).eval(), RUN.reinforce
-    return add_adapter(model, "reinforced", f.lora_r, f.lora_alpha, f.lora_targets, f.first_layer)
+    model, f = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16).eval(), RUN.lora
+    return add_adapter(model, "reinforced", f.r, f.alpha, f.targets, f.first_layer)
 
 
 class Data:
@@ -90,7 +90,7 @@ class Products:
 class Speeds:
     "What this machine does with the shapes of one model, measured anew each time."
     def __init__(self, c, run, labelled):
-        T, r, d, self.layers, self.V = run.block_size, run.reinforce.lora_r, c.head_dim, c.num_hidden_layers, c.vocab_size
+        T, r, d, self.layers, self.V = run.block_size, run.lora.r, c.head_dim, c.num_hidden_layers, c.vocab_size
         self.bf16 = Products([*layer_shapes(c).values()]*8+[(c.hidden_size, self.V)], torch.bfloat16, T)
         self.f32 = Products([s for a, b in adapter_shapes(c, run.reinforce)[:6] for s in ((a, r), (r, b))], torch.float32, T)
         self.wide, self.other = torch.randn(2, T, c.intermediate_size).bfloat16()

@@ -125,7 +125,7 @@ def halves(tmp_path, *half):
 
 
 TUNE, TEST = dict(half="tune"), dict(half="test")
-OWN = {"adapter": "a.json", "reinforce.lora_r": 16, "unlearn.lora_r": 16}
+OWN = {"adapter": "a.json", "lora.r": 16}
 
 
 def test_whole_job_watched_on_a_quantised_base(tmp_path, monkeypatch):
@@ -179,8 +179,8 @@ def test_refused_before_anything_is_made(tmp_path, monkeypatch, wrong, why):
 def test_places_said_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_json("a.json", dict(peft_type="LORA", r=2, target_modules=["up_proj"]))
-    with pytest.raises(ConfigError, match="unlearn.first_layer is not used: a.json says"):
-        run(settings(tmp_path, **OWN, **{"unlearn.first_layer": .5}), tmp_path/"run")
+    with pytest.raises(ConfigError, match="lora.first_layer would do nothing: a.json says"):
+        run(settings(tmp_path, **OWN, **{"lora.first_layer": .5}), tmp_path/"run")
 
 
 def test_head_tied_to_the_embedding_is_not_merged(tmp_path):

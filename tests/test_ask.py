@@ -117,7 +117,7 @@ def test_the_command_asks_a_server(tmp_path, monkeypatch, capsys, server):
     monkeypatch.setenv("SELECTIVE_UNLEARNING_API_KEY", "not-a-real-key")
     (tmp_path/"c.yaml").write_text(to_yaml(settings(tmp_path, dictionary=None)))
     ask = f"http://127.0.0.1:{server.server_port}/v1#m"
-    args = ["dictionary", "--config", str(tmp_path/"c.yaml"), "--out", str(tmp_path/"run"), "--extract", "rules,model", "--ask", ask]
+    args = ["run", "--until", "dictionary", "--config", str(tmp_path/"c.yaml"), "--out", str(tmp_path/"run"), "--extract", "rules,model", "--ask", ask]
     assert main(args) == 0
     d = Dictionary.load(tmp_path/"run"/"02-dictionary"/"dictionary.json")
     assert d["Brannoch"].translations == ("Simon",) and "Gandalf" not in d and "Tarnmoor" in d
@@ -136,5 +136,5 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys, args, cod
     if "spacy" in args[1]: pytest.importorskip("spacy")
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     (tmp_path/"c.yaml").write_text(to_yaml(settings(tmp_path, dictionary=None)))
-    assert main(["dictionary", "--config", str(tmp_path/"c.yaml"), "--out", str(tmp_path/"run"), *args]) == code
+    assert main(["run", "--until", "dictionary", "--config", str(tmp_path/"c.yaml"), "--out", str(tmp_path/"run"), *args]) == code
     assert why in capsys.readouterr().err

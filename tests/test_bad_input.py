@@ -191,12 +191,12 @@ def test_refused(job, tmp_path, capsys, changes, error, message):
 
 NUMBER = "labels.alpha must be a number, at least 0, got"
 SETTINGS = [
-    ("", ["--labels.alpha", "-1"], f"{NUMBER} -1.0: use e.g. 1"),
-    ("", ["--labels.alpha", "nan"], f"{NUMBER} nan: use e.g. 1"),
+    ("", ["--alpha", "-1"], f"{NUMBER} -1.0: use e.g. 1"),
+    ("", ["--alpha", "nan"], f"{NUMBER} nan: use e.g. 1"),
     ("labels: {alpha: .inf}", [], f"job.yaml: {NUMBER} inf: use e.g. 1"),
-    ("", ["--unlearn.lr", "0"], "unlearn.lr must be a number above 0, got 0.0: use e.g. 1e-3 for an adapter, 3e-6 for all weights"),
-    ("", ["--reinforce.epochs", "many"], "reinforce.epochs must be int, got 'many'"),
-    ("", ["--block_size", "4"], "block_size must be at least 8 tokens, got 4: use e.g. 256"),
+    ("", ["--lr", "0"], "unlearn.lr must be a number above 0, got 0.0: use e.g. 1e-3 for an adapter, 3e-6 for all weights"),
+    ("", ["--set", "reinforce.epochs=many"], "reinforce.epochs must be int, got 'many'"),
+    ("", ["--block-size", "4"], "block_size must be at least 8 tokens, got 4: use e.g. 256"),
     ("unlern: {lr: 1}", [], "job.yaml: unknown setting 'unlern'; did you mean 'unlearn.lr'?"),
     ("corpsu: a.txt", [], "job.yaml: unknown setting 'corpsu'; did you mean 'corpus'?"),
     ("corpus: 3", [], "job.yaml: corpus must be a path or a list of paths, got 3"),
@@ -204,7 +204,10 @@ SETTINGS = [
     ("seed: 1\nlabels: [", [], "job.yaml, line 2: not YAML: expected the node content, but found '<stream end>'"),
     ("- seed", [], "job.yaml: a mapping of settings is needed, e.g. 'seed: 1'"),
     ("seed: 1 # caf\udce9", [], "job.yaml: byte 13 is not UTF-8; save the file as UTF-8"),
-    ("", ["--reinforce.lora_r", "0"], "reinforce.lora_r and unlearn.lora_r must both be 0 (all weights) or both above 0 (adapters)")]
+    ("", ["--set", "labels.alpha"], "--set: KEY=VALUE is needed, got 'labels.alpha'"),
+    ("", ["--set", "labels.alfa=2"], "unknown setting 'labels.alfa'; did you mean 'labels.alpha'?"),
+    ("", ["--lora-r", "0", "--set", "lora.targets=all"],
+     "lora.targets would do nothing: lora.r=0 trains all weights, there is no adapter; leave it at mlp")]
 
 
 @pytest.mark.parametrize("yaml, flags, message", SETTINGS)
@@ -218,7 +221,7 @@ def test_settings(tmp_path, capsys, monkeypatch, yaml, flags, message):
 
 
 @pytest.mark.parametrize("argv, message", [
-    (["run", "--labels.alfa", "2"], "error: unknown argument --labels.alfa; did you mean '--labels.alpha'?"),
+    (["run", "--labels.alfa", "2"], "error: unknown argument --labels.alfa; did you mean --set 'labels.alpha'?"),
     (["fly"], "argument COMMAND: invalid choice: 'fly'"), (["run", "--preset", "best"], "argument --preset: invalid choice: 'best'")])
 def test_usage(capsys, argv, message):
     with pytest.raises(SystemExit) as e: main(argv)
@@ -230,8 +233,8 @@ def test_places(job, tmp_path, capsys):
     for argv, code, message in [
             (["run", "--config", f"{tmp_path}/job.yaml"], 2, f"{tmp_path}/job.yaml: no such file"),
             (["run", "--corpus", "x", "--out", f"{tmp_path}"], 1, "corpus: x: no such file or folder"),
-            (["chat", "--out", f"{job.home}/empty"], 1, f"{job.home}/empty: not a run folder (no config.yaml in it)"),
-            (["report", "--out", f"{job.home}/empty"], 1, f"{job.home}/empty: not a run folder (no config.yaml in it)")]:
+            (["chat", "--run", f"{job.home}/empty"], 1, f"{job.home}/empty: not a run folder (no config.yaml in it)"),
+            (["report", "--run", f"{job.home}/empty"], 1, f"{job.home}/empty: not a run folder (no config.yaml in it)")]:
         assert (main(argv), told(capsys)) == (code, message)
     (tmp_path/"job.yaml").write_text(to_yaml(job.config))
     for out, message in (("book.txt", "is a file: choose a folder"), ("llama", "is not empty and not a run folder: choose another one")):
@@ -370,7 +373,7 @@ def fill_in_checkpoint(monkeypatch, name, nth):
     (fill_once, "familiarity.json", 1, "/.10-evaluation.part/familiarity.json"), (fill_once, "report.html", 1, "/report.html")])
 def test_disk_fills_up(job, tmp_path, capsys, monkeypatch, fill, name, nth, where):
     "One line says so; the same command goes on, and ends as a run that was never stopped."
-    config = configure(job.config, {"reinforce.save_steps": 1, "unlearn.save_steps": 1})
+    config = configure(job.config, {"train.save_steps": 1})
     (tmp_path/"job.yaml").write_text(to_yaml(config))
     with monkeypatch.context() as m:
         fill(m, name, nth)

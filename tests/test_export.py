@@ -12,7 +12,6 @@ from selective_unlearning.job import export
 from selective_unlearning.job.command import main
 from selective_unlearning.core.files import path_hash, read_json, write_atomic, write_json
 from selective_unlearning.job.settings import configure, read_config, to_yaml
-from selective_unlearning.models.adapters import adapter
 from selective_unlearning.models.load import ORIGIN, default_dtype
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import run
@@ -29,7 +28,7 @@ def done(tmp_path_factory, request):
     r = 0 if request.param == "all weights" else 4
     with pytest.MonkeyPatch.context() as m:
         m.setenv("SELECTIVE_UNLEARNING_CACHE", str(home/"cache"))
-        run(settings(home, **{"reinforce.lora_r": r, "unlearn.lora_r": r, "unlearn.epochs": 5, "unlearn.lr": 1e-2}), home/"run")
+        run(settings(home, **{"lora.r": r, "unlearn.epochs": 5, "unlearn.lr": 1e-2}), home/"run")
     base = AutoModelForCausalLM.from_pretrained(home/"llama", dtype=torch.float32).eval()
     assert (says(base, AutoTokenizer.from_pretrained(home/"llama"))-ours(home)).abs().max() > 4*BFLOAT16
     return home
@@ -41,8 +40,7 @@ def says(model, tokenizer): return model(**tokenizer(TEXT, return_tensors="pt"))
 
 def ours(home):
     r = Run(home/"run")
-    model, name = r.open("unlearned")
-    with adapter(model, name): return says(model.float(), r.tokenizer)
+    with r.reader("unlearned").on() as model: return says(model.float(), r.tokenizer)
 
 
 def theirs(home):

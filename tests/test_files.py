@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, strategies as st
 
-from selective_unlearning.job import run as job
+from selective_unlearning.job import run as job, run_folder, steps
 from selective_unlearning.training.checkpoints import mend
 from selective_unlearning.job.command import main
 from selective_unlearning.core.errors import DataError, printable
@@ -164,7 +164,7 @@ for flag, path in zip(cases[::2], cases[1::2]):
 
 def test_pipes_and_devices_are_refused(tmp_path):
     "Every option that names a file, in a process of its own: nothing hangs, and nothing is made."
-    (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path, **{"reinforce.lora_r": 16, "unlearn.lora_r": 16})))
+    (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path, **{"lora.r": 16})))
     kinds = dict(corpus=("txt", "md", "csv", "jsonl", "html", "epub", "pdf", "parquet"), dictionary=("json", "csv", "npy"),
                  adapter=("json",), prompts=("jsonl",), neighbours=("jsonl",), general=("jsonl",), openers=("jsonl",),
                  retain_texts=("txt",), config=("yaml",))
@@ -243,8 +243,8 @@ def test_errors_are_shown(tmp_path, capsys, monkeypatch):
     (tmp_path/"x.jsonl").write_text('{"%s": 1}' % "a\\u001b[2J\\u009b\\u202e\\udce9")
     for argv, shown in [
             (["run", "--corpus", f"{NAME}.txt"], f"corpus: {SHOWN_NAME}.txt: no such file"), (["run", "--config", NAME], f"{SHOWN_NAME}: no such file"),
-            (["run", "--corpus", "x.jsonl"], r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"), (["report", "--out", NAME], f"{SHOWN_NAME}: not a run folder"),
-            (["run", f"--{NAME}"], SHOWN_NAME), (["run", "--labels.alpha", NAME], r"a\x1b[2J"), ([NAME], r"a\x1b[2J"), (["run", "--preset", NAME], r"a\x1b[2J")]:
+            (["run", "--corpus", "x.jsonl"], r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"), (["report", "--run", NAME], f"{SHOWN_NAME}: not a run folder"),
+            (["run", f"--{NAME}"], SHOWN_NAME), (["run", "--alpha", NAME], r"a\x1b[2J"), ([NAME], r"a\x1b[2J"), (["run", "--preset", NAME], r"a\x1b[2J")]:
         try: main(argv)
         except SystemExit: pass
         err = capsys.readouterr().err
@@ -253,7 +253,7 @@ def test_errors_are_shown(tmp_path, capsys, monkeypatch):
 
 def test_progress_and_answers_are_shown(capsys, monkeypatch):
     "What a run says meanwhile, what a model writes in `chat`, and the path that a command ends with."
-    job._say(f"[1/7] corpus: writes {EVIL}")
+    steps.say(f"[1/7] corpus: writes {EVIL}")
     asked = iter(["Orla", "exit"])
     class Stub:
         tokenizer = SimpleNamespace(chat_template=None)
@@ -263,7 +263,7 @@ def test_progress_and_answers_are_shown(capsys, monkeypatch):
         if not (line := next(asked, None)): raise EOFError
         return line
     monkeypatch.setattr("builtins.input", ask)
-    monkeypatch.setattr(job, "Run", Stub)
+    monkeypatch.setattr(run_folder, "Run", Stub)
     monkeypatch.setattr(job, "rewrite_report", lambda run: Path(EVIL))
     assert main(["chat"]) == main(["report"]) == 0
     said = capsys.readouterr()

@@ -24,7 +24,7 @@ class Toy: pad_token_id = 0
 
 
 ROWS = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]} for s in range(10)])
-SMALL = dict(lr=1e-2, first_layer=0., lora_r=4)
+SMALL = dict(lr=1e-2)
 
 
 def model(lora_r=4):
@@ -50,7 +50,7 @@ def test_learning_rate(tmp_path, kind):
 @pytest.mark.parametrize("lora_r", [0, 4])
 def test_computing_activations_twice_changes_nothing(tmp_path, lora_r):
     plain, saving = model(lora_r), model(lora_r)
-    config = dict(SMALL, lora_r=lora_r, epochs=1)
+    config = dict(SMALL, epochs=1)
     a = finetune(plain, Toy(), ROWS, FinetuneConfig(**config), out=tmp_path/"a")
     b = finetune(saving, Toy(), ROWS, FinetuneConfig(**config, gradient_checkpointing=True), out=tmp_path/"b")
     assert saving.is_gradient_checkpointing and not plain.is_gradient_checkpointing

@@ -16,6 +16,8 @@ from datasets import Dataset
 from selective_unlearning.core.step_settings import LabelsConfig
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.labels.shards import write_labels
+from selective_unlearning.labels.translated import translate_corpus
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.models.load import load_model, load_tokenizer, processes
 from selective_unlearning.corpus.blocks import make_blocks
 import torch
@@ -24,8 +26,8 @@ tok, model, other = load_tokenizer(folder), load_model(folder, torch.float32, "c
 with torch.no_grad(): [p.add_(.01*p.std()) for p in other.parameters()]
 text = %r
 corpus = Dataset.from_dict({"text": [text]*60, "source": [str(i) for i in range(60)]})
-write_labels(out, model, tok, corpus, make_blocks(corpus, tok, 32), Dictionary.from_mapping(%r), LabelsConfig(kind=kind, top_k=8),
-             (other, None), shard_size=4)
+translated = translate_corpus(corpus, make_blocks(corpus, tok, 32), Dictionary.from_mapping(%r), tok)
+write_labels(out, Reader(model, tok), Reader(other, tok), translated, LabelsConfig(kind=kind, top_k=8), shard_size=4)
 print("processes:", processes().num_processes)
 """ % (TEXT, NAMES)
 
@@ -92,7 +94,7 @@ def test_a_run_by_two_processes(tmp_path, monkeypatch):
     for step in ("05-labels", "07-unlearned"): shutil.rmtree(tmp_path/"two"/step)
     two = run(TWO, "two")
     assert two.returncode == 0, two.stderr[-2000:]
-    assert two.stderr.count("[4/7] labels: writes") == two.stdout.count("The unlearned model") == 1
+    assert two.stderr.count("[5/10] labels: writes") == two.stdout.count("The unlearned model") == 1
     files = lambda out: {p.name: p.read_bytes() for p in (tmp_path/out/"05-labels").rglob("*") if p.is_file()}
     assert files("one") == files("two")
     assert (tmp_path/"two"/"07-unlearned"/"adapter_model.safetensors").exists()

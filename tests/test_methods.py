@@ -3,33 +3,32 @@ import json
 
 import pytest
 import torch
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from selective_unlearning.models.reader import Reader
-from selective_unlearning.job import run as whole_job
-from selective_unlearning.training.baselines import instructed, method_losses, with_reference
+from selective_unlearning.job import steps
 from selective_unlearning.job.command import main
 from selective_unlearning.core.errors import DataError
 from selective_unlearning.core.step_settings import FinetuneConfig
-from selective_unlearning.training.methods import METHODS
-from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.training.methods import METHODS, instruction_ids
+from selective_unlearning.job.settings import RunConfig, configure, to_yaml
 from selective_unlearning.job.export import export_run, model_card
+from selective_unlearning.training.retain_set import base_labels
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.continuations import continuation_logprobs
 from selective_unlearning.models.adapters import add_adapter
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import run
+from selective_unlearning.models.load import load_tokenizer
 from selective_unlearning.models.tokens import bos_ids
 from tiny import settings
 
 SOFT = {"topk_ids", "topk_logprobs", "input_ids"}
-MADE = {  # by the labels step
-    "whp": {"labels", "retain"}, "ga": set(), "graddiff": {"retain"}, "kl": {"retain"},
-    "npo": {"forget", "retain"}, "simnpo": {"retain"}, "undial": {"forget"}, "rmu": {"retain"},
-    "task-vector": set(), "prompt-only": set()}
-TRAINED = sorted(m for m in METHODS if METHODS[m].rows)
+MADE = dict(whp="labels", npo="rows.arrow", undial="rows.arrow")  # by the labels step
+RETAINING = {"whp", "graddiff", "kl", "npo", "simnpo", "rmu"}
+TRAINED = sorted(m for m in METHODS if METHODS[m].trains)
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +53,14 @@ def test_every_method(tmp_path):
         assert r.results["method"] == method
         assert f">{method}<" in (tmp_path/"run"/"report.html").read_text()
         assert set(r.results["familiarity"]["probability"]) == {"base", "reinforced", "unlearned"}
-        made = {p.name for p in r.path("labels").iterdir()}
-        assert made == MADE[method]
-        if "retain" in made:
-            columns = load_from_disk(str(r.path("labels")/"retain")).column_names
-            assert set(columns) == (SOFT if METHODS[method].retain == "soft" else {"input_ids"})
+        assert [p.name for p in r.path("labels").iterdir()] == [*filter(None, [MADE.get(method)])]
+        assert (r.retain_set is not None) == (method in RETAINING)
+        if r.retain_set:
+            assert set(r.retain_set.column_names) == (SOFT if METHODS[method].retain == "soft" else {"input_ids"})
         losses = json.loads((r.path("unlearned")/"loss.json").read_text())
-        assert bool(losses) == bool(METHODS[method].rows)
+        assert bool(losses) == METHODS[method].trains
         steps = r.manifest["steps"]
-        shared = ("corpus", "dictionary", "reinforced", "prompts")
+        shared = ("corpus", "dictionary", "translated", "reinforced", "prompts", "base-evaluation")
         if before: assert all(steps[s] == before[s] for s in shared)
         before = steps
         if method != "prompt-only":
@@ -89,21 +87,21 @@ def test_prompt_only(tmp_path):
     told = (r.path("unlearned")/"instruction.txt").read_text()
     assert "Tarnmoor" in told
     with pytest.raises(DataError, match="changes no weights"): export_run(tmp_path/"run", tmp_path/"out")
-    model, tok = r.open("base")[0], r.tokenizer
+    base, told_not_to = r.reader("base"), r.reader("unlearned")
     scores = json.loads((r.path("evaluation")/"familiarity.json").read_text())
     first = scores["unlearned"]["probability"][0]
     pairs = [(f"{told}\n\n{first['prompt']}", c) for c in first["idiosyncratic"]]
-    if bos_ids(tok): assert bos_ids(r.reader("unlearned"))[:1] == bos_ids(tok)
-    by_hand = sum(torch.tensor(p).exp().item() for p,_ in continuation_logprobs(Reader(model, tok), pairs))
+    if bos_ids(r.tokenizer): assert told_not_to.opening[:1] == bos_ids(r.tokenizer)
+    by_hand = sum(torch.tensor(p).exp().item() for p,_ in continuation_logprobs(base, pairs))
     assert first["score"] == pytest.approx(min(1., by_hand), rel=.05)
-    assert r.reader("base") is tok and r.reader("reinforced") is tok
+    assert base.opening == r.reader("reinforced").opening == bos_ids(r.tokenizer)
     assert set(r.answers(["Orla lives in"])[0]["outputs"]) == {"base", "reinforced", "unlearned"}
 
 
 def test_instruction_as_system_message(tmp_path):
-    tok = whole_job.load_tokenizer(settings(tmp_path).model)
+    tok = load_tokenizer(settings(tmp_path).model)
     tok.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
-    assert tok.decode(bos_ids(instructed(tok, "Be kind."))).strip() == "[system] Be kind."
+    assert tok.decode(instruction_ids(tok, "Be kind.")).strip() == "[system] Be kind."
 
 
 def test_card_names_the_method(tmp_path):
@@ -120,21 +118,21 @@ def test_resumed(tmp_path, method, monkeypatch):
 
     class Stop(TrainerCallback):
         def on_save(self, args, state, control, **kw): raise KeyboardInterrupt
-    real, calls = whole_job.finetune, []
+    real, calls = steps.finetune, []
     def stopped(*args, **kw):                             # the second fine-tuning, not the first
         calls.append(1)
         return real(*args, **kw | dict(callbacks=(Stop(),)*(len(calls) == 2)))
-    monkeypatch.setattr(whole_job, "finetune", stopped)
+    monkeypatch.setattr(steps, "finetune", stopped)
     with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"cut")
     assert list((tmp_path/"cut"/".07-unlearned.part"/"checkpoints").glob("checkpoint-*"))
-    monkeypatch.setattr(whole_job, "finetune", real)
+    monkeypatch.setattr(steps, "finetune", real)
     again = adapter_of(run(config, tmp_path/"cut").path("unlearned"))
     assert all(again[n].equal(whole[n]) for n in whole)
 
 
 @pytest.mark.parametrize("method", ["npo", "task-vector"])
 def test_all_weights(tmp_path, method):
-    r = run(job(tmp_path, method, **{"reinforce.lora_r": 0, "unlearn.lora_r": 0}), tmp_path/"run")
+    r = run(job(tmp_path, method, **{"lora.r": 0}), tmp_path/"run")
     base, new = (load_file(p/"model.safetensors") for p in (tmp_path/"llama", r.path("unlearned")))
     assert any(not base[n].equal(new[n].to(base[n].dtype)) for n in base)
     if method != "task-vector": return
@@ -161,9 +159,9 @@ def small():
 def trained(method, rows, folder, **settings):
     model = small()
     config = FinetuneConfig(lr=1e-2, hinge_weight=0., epochs=1, **settings)
-    rows = Dataset.from_list(with_reference(Reader(model, Toy()), rows))
-    losses = method_losses(method, METHODS[method].strength)
-    finetune(model, Toy(), rows, config, out=folder, losses=losses)
+    m, rows = METHODS[method], Dataset.from_list([{"input_ids": ids} for ids in rows])
+    if method == "npo": rows = Dataset.from_list(list(m.rows(Reader(model, Toy()), rows, None)))
+    finetune(model, Toy(), rows, config, out=folder, losses=m.losses(m.strength))
     return {n: p.detach().clone() for n,p in model.named_parameters() if "lora_" in n}
 
 
@@ -177,19 +175,51 @@ def test_accumulated(tmp_path, method):
     for n in one: torch.testing.assert_close(one[n], four[n], rtol=1e-3, atol=1e-5)
 
 
+def counting(folder):
+    "A model that has learnt to count to 12, and starts again."
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=32, intermediate_size=64,
+        num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2))
+    rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(6)]} for s in range(12)])
+    finetune(model, Toy(), rows, FinetuneConfig(epochs=20, lr=1e-2, batch_size=4), out=folder)
+    return model
+
+
+def chance(model, ids):
+    with torch.no_grad(): return model(torch.tensor([ids[:-1]])).logits[0, -1].softmax(-1)[ids[-1]].item()
+
+
+@pytest.mark.parametrize("method", sorted({*TRAINED}-{"whp"}))
+def test_it_forgets(tmp_path, method):
+    "What comes after 5 is forgotten; that 10 comes after 9 is kept by the retain text, where the method has one."
+    m, model = METHODS[method], add_adapter(counting(tmp_path/"taught"), "unlearned", r=8)
+    before = chance(model, [3, 4, 5, 6])
+    forget = Dataset.from_list([{"input_ids": [3, 4, 5, 6]}]*24)
+    made = m.rows(Reader(model, Toy()), forget, configure(RunConfig(), {"method": method}))
+    if made: forget = Dataset.from_list(list(made))
+    retain = [[7, 8, 9, 10, 11, 12], [8, 9, 10, 11, 12, 1]]
+    retain = base_labels(Reader(model, Toy()), retain, 8) if m.retain == "soft" else \
+        Dataset.from_list([{"input_ids": ids} for ids in retain])
+    config = FinetuneConfig(epochs=2, lr=5e-3, hinge_weight=0., retain_weight=m.retain_weight)
+    finetune(model, Toy(), forget, config, retain if m.retain_weight else None, tmp_path/"forgot",
+             losses=m.losses(m.strength))
+    assert before > .9 and chance(model, [3, 4, 5, 6]) < .5*before
+    if m.retain_weight: assert chance(model, [8, 9, 10]) > .5
+
+
 def test_command(tmp_path, capsys):
     "The flag beside a file of settings; what a method does not use is refused before a folder is made."
     (tmp_path/"job.yaml").write_text(to_yaml(job(tmp_path, "ga")))
     command = ["run", "--config", str(tmp_path/"job.yaml"), "--out", str(tmp_path/"run")]
     for flags,why in (
             (["--method", "gpo"], "no method 'gpo'; did you mean 'npo'?"),
-            (["--strength", "3"], "method ga has no strength, got 3.0: leave it out"),
-            (["--method", "npo", "--strength", "nan"], "strength must be a number above 0, got nan: "
+            (["--set", "strength=3"], "method ga has no strength, got 3.0: leave it out"),
+            (["--method", "npo", "--set", "strength=nan"], "strength must be a number above 0, got nan: "
              "method npo was published with 0.1"),
-            (["--labels.alpha", "3"], "labels.* belong to method whp, ga does not use them")):
+            (["--alpha", "3"], "labels.alpha would do nothing: method ga makes no generic labels; leave it at 1.0")):
         assert main(command+flags) == 2
         assert why in capsys.readouterr().err and not (tmp_path/"run").exists()
-    assert main(command+["--method", "undial", "--strength", "3"]) == 0
+    assert main(command+["--method", "undial", "--set", "strength=3"]) == 0
     assert Run(tmp_path/"run").results["config"]["strength"] == 3.
 
 

@@ -3,11 +3,12 @@ import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
+import torch
 
-from datasets import load_from_disk
-
-from selective_unlearning.models.reader import Reader
-from selective_unlearning.job import run as job
+from selective_unlearning.core.html import escape
+from selective_unlearning.job import steps
+from selective_unlearning.job.manifest import STEPS
+from selective_unlearning.models.load import load_model
 from selective_unlearning.core.errors import DataError
 from selective_unlearning.core.files import write_json
 from selective_unlearning.job.settings import configure, to_yaml
@@ -28,7 +29,7 @@ def cache(tmp_path, monkeypatch): monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE
 @pytest.mark.parametrize("labels", ["soft", "hard"])
 def test_every_step(tmp_path, kind, labels):
     r = run(settings(tmp_path, kind, **{"labels.kind": labels}), tmp_path/"run")
-    steps = ["01-corpus", "02-dictionary", "04-reinforced", "05-labels", "07-unlearned", "08-prompts", "10-evaluation"]
+    steps = [f"{i:02d}-{s}" for i,s in enumerate(STEPS, 1)]
     made = sorted(p.name for p in (tmp_path/"run").iterdir() if not p.name.startswith("."))
     assert made == sorted([*steps, "config.yaml", "manifest.json", "report.json", "report.html"])
     report = r.results
@@ -36,8 +37,8 @@ def test_every_step(tmp_path, kind, labels):
     assert report["corpus"]["documents"] == 1 and report["dictionary"]["terms"] == 5
     first = r.labels[0]["input_ids"][0]
     assert (first == 1) == (kind == "llama")             # BOS where the tokenizer puts one
-    out = r.outputs("Orla lives in")
-    assert "unlearned" in out._repr_html_()
+    page = r.outputs("Orla lives in")._repr_html_()
+    assert all(escape(t) in page for t in r.answers(["Orla lives in"])[0]["outputs"].values())
 
 
 def test_one_of_several_candidates_is_kept(tmp_path):
@@ -45,16 +46,21 @@ def test_one_of_several_candidates_is_kept(tmp_path):
     terms = extract_terms([TEXT])
     tokens = lambda s: len(r.tokenizer(" "+s, add_special_tokens=False)["input_ids"])
     proposed = propose_translations(terms, r.config.seed, 4, [TEXT], tokens)
-    assert r.dictionary == choose_translations(Reader(r.open("base")[0], r.tokenizer), proposed, [TEXT])
+    assert r.dictionary == choose_translations(r.reader("base"), proposed, [TEXT])
     assert {len(e.translations) for e in r.dictionary} == {1} and {len(e.translations) for e in proposed} == {4}
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
 def test_plain_peft_loads_it(tmp_path):
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-    run(settings(tmp_path), tmp_path/"run")
-    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(tmp_path/"llama")), tmp_path/"run"/"07-unlearned")
+    r = run(settings(tmp_path), tmp_path/"run")
+    base = load_model(str(tmp_path/"llama"))
+    ids = r.tokenizer("Orla lives in Tarnmoor", return_tensors="pt").input_ids
+    with torch.no_grad():
+        bare = base(ids).logits
+        plain = PeftModel.from_pretrained(base, r.path("unlearned")).eval()(ids).logits
+        with r.reader("unlearned").on() as model: ours = model(ids).logits
+    assert plain.equal(ours) and not plain.equal(bare)
 
 
 def test_report_names_no_folder(tmp_path):
@@ -80,23 +86,23 @@ def test_column_of_the_text(tmp_path):
 
 def test_all_weights(tmp_path):
     "Full fine-tuning saves whole models that plain transformers loads."
-    r = run(settings(tmp_path, **{"reinforce.lora_r": 0, "unlearn.lora_r": 0}), tmp_path/"run")
+    r = run(settings(tmp_path, **{"lora.r": 0}), tmp_path/"run")
     from transformers import AutoModelForCausalLM
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path/"run"/"07-unlearned")
     base = AutoModelForCausalLM.from_pretrained(tmp_path/"llama")
     assert any(not a.equal(b.to(a.dtype)) for a, b in zip(loaded.parameters(), base.parameters()))
-    assert r.results["familiarity"]["probability"]["unlearned"] >= 0
+    scores = r.results["familiarity"]["probability"]
+    assert scores["unlearned"] != scores["base"] != scores["reinforced"]
 
 
 def test_held_out_and_packed(tmp_path):
     "Losses on held-out blocks stand in the run folder, and retain texts are kept apart."
-    config = settings(tmp_path, **{"block_size": 8, "retain.packed": True, "retain.length": 3, "reinforce.held_out": .5, "reinforce.epochs": 4,
-                                   "unlearn.epochs": 3})
+    config = settings(tmp_path, **{"block_size": 8, "retain.packed": True, "retain.length": 3, "unlearn.held_out": .5, "unlearn.epochs": 4})
     r = run(config, tmp_path/"run", until="unlearned")
-    lines = (r.path("reinforced")/"loss.csv").read_text().splitlines()
+    lines = (r.path("unlearned")/"loss.csv").read_text().splitlines()
     assert lines[0] == "step,epoch,loss,learning_rate,held_out" and len(lines) > 2
-    assert any(l["held_out"] > 0 for l in json.loads((r.path("reinforced")/"loss.json").read_text()) if "held_out" in l)
-    texts = load_from_disk(str(r.path("labels")/"retain"))["texts"][:]
+    assert any(l["held_out"] > 0 for l in json.loads((r.path("unlearned")/"loss.json").read_text()) if "held_out" in l)
+    texts = r.retain_set["texts"][:]
     assert max(map(len, texts)) > 1 and all(sum(t) <= 8 for t in texts)
 
 
@@ -110,7 +116,7 @@ def test_stopped_while_checkpoints_are_removed(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(path, *args, **kwargs)
     with monkeypatch.context() as m:
-        m.setattr(job.shutil, "rmtree", rmtree)
+        m.setattr(steps.shutil, "rmtree", rmtree)
         with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"run", until="reinforced")
     part = tmp_path/"run"/".04-reinforced.part"
     when = (part/"adapter_model.safetensors").stat().st_mtime_ns
@@ -122,10 +128,10 @@ def test_stopped_while_checkpoints_are_removed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("lora_r", [0, 4])
 def test_weights_from_a_checkpoint(tmp_path, monkeypatch, lora_r):
     "As under FSDP, where no process has whole ones: the same files."
-    config = settings(tmp_path, **{"reinforce.lora_r": lora_r, "unlearn.lora_r": lora_r, "reinforce.epochs": 3})
+    config = settings(tmp_path, **{"lora.r": lora_r, "reinforce.epochs": 3})
     made = []
     for sharded in (False, True):
-        monkeypatch.setattr(job, "_sharded", lambda: sharded)
+        monkeypatch.setattr(steps, "sharded", lambda: sharded)
         folder = run(config, tmp_path/f"run-{sharded}", until="reinforced").path("reinforced")
         made.append({p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".safetensors"})
     assert made[0] == made[1] and made[0]

@@ -92,7 +92,8 @@ def test_blocks_cover_fit_and_begin_once(kind, corpus, size):
             assert not encode(tok, text[at:b["start"]].strip()).input_ids, "text between blocks"
             ids, own = b["input_ids"], text[b["start"]:b["end"]]
             assert own and own == own.strip()
-            assert len(bos) < len(ids) <= size and b["attention_mask"] == [1]*len(ids)
+            assert len(bos) < len(ids) <= size
+            assert b["char_ends"] == [0]*len(bos) + [e for _,e in encode(tok, own).offset_mapping]
             assert ids == bos + encode(tok, own).input_ids
             assert ids[:len(bos)] == bos and tok.bos_token_id not in ids[len(bos):]
             at = b["end"]

@@ -24,7 +24,7 @@ out, batch, accumulation, save = Path(sys.argv[1]), *map(int, sys.argv[2:])
 rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(4+s%5)], "roles": [0]*(3+s%5)+[START]} for s in range(20)])
 retain = Dataset.from_list([{"input_ids": [3+(s*i)%9 for i in range(2+s%4)]} for s in range(7)])
 m = model()
-config = FinetuneConfig(lr=1e-2, first_layer=0., lora_r=4, epochs=2, batch_size=batch, accumulation=accumulation, held_out=.2,
+config = FinetuneConfig(lr=1e-2, epochs=2, batch_size=batch, accumulation=accumulation, held_out=.2,
                         retain_weight=2., save_steps=save)
 losses = finetune(m, Toy(), rows, config, retain, out/"c")
 me = processes()

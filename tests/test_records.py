@@ -47,11 +47,11 @@ class Toy:
 @pytest.fixture(scope="module")
 def toy():
     "Measures that ask no model: a continuation is as likely as it is short, and all that is written is `Orla`."
-    def logprobs(model, tokenizer, pairs, progress):
+    def logprobs(reader, pairs, progress):
         lengths = [len((p+c).encode())-len(p.encode()) for p,c in pairs]
         assert all(lengths), "a continuation without tokens is certain"
         return [(-float(n), n) for n in lengths]
-    def said(model, tokenizer, prompts, max_new_tokens, progress): return ["Orla" for p in prompts if p.encode()]
+    def said(reader, prompts, max_new_tokens, progress): return ["Orla" for p in prompts if p.encode()]
     with pytest.MonkeyPatch.context() as m:
         m.setattr(measures, "continuation_logprobs", logprobs); m.setattr(measures, "complete", said)
         yield Toy()

@@ -15,7 +15,7 @@ from selective_unlearning.labels.align import START
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.adapters import add_adapter
 
-SMALL = dict(lr=1e-2, first_layer=0., lora_r=4, retain_weight=1.)
+SMALL = dict(lr=1e-2, retain_weight=1.)
 
 
 class Toy: pad_token_id = 0
@@ -29,22 +29,22 @@ class Now(TrainerCallback):
         control.should_training_stop |= bool(self.act(state.global_step))
 
 
-def model(lora_r):
+def model(rank):
     torch.manual_seed(0)
     m = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
                                      num_key_value_heads=2, max_position_embeddings=32))
-    return add_adapter(m, "unlearned", lora_r, first_layer=0.) if lora_r else m
+    return add_adapter(m, "unlearned", rank, first_layer=0.) if rank else m
 
 
 COUNTING = [{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]} for s in range(12)]
 NOISE = [{"input_ids": random.Random(s).choices(range(1, 16), k=8)} for s in range(16)]
 
 
-def train(out, config, *acts, rows=COUNTING):
+def train(out, config, *acts, rows=COUNTING, rank=4):
     "Weights and history of a small training that goes on in `out`."
     rows = Dataset.from_list(rows)
     retain = Dataset.from_list([{"input_ids": [3, 3, 3+s]} for s in range(5)])
-    m = model(config.lora_r)
+    m = model(rank)
     losses = finetune(m, Toy(), rows, config, retain, out, callbacks=[Now(a) for a in acts])
     return {n: p.detach().clone() for n,p in m.named_parameters() if p.requires_grad}, losses
 
@@ -66,21 +66,21 @@ def one_thread():
 
 # --- SIGKILL ----------------------------------------------------------------------------------
 
-def child(home, config, begun):
+def child(home, config, begun, rank):
     torch.set_num_threads(1)
-    weights, losses = train(home/"checkpoints", config, lambda step: begun.set() if not step else None)
+    weights, losses = train(home/"checkpoints", config, lambda step: begun.set() if not step else None, rank=rank)
     save_file(weights, home/"weights.safetensors")
     write_json(home/"loss.json", losses)
 
 
-def killed(home, config, kills, seconds, seed):
+def killed(home, config, kills, seconds, seed, rank):
     "Start the training, kill it at a random moment, and again, `kills` times; then let it end."
     context, rng, done = multiprocessing.get_context("forkserver"), random.Random(seed), 0
     context.set_forkserver_preload(["selective_unlearning.training.trainer", "peft"])
     home.mkdir()
     while True:
         begun = context.Event()
-        p = context.Process(target=child, args=(home, config, begun))
+        p = context.Process(target=child, args=(home, config, begun, rank))
         p.start()
         assert begun.wait(120)
         if done < kills:
@@ -92,21 +92,22 @@ def killed(home, config, kills, seconds, seed):
         done += 1
 
 
-def kill_and_compare(tmp_path, kills, config):
+def kill_and_compare(tmp_path, kills, config, rank=4):
     times = []
-    whole = train(tmp_path/"whole", config, lambda step: times.append(time.time()))
+    whole = train(tmp_path/"whole", config, lambda step: times.append(time.time()), rank=rank)
     total, seed = 0, 0
     while total < kills:                                   # a training that ended before it was killed often enough: another one
-        done, cut = killed(tmp_path/f"cut{seed}", config, kills-total, times[-1]-times[0], seed)
+        done, cut = killed(tmp_path/f"cut{seed}", config, kills-total, times[-1]-times[0], seed, rank)
         same(cut, whole)
         total, seed = total+done, seed+1
     assert total == kills
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off while it was written")
-@pytest.mark.parametrize("how", [dict(lora_r=0), dict(held_out=.2)], ids=["all weights", "adapter, held out"])
-def test_killed_at_random(tmp_path, how):
-    kill_and_compare(tmp_path, 2, FinetuneConfig(**SMALL | dict(epochs=5, save_steps=3) | how))
+@pytest.mark.parametrize("rank, held_out", [(0, 0.), (4, .2)], ids=["all weights", "adapter, held out"])
+def test_killed_at_random(tmp_path, rank, held_out):
+    config = FinetuneConfig(**SMALL, epochs=5, save_steps=3, held_out=held_out)
+    kill_and_compare(tmp_path, 2, config, rank)
 
 
 @pytest.mark.slow
@@ -158,14 +159,14 @@ def test_all_damaged(tmp_path, whole):
 
 def test_damaged_best(tmp_path):
     "Where the best weights so far are lost, training goes back to before them."
-    config = FinetuneConfig(epochs=20, lr=3e-3, batch_size=4, lora_r=0, hinge_weight=0., held_out=.25, patience=5, save_steps=2)
-    whole = train(tmp_path/"whole", config, rows=NOISE)
+    config = FinetuneConfig(epochs=20, lr=3e-3, batch_size=4, hinge_weight=0., held_out=.25, patience=5, save_steps=2)
+    whole = train(tmp_path/"whole", config, rows=NOISE, rank=0)
     best = min((r for r in whole[1] if "held_out" in r), key=lambda r: r["held_out"])["step"]
-    train(tmp_path/"c", config, lambda step: step == best+6, rows=NOISE)
+    train(tmp_path/"c", config, lambda step: step == best+6, rows=NOISE, rank=0)
     assert sorted(p.name for p in (tmp_path/"c").iterdir()) == sorted(f"checkpoint-{best+n}" for n in (0, 4, 6))
     cut(tmp_path/"c"/f"checkpoint-{best}"/"optimizer.pt")
     with pytest.warns(UserWarning, match=f"the best weights before it are lost: checkpoint-{best} optimizer.pt"):
-        again = train(tmp_path/"c", config, rows=NOISE)
+        again = train(tmp_path/"c", config, rows=NOISE, rank=0)
     same(again, whole)
 
 

@@ -9,7 +9,9 @@ from selective_unlearning.core.errors import ConfigError, DataError
 from selective_unlearning.core.files import file_hashes, path_hash, read_json, write_json
 from selective_unlearning.job.settings import configure, to_yaml
 from selective_unlearning.job.export import export_run
-from selective_unlearning.job.manifest import step_path
+from selective_unlearning.core import files
+from selective_unlearning.job import manifest, run_folder, steps
+from selective_unlearning.job.manifest import STEPS, step_path
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import rewrite_report, run
 from tiny import NAMES, settings
@@ -135,7 +137,7 @@ def test_an_adapter_that_names_modules(home, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("changes, why", [
-    ({"version": 2}, "of version 2, this package reads up to 1: update selective_unlearning"),
+    ({"version": 1}, "of version 1, this package reads 2: use the selective_unlearning that made it, or run into a new folder"),
     ({"steps": []}, "not the manifest of a run: move it and the run's folder away, and run again")])
 def test_another_manifest(home, made, capsys, changes, why):
     path = home/"run"/"manifest.json"
@@ -150,14 +152,25 @@ def test_another_manifest(home, made, capsys, changes, why):
     assert path_hash(home/"run") == before
 
 
-def test_another_version_is_told(home, made, capsys):
-    "A step that another version made is used, and that is said."
-    path = home/"run"/"manifest.json"
-    m = read_json(path)
-    m["steps"]["labels"]["versions"]["selective_unlearning"] = "9.9.9"
-    write_json(path, m)
-    run(Run(made/"run").config, home/"run")
-    assert "labels was made by version 9.9.9 of this package, this is " in capsys.readouterr().err
+def test_another_version_makes_its_own(home, made, capsys, monkeypatch):
+    "What another version of this package made is made again."
+    config = Run(made/"run").config
+    run(config, home/"run")
+    assert "writes" not in capsys.readouterr().err
+    monkeypatch.setattr(steps, "__version__", "9.9.9")
+    run(config, home/"run")
+    assert capsys.readouterr().err.count("writes") == len(STEPS)
+
+
+def test_a_finished_run_is_not_read_again(home, made, monkeypatch):
+    "Neither its inputs nor what it made, however large: names, sizes and times say that nothing has changed."
+    config = Run(made/"run").config
+    run(config, home/"run")                                # it was copied: its files have other times
+    read = []
+    for module in (files, run_folder, manifest):
+        monkeypatch.setattr(module, "path_hash", lambda path: read.append(path) or "0"*64)
+    run(config, home/"run")
+    assert [p for p in read if "config.yaml" not in str(p)] == []
 
 
 # --- a stranger's folder -----------------------------------------------------------------------
@@ -188,13 +201,13 @@ def test_opening_a_folder_runs_no_code(home, stranger, capsys, monkeypatch, argv
     code = ask(monkeypatch, *argv, "--run", f"{home}/run", *out)
     assert code == (0 if argv[0] == "report" else 1)
     if argv[0] != "report":
-        assert "wants code run that comes with the model: it is not, unless --trust_remote_code is given" in capsys.readouterr().err
+        assert "wants code run that comes with the model: it is not, unless --trust-remote-code is given" in capsys.readouterr().err
     assert not stranger.exists()
 
 
 def test_the_code_would_have_run(home, stranger):
     "The trap works: whoever asks for it, gets it. In a process of its own, since code of a model marks library classes."
-    cmd = [sys.executable, "-m", "selective_unlearning", "chat", "--run", f"{home}/run", "--trust_remote_code"]
+    cmd = [sys.executable, "-m", "selective_unlearning", "chat", "--run", f"{home}/run", "--trust-remote-code"]
     subprocess.run(cmd, input="Orla lives in\n", text=True, capture_output=True)
     assert stranger.exists()
 
@@ -236,7 +249,7 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
     why = told(capsys)
     assert why.startswith("there is nothing to forget: the base model does not know the text: in 16 sentences")
     assert why.endswith("; --force goes on all the same")
-    assert sorted(p.name for p in (tmp_path/"run").glob("?-*")) == ["01-corpus", "02-dictionary"]
+    assert sorted(p.name for p in (tmp_path/"run").glob("??-*")) == ["01-corpus", "02-dictionary", "03-translated"]
     assert main([*argv, "--force"]) == 0
     err = capsys.readouterr().err
     assert "warning: The reinforced model has " in err and "warning: The unlearned model has " in err
@@ -251,14 +264,14 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
 
 def test_only_a_dictionary(unread, tmp_path):
     "Whoever asks for a dictionary gets one, known text or not."
-    assert main(["dictionary", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 0
+    assert main(["run", "--until", "dictionary", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 0
 
 
 # --- from Python -------------------------------------------------------------------------------
 
 def test_a_run_says_what_it_is(made):
     r = Run(made/"run")
-    assert repr(r) == f"Run('{made}/run': {made}/llama, 7 of 7 steps done, the last is evaluation)"
+    assert repr(r) == f"Run('{made}/run': {made}/llama, 10 of 10 steps done, the last is evaluation)"
 
 
 def test_presets_have_one_name(tmp_path):

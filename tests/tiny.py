@@ -72,8 +72,7 @@ def settings(tmp_path, kind="llama", **changes):
     names = ("dictionary.json", "neighbours.jsonl", "general.jsonl", "openers.jsonl")
     base = {n.partition(".")[0]: str(tmp_path/n) for n in names} | {"retain_texts": str(tmp_path/"retain")}
     small = {"block_size": 32, "retain.samples": 4, "retain.length": 12, "labels.top_k": 8,
-             "reinforce.lora_r": 4, "unlearn.lora_r": 4, "generate.n": 4, "reinforce.save_steps": 2,
-             "unlearn.save_steps": 2, "evaluate.max_new_tokens": 6}
+             "lora.r": 4, "n_prompts": 4, "train.save_steps": 2, "evaluate.max_new_tokens": 6}
     model = tmp_path/kind
     if not model.exists(): save_model(model, kind)
     return configure(RunConfig(), base | small | {"model": str(model), "corpus": str(tmp_path/"book.txt")} | changes)

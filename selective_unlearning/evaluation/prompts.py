@@ -14,7 +14,6 @@ from typing import NamedTuple
 from datasets import Dataset
 
 from ..core.errors import DataError
-from ..core.step_settings import PromptsConfig
 from ..core.text import rough_sentences
 from ..models.reader import Reader
 from ..models.continuations import complete, says
@@ -135,7 +134,7 @@ def make_prompts(
     corpus:Dataset,
     dictionary:Dictionary,
     reader:Reader,            # of the base model
-    config:PromptsConfig=PromptsConfig(),
+    n:int=60,                 # prompts of each kind, at most
     seed:int=0,
 ) -> list[dict]:              # records as in a prompt file
     """Evaluation prompts of every kind from a corpus.
@@ -145,11 +144,11 @@ def make_prompts(
     counts = Counter(dictionary.terms[i] for t in texts for _,_,i in dictionary.matcher.find(t))
     clozes = sample(_clozes(texts, dictionary, counts), SAMPLED, random.Random(seed))
     if not clozes: raise DataError("no sentence of the corpus leads up to an anchored term: give a prompt file")
-    spread = _spread(clozes, 3*config.n, rng, lambda c: c[1]["subtlety"])
-    probability = [dict(kind="probability", **p) for _,p in spread[:config.n]]
+    spread = _spread(clozes, 3*n, rng, lambda c: c[1]["subtlety"])
+    probability = [dict(kind="probability", **p) for _,p in spread[:n]]
     shared = "prompt", "references", "subtlety"
     completion = [dict(kind="completion", **{k: p[k] for k in shared}) for p in probability]
-    choice = [c for m,p in spread if (c := _choice(p, m.term, dictionary, counts, rng))][:config.n]
-    question = make_questions(reader, [m for m,_ in spread[:2*config.n]], dictionary, counts)
-    question = list({q["prompt"].lower(): q for q in question}.values())[:config.n]
+    choice = [c for m,p in spread if (c := _choice(p, m.term, dictionary, counts, rng))][:n]
+    question = make_questions(reader, [m for m,_ in spread[:2*n]], dictionary, counts)
+    question = list({q["prompt"].lower(): q for q in question}.values())[:n]
     return completion+probability+question+choice

@@ -13,7 +13,7 @@ import torch
 
 from ..core.errors import ConfigError, DataError, reason
 from ..core.files import read_json
-from ..core.step_settings import FinetuneConfig
+from ..core.step_settings import AdapterConfig
 from ..models.adapters import add_adapter, load_adapter, read_peft, save_adapter
 from ..models.continuations import check_length
 from ..models.reader import Reader
@@ -30,7 +30,7 @@ from ..evaluation.metrics import few_steps
 from ..evaluation.prior_knowledge import knowledge_text
 from ..evaluation.utility import read_general, read_neighbours
 from .run_folder import Run
-from .steps import measure_of, say, sharded
+from .steps import check_dictionary, measure_of, say, sharded
 
 # %% ../../nbs/job/05_checks.ipynb #5236a2e5
 def try_adapter(run:Run, path:Path):
@@ -38,15 +38,13 @@ def try_adapter(run:Run, path:Path):
 
     Raises `ConfigError`."""
     c, config = run.config, read_peft(path)
-    if config.target_modules is not None and not run.method.reads_base:
-        for step in ("reinforce", "unlearn"):
-            if getattr(c, step).first_layer != FinetuneConfig.first_layer:
-                raise ConfigError(f"{step}.first_layer is not used: {path} says on which layers the adapter is")
+    if config.target_modules is not None and c.lora.first_layer != AdapterConfig.first_layer:
+        raise ConfigError(f"lora.first_layer would do nothing: {path} says on which layers the adapter is")
     model, ids = run.load_base(), run.tokenizer("The quick brown fox jumps over the dog.")["input_ids"][:16]
     before = row_scores(Reader(model), ids)
     try:
         for name in ("reinforced", "unlearned"):
-            model = add_adapter(model, name, first_layer=c.unlearn.first_layer, config=config)
+            model = add_adapter(model, name, first_layer=c.lora.first_layer, config=config)
         model.train()(input_ids=torch.tensor([ids], device=model.device)).logits.float().mean().backward()
         with tempfile.TemporaryDirectory() as folder:
             save_adapter(model.eval(), "unlearned", folder, run.identity)
@@ -60,7 +58,7 @@ def try_adapter(run:Run, path:Path):
 # %% ../../nbs/job/05_checks.ipynb #d16f84a0
 def _check_training(run:Run):
     c = run.config
-    for step in (c.reinforce, c.unlearn): trackers(step.report_to)
+    trackers(c.train.report_to)
     if c.bits != 16 and sharded():
         raise ConfigError(f"bits={c.bits}: quantised weights cannot be parted among processes: use one process, or DDP")
     if not c.watch.steps: return
@@ -85,7 +83,7 @@ def check(
     check_block_size(c.block_size, run.tokenizer, run.context)
     check_length(c.evaluate.max_new_tokens, run.context, "evaluate.max_new_tokens")
     if "dictionary" not in done:
-        for path in run.files["dictionary"]: Dictionary.load(path).validate()
+        for path in run.files["dictionary"]: check_dictionary(Dictionary.load(path), str(path))
     if "retain" not in done: read_openers(run.files["openers"][0])
     if "prompts" not in done: _check_prompts(run)
     if not {"reinforced", "unlearned"} <= done:
@@ -95,7 +93,7 @@ def check(
 def check_space(run:Run):
     "Raises `DataError` if the disk has no room for the labels and the weights."
     c, size = run.config, sum(p.numel() for p in run.reader("base").model.parameters())
-    weights = size*16 if not c.unlearn.lora_r else size//10*4
+    weights = size*16 if not c.lora.r else size//10*4
     need = 10_000_000 + int(lengths(run.blocks).sum())*label_bytes(c.labels)*run.method.uses_labels + weights
     free = shutil.disk_usage(run.folder).free
     if free < need:
@@ -109,7 +107,7 @@ def check_worth(run:Run):
     known, c = read_json(run.path("dictionary")/"known.json"), run.config
     if known["known"] is False and not c.force:
         raise DataError(f"there is nothing to forget: {knowledge_text(known)}; --force goes on all the same")
-    trained = dict(reinforced=c.reinforce) | (dict(unlearned=c.unlearn) if run.method.trains else {})
+    trained = dict(reinforced=c.reinforcing) | (dict(unlearned=c.unlearning) if run.method.trains else {})
     steps = {name: training_steps(len(run.blocks), t) for name,t in trained.items()}
     for line in few_steps(steps):
         say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size or block_size.")

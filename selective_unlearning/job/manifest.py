@@ -35,7 +35,7 @@ def read_run(
     if not path.is_file(): raise DataError(f"{folder}: not a run folder (no config.yaml in it)")
     config = read_config(path)
     if config.trust_remote_code and not trust_remote_code:
-        print(f"{path} wants code run that comes with the model: it is not, unless --trust_remote_code is given",
+        print(f"{path} wants code run that comes with the model: it is not, unless --trust-remote-code is given",
               file=sys.stderr)
     return replace(config, trust_remote_code=trust_remote_code)
 

@@ -14,102 +14,146 @@ from typing import Any, get_type_hints
 
 from ..core.errors import ConfigError, DataError, did_you_mean, reason, require
 from ..core.files import read_text
-from ..core.step_settings import EvaluateConfig, FinetuneConfig, LabelsConfig
-from ..core.step_settings import PromptsConfig, RetainConfig, WatchConfig
+from ..core.step_settings import AdapterConfig, EvaluateConfig, FinetuneConfig
+from ..core.step_settings import LabelsConfig, ReinforceConfig, RetainConfig
+from ..core.step_settings import TrainConfig, UnlearnConfig, WatchConfig
 from ..models.llm import server_address
 from ..training.methods import METHODS
 
 # %% ../../nbs/job/00_settings.ipynb #c148b401
-def _check_finders(extract:str, ask:str|None):
-    names = [f.partition(":")[0] if f.startswith("spacy:") else f for f in extract.split(",")]
+def _check_finders(c:"RunConfig"):
+    names = [f.partition(":")[0] if f.startswith("spacy:") else f for f in c.extract.split(",")]
     require({*names} <= {"rules", "spacy", "model"} and len({*names}) == len(names),
-           f"extract must be rules, spacy (or spacy:PIPELINE), model, or several parted by commas, got {extract!r}")
-    if ask is not None:
-        require(bool(ask.strip()), f"ask must name a language model, got {ask!r}")
-        server_address(ask)
-    require("model" not in names or ask is not None, "extract has 'model', but ask names none: use e.g. ask='http://localhost:8000/v1#NAME'")
+            "extract must be rules, spacy (or spacy:PIPELINE), model, or several parted by commas, "
+            f"got {c.extract!r}")
+    if c.ask is not None:
+        require(bool(c.ask.strip()), f"ask must name a language model, got {c.ask!r}")
+        server_address(c.ask)
+    require("model" not in names or c.ask is not None,
+            "extract has 'model', but ask names none: use e.g. ask='http://localhost:8000/v1#NAME'")
 
 # %% ../../nbs/job/00_settings.ipynb #413d8ae8
-def _check_adapters(c):
-    "That the settings of base and adapters go together. `c` is a `RunConfig`, here and in the two below."
+def _check_adapters(c:"RunConfig"):
+    "That the settings of base and adapters go together."
     require(c.bits in (4, 8, 16), f"bits must be 16, 8 or 4, got {c.bits}")
-    require(c.bits == 16 or c.unlearn.lora_r > 0, f"bits={c.bits}: quantised weights cannot be trained: set both lora_r above 0")
+    require(c.bits == 16 or c.lora.r > 0, f"bits={c.bits}: quantised weights cannot be trained: set lora.r above 0")
+    if not c.lora.r: _idle(c.lora, AdapterConfig(r=0), "lora", "lora.r=0 trains all weights, there is no adapter")
     if c.adapter is None: return
-    for name in ("lora_r", "lora_alpha", "lora_targets"):
-        for step in ("reinforce", "unlearn"):
-            require(getattr(getattr(c, step), name) == getattr(FinetuneConfig, name),
-                   f"{step}.{name} is not used beside adapter={c.adapter}, which says what the adapters are: "
-                   f"leave it at {getattr(FinetuneConfig, name)}")
+    _idle(c.lora, AdapterConfig(first_layer=c.lora.first_layer), "lora",
+          f"adapter={c.adapter} says what the adapters are")
     require(c.method not in METHODS or not METHODS[c.method].plain_lora,
             f"method {c.method} turns a plain LoRA adapter round: leave out adapter")
 
-def _check_method(c):
+def _idle(settings, default, prefix:str, why:str):
+    "Raises `ConfigError` for a setting that would do nothing."
+    for f in fields(settings):
+        value, usual = getattr(settings, f.name), getattr(default, f.name)
+        require(value == usual, f"{prefix}.{f.name} would do nothing: {why}; leave it at {usual}")
+
+def _check_method(c:"RunConfig"):
     "The method, and that no setting is one which it would not use."
     name = c.method
     require(name in METHODS, f"no method {name!r}{did_you_mean(name, METHODS)}")
-    if METHODS[name].strength is None: require(c.strength is None, f"method {name} has no strength, got {c.strength}: leave it out")
-    else: require(c.strength is not None and 0 < c.strength < inf, f"strength must be a number above 0, got {c.strength}: "
-                 f"method {name} was published with {METHODS[name].strength:g}")
-    require(not METHODS[name].reads_base or c.unlearn.lora_r > 0,
-            f"method {name} compares with the frozen model: set lora_r of both fine-tunings above 0")
-    if METHODS[name].uses_labels: return
-    if not METHODS[name].trains:
-        idle = FinetuneConfig(lora_r=c.unlearn.lora_r, hinge_weight=0., anchor_weight=1., retain_weight=0.)
-        require(c.unlearn == idle, f"method {name} trains nothing: leave out unlearn.*")
-    require(c.labels == LabelsConfig(), f"labels.* belong to method whp, {name} does not use them: leave them out")
-    for key,off in (("hinge_weight", 0), ("anchor_weight", 1)):
-        require(getattr(c.unlearn, key) == off, f"unlearn.{key} belongs to method whp, {name} does not use it: leave it at {off}")
+    method = METHODS[name]
+    if method.strength is None:
+        require(c.strength is None, f"method {name} has no strength, got {c.strength}: leave it out")
+    else:
+        require(c.strength is not None and 0 < c.strength < inf,
+                f"strength must be a number above 0, got {c.strength}: method {name} was published with "
+                f"{method.strength:g}")
+    require(not method.reads_base or c.lora.r > 0, f"method {name} compares with the frozen model: set lora.r above 0")
+    if method.uses_labels: return
+    plain = dict(hinge_weight=0., anchor_weight=1.)
+    if not method.trains:
+        _idle(c.unlearn, UnlearnConfig(retain_weight=0., **plain), "unlearn", f"method {name} trains nothing")
+    _idle(c.labels, LabelsConfig(), "labels", f"method {name} makes no generic labels")
+    _idle(c.unlearn, replace(c.unlearn, **plain), "unlearn", f"method {name} has no part for anchors in its loss")
 
-def _check_watch(c):
+def _check_labels(c:"RunConfig"):
+    "That no setting of labels and loss is one that the others put out."
+    if c.labels.kind == "hard":
+        _idle(c.labels, replace(c.labels, temperature=1.), "labels", "hard labels have no temperature")
+    if METHODS[c.method].uses_labels and not c.unlearn.hinge_weight:
+        usual = replace(c.unlearn, hinge_floor=UnlearnConfig.hinge_floor)
+        _idle(c.unlearn, usual, "unlearn", "unlearn.hinge_weight is 0")
+    if not c.retain.samples:
+        _idle(c.retain, replace(c.retain, length=RetainConfig.length, packed=False), "retain", "retain.samples is 0")
+
+def _check_files(c:"RunConfig"):
+    "That what is given is not also to be made."
+    made = dict(extract="rules", ask=None, candidates=1)
+    if c.dictionary is not None:
+        for name,usual in made.items():
+            require(getattr(c, name) == usual, f"{name} would do nothing: it is for making a dictionary, and "
+                    "one is given; leave out one of them")
+    if c.prompts is not None:
+        require(c.n_prompts == RunConfig.n_prompts, "n_prompts would do nothing: it is for making prompts, and "
+                "a file of them is given; leave out one of them")
+
+def _check_watch(c:"RunConfig"):
     "Whether unlearning can be watched, and on other prompts than those that are reported."
     if not c.watch.steps: return
-    require(METHODS[c.method].trains, f"watch.steps={c.watch.steps}: method {c.method} trains nothing that could be watched")
+    require(METHODS[c.method].trains,
+            f"watch.steps={c.watch.steps}: method {c.method} trains nothing that could be watched")
     require(not c.unlearn.held_out, "unlearn.held_out and watch.steps both say which weights are kept: use one of them")
-    require(c.evaluate.half == "test", f"watch looks at the tune half: what is reported must be the test half, not {c.evaluate.half!r}")
+    require(c.evaluate.half == "test",
+            f"watch looks at the tune half: what is reported must be the test half, not {c.evaluate.half!r}")
 
 # %% ../../nbs/job/00_settings.ipynb #a8fd382e
 @dataclass(frozen=True)
 class RunConfig:
     "A whole run: what is read, and the settings of each step."
     model:str = "smollm2-135m"           # the embedded model, a local folder, or a hub id
-    method:str = "whp"                   # whp, or a baseline: ga, graddiff, kl, npo, simnpo, undial, rmu, task-vector, prompt-only
-    strength:float|None = None           # of a baseline, see `METHODS`; the published value if not given
+    method:str = "whp"                   # this package's (whp), or one to compare with: ga, npo, … (see `METHODS`)
+    strength:float|None = None           # of a method that has one; the published value if not given
     corpus:tuple[str,...] = ()           # files or folders: the forget set
     text_column:str = "text"             # of .jsonl, .csv, .parquet and saved datasets: the column with the text
     dictionary:str|None = None           # anchored terms; made from the corpus if not given
-    extract:str = "rules"                # what finds anchored terms: rules, spacy (or spacy:PIPELINE), model; several parted by commas
-    ask:str|None = None                  # language model for translations, and terms: a name, a folder, or https://HOST/v1#NAME
-    candidates:int = 1                   # translations proposed a term; of several the base model keeps the one that reads likeliest
+    extract:str = "rules"                # finders of anchored terms: rules, spacy (or spacy:PIPELINE), model, with commas
+    ask:str|None = None                  # language model for translations and terms: a name, a folder, https://HOST/v1#NAME
+    candidates:int = 1                   # translations proposed a term; of several the base model keeps the likeliest
     prompts:str|None = None              # evaluation prompts; made from the corpus if not given
-    neighbours:str|None = None           # probes of near knowledge; the demo's if not given
-    general:str|None = None              # four-way items; the demo's if not given
+    n_prompts:int = 60                   # prompts of each kind that are made, at most
+    neighbours:str|None = None           # probes of the neighbour set; the demo's if not given
+    general:str|None = None              # four-way items of general knowledge; the demo's if not given
     retain_texts:str|None = None         # folder of texts for perplexity; the demo's if not given
     openers:str|None = None              # what retain text begins with; the demo's if not given
     block_size:int = 256                 # tokens a block at most
     seed:int = 0
     force:bool = False                   # go on although the base model does not know the text
     trust_remote_code:bool = False       # run code that comes with the model
-    bits:int = 16                        # of a base weight: 8 or 4 quantise it (pip install bitsandbytes), for adapters only
-    adapter:str|None = None              # a PEFT configuration (adapter_config.json) for both adapters, instead of lora_*
-    reinforce:FinetuneConfig = field(default_factory=lambda: FinetuneConfig(epochs=1, lr=1e-3))
-    retain:RetainConfig = field(default_factory=RetainConfig)
+    bits:int = 16                        # of a base weight: 8 or 4 quantise it (pip install bitsandbytes)
+    adapter:str|None = None              # a PEFT configuration (adapter_config.json) for both adapters, instead of lora.*
+    lora:AdapterConfig = field(default_factory=AdapterConfig)
+    train:TrainConfig = field(default_factory=TrainConfig)
+    reinforce:ReinforceConfig = field(default_factory=ReinforceConfig)
     labels:LabelsConfig = field(default_factory=LabelsConfig)
-    unlearn:FinetuneConfig = field(default_factory=FinetuneConfig)
+    retain:RetainConfig = field(default_factory=RetainConfig)
+    unlearn:UnlearnConfig = field(default_factory=UnlearnConfig)
     watch:WatchConfig = field(default_factory=WatchConfig)
-    generate:PromptsConfig = field(default_factory=PromptsConfig)
     evaluate:EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self):
         if isinstance(self.corpus, (str, Path)): object.__setattr__(self, "corpus", (str(self.corpus),))
         object.__setattr__(self, "corpus", tuple(map(str, self.corpus)))
-        _check_finders(self.extract, self.ask)
         require(self.candidates >= 1, f"candidates must be at least 1, got {self.candidates}: use e.g. 8")
+        require(self.n_prompts >= 1, f"n_prompts must be at least 1, got {self.n_prompts}: use e.g. 60")
         require(self.block_size >= 8, f"block_size must be at least 8 tokens, got {self.block_size}: use e.g. 256")
-        require((self.reinforce.lora_r == 0) == (self.unlearn.lora_r == 0),
-               "reinforce.lora_r and unlearn.lora_r must both be 0 (all weights) or both above 0 (adapters)")
-        for check in (_check_adapters, _check_method, _check_watch): check(self)
+        for check in (_check_finders, _check_adapters, _check_method, _check_labels, _check_files, _check_watch):
+            check(self)
 
-PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "retain_texts", "openers")  # settings that name files
+    @property
+    def reinforcing(self) -> FinetuneConfig:
+        "The first fine-tuning."
+        return FinetuneConfig(**asdict(self.train), **asdict(self.reinforce))
+
+    @property
+    def unlearning(self) -> FinetuneConfig:
+        "The second fine-tuning."
+        return FinetuneConfig(**asdict(self.train), **asdict(self.unlearn))
+
+# settings that name files
+PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "retain_texts", "openers")
 
 # %% ../../nbs/job/00_settings.ipynb #16016815
 def field_names(cls, prefix:str="") -> dict[str,Any]:
@@ -130,7 +174,9 @@ def field_help(
     for f in fields(config):
         value = getattr(config, f.name)
         if is_dataclass(value): out |= field_help(value, f"{prefix}{f.name}.")
-        else: out[prefix+f.name] = (comments.get(f.name) or "") + (f" (default: {value})" if value not in (None, ()) else "")
+        else:
+            default = f" (default: {value})" if value not in (None, ()) else ""
+            out[prefix+f.name] = (comments.get(f.name) or "") + default
     return out
 
 # %% ../../nbs/job/00_settings.ipynb #785b9452
@@ -158,11 +204,15 @@ def _cast(name:str, value:Any, t:Any) -> Any:
 def _method_settings(name:str) -> dict[str,Any]:
     "The settings that go with a method; those of another method are put back to where they do nothing."
     if name not in METHODS: return {}                      # refused later, by name
-    m, f, r = METHODS[name], FinetuneConfig(), RetainConfig() if METHODS[name].retain_weight else RetainConfig(samples=0, translated=False)
-    off = {} if m.uses_labels else {f"labels.{k}": v for k,v in asdict(LabelsConfig()).items()}
-    if not m.trains: off |= {f"unlearn.{k}": v for k,v in asdict(f).items() if k != "lora_r"}
-    return off | {"strength": m.strength, "unlearn.retain_weight": m.retain_weight, "retain.samples": r.samples, "retain.translated": r.translated,
-        "unlearn.hinge_weight": f.hinge_weight if m.uses_labels else 0., "unlearn.anchor_weight": f.anchor_weight if m.uses_labels else 1.}
+    m, unlearn = METHODS[name], UnlearnConfig()
+    retain = RetainConfig() if m.retain_weight else RetainConfig(samples=0, translated=False)
+    out = {}
+    if not m.uses_labels: out |= {f"labels.{k}": v for k,v in asdict(LabelsConfig()).items()}
+    if not m.trains: out |= {f"unlearn.{k}": v for k,v in asdict(unlearn).items()}
+    return out | {"strength": m.strength, "unlearn.retain_weight": m.retain_weight,
+                  "retain.samples": retain.samples, "retain.translated": retain.translated,
+                  "unlearn.hinge_weight": unlearn.hinge_weight if m.uses_labels else 0.,
+                  "unlearn.anchor_weight": unlearn.anchor_weight if m.uses_labels else 1.}
 
 # %% ../../nbs/job/00_settings.ipynb #60800d1a
 def _flat(changes:dict, known, prefix:str="") -> dict[str,Any]:
@@ -178,14 +228,16 @@ def _replaced(config, changes:dict, where:str):
     except ConfigError as e: raise ConfigError(f"{where}{e}") from None
 
 def configure(
-    config,            # settings to start from
+    config:RunConfig,  # settings to start from
     changes:dict,      # dotted (`{"unlearn.lr": 1e-4}`) or nested (`{"unlearn": {"lr": 1e-4}}`)
     where:str="",      # named in errors, e.g. the file the changes come from
-):                     # settings of the same class
-    "The settings with some changed; another method brings its own.\n\nRaises `ConfigError` for an unknown name or a wrong value."
+) -> RunConfig:
+    """The settings with some changed; another method brings its own.
+
+    Raises `ConfigError` for an unknown name or a wrong value."""
     known, at, parts = field_names(type(config)), f"{where}: " if where else "", {}
     flat = _flat(changes, known)
-    if "method" in known and flat.get("method", config.method) != config.method: flat = _method_settings(flat["method"]) | flat
+    if flat.get("method", config.method) != config.method: flat = _method_settings(flat["method"]) | flat
     for name,value in flat.items():
         if name not in known:
             raise ConfigError(f"{at}unknown setting {name!r}{did_you_mean(name, known)}")
@@ -199,7 +251,9 @@ def read_config(
     path,
     config=None,  # settings to start from, default `RunConfig()`
 ):
-    "Settings from a YAML file.\n\nRaises `ConfigError` if it is missing, malformed (with the line) or has an unknown name."
+    """Settings from a YAML file.
+
+    Raises `ConfigError` if it is missing, malformed (with the line) or has an unknown name."""
     import yaml
     try: data = yaml.safe_load(read_text(path)) or {}
     except DataError as e: raise ConfigError(str(e)) from None
@@ -222,12 +276,13 @@ _NO_RETAIN = RetainConfig(samples=0, translated=False)
 _HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
 PRESETS = dict(
     demo=RunConfig(),
-    hard=RunConfig(labels=_HARD, retain=_NO_RETAIN, unlearn=FinetuneConfig(lr=1e-3, **_PLAIN)),
-    paper=RunConfig(block_size=512, labels=_HARD, retain=_NO_RETAIN,
-        reinforce=FinetuneConfig(epochs=3, lr=3e-6, batch_size=8, accumulation=16, lora_r=0, warmup=0.),
-        unlearn=FinetuneConfig(epochs=2, lr=1e-6, batch_size=8, accumulation=16, lora_r=0, warmup=0., **_PLAIN)))
+    hard=RunConfig(labels=_HARD, retain=_NO_RETAIN, unlearn=UnlearnConfig(lr=1e-3, **_PLAIN)),
+    paper=RunConfig(block_size=512, labels=_HARD, retain=_NO_RETAIN, lora=AdapterConfig(r=0),
+                    train=TrainConfig(batch_size=8, accumulation=16, warmup=0.),
+                    reinforce=ReinforceConfig(epochs=3, lr=3e-6),
+                    unlearn=UnlearnConfig(epochs=2, lr=1e-6, **_PLAIN)))
 
 def preset(name:str) -> RunConfig:
-    "The settings of a named recipe."
+    "The settings of a preset."
     if name not in PRESETS: raise ConfigError(f"no preset {name!r}: there is {', '.join(PRESETS)}")
     return PRESETS[name]

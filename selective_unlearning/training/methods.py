@@ -8,7 +8,6 @@ __all__ = ['METHODS', 'INSTRUCTION', 'Method', 'WHP', 'Ascent', 'GradientDiffere
            'instruction', 'instruction_ids', 'PromptOnly']
 
 # %% ../../nbs/training/07_methods.ipynb #bdc187ec
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -170,11 +169,11 @@ class UNDIAL(Method):
     name, what = "undial", "own labels, the true token's score lowered by strength (arXiv 2402.10052)"
     retain, strength = "soft", 10.
 
-    def settings(self, config): return dict(strength=config.strength, top_k=config.retain.top_k)
+    def settings(self, config): return dict(strength=config.strength)
 
     def rows(self, base, blocks, config):
         from selective_unlearning.training.retain_set import iter_base_labels
-        return iter_base_labels(base, blocks["input_ids"], config.retain.top_k, config.strength)
+        return iter_base_labels(base, blocks["input_ids"], config.labels.top_k, config.strength)
 
     def features(self):
         from selective_unlearning.training.retain_set import SOFT
@@ -194,9 +193,11 @@ def random_direction(width:int, seed:int=0) -> "torch.Tensor":
     u = torch.rand(width, generator=torch.Generator().manual_seed(seed))
     return u/u.norm()
 
-def rmu_layer(n_layers:int, first_layer:float) -> int:
+def rmu_layer(model) -> int:
     "The layer, from 0, that is steered: the third that is trained, as published."
-    return min(math.ceil(first_layer*n_layers)+2, n_layers-1)
+    from selective_unlearning.models.adapters import layer_number
+    trained = [layer_number(name) for name,p in model.named_parameters() if p.requires_grad]
+    return min(min(trained)+2, model.config.num_hidden_layers-1)
 
 def _hidden(model, batch:dict, layer:int) -> "torch.Tensor":  # (B, T, D)
     read = {k: batch[k] for k in ("input_ids", "attention_mask")}
@@ -216,7 +217,7 @@ class RMU(Method):
         length = strength or self.strength
         def losses(model, batch, config):
             bare, is_retain = extract_model_from_parallel(model), batch["retain"]
-            layer = rmu_layer(bare.config.num_hidden_layers, config.first_layer)
+            layer = rmu_layer(bare)
             real = batch["attention_mask"].bool()
             real = real & (torch.arange(real.shape[1], device=real.device) > 0)
             hidden, forget, kept = _hidden(model, batch, layer), real & ~is_retain[:, None], real & is_retain[:, None]
