@@ -219,7 +219,7 @@ def test_an_empty_dictionary(made, tmp_path, capsys):
     (tmp_path/"prompts.jsonl").write_text('{"kind": "completion", "prompt": "Orla", "references": ["Tarnmoor"]}\n')
     for name, text in (("a.json", "{}"), ("b.json", '{"entries": []}'), ("c.csv", "term,translation\n")):
         (tmp_path/name).write_text(text)
-        config = configure(Run(made/"run").config, {"dictionary": str(tmp_path/name), "prompts": str(tmp_path/"prompts.jsonl")})
+        config = configure(Run(made/"run").config, {"dictionary": str(tmp_path/name), "prompts": str(tmp_path/"prompts.jsonl"), "n_prompts": 60})
         (tmp_path/"job.yaml").write_text(to_yaml(config))
         assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
         assert told(capsys) == f"{tmp_path/name}: no entries: a dictionary needs at least one anchored term"

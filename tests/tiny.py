@@ -75,6 +75,7 @@ def settings(tmp_path, kind="llama", **changes):
              "lora.r": 4, "n_prompts": 4, "train.save_steps": 2, "evaluate.max_new_tokens": 6}
     model = tmp_path/kind
     if not model.exists(): save_model(model, kind)
+    if "prompts" in changes: del small["n_prompts"]        # a file of them is given
     return configure(RunConfig(), base | small | {"model": str(model), "corpus": str(tmp_path/"book.txt")} | changes)
 
 

@@ -205,12 +205,12 @@ def _method_settings(name:str) -> dict[str,Any]:
     "The settings that go with a method; those of another method are put back to where they do nothing."
     if name not in METHODS: return {}                      # refused later, by name
     m, unlearn = METHODS[name], UnlearnConfig()
-    retain = RetainConfig() if m.retain_weight else RetainConfig(samples=0, translated=False)
     out = {}
     if not m.uses_labels: out |= {f"labels.{k}": v for k,v in asdict(LabelsConfig()).items()}
     if not m.trains: out |= {f"unlearn.{k}": v for k,v in asdict(unlearn).items()}
+    if m.retain_weight: out |= {"retain.samples": RetainConfig.samples, "retain.translated": True}
+    else: out |= {f"retain.{k}": v for k,v in asdict(RetainConfig(samples=0, translated=False)).items()}
     return out | {"strength": m.strength, "unlearn.retain_weight": m.retain_weight,
-                  "retain.samples": retain.samples, "retain.translated": retain.translated,
                   "unlearn.hinge_weight": unlearn.hinge_weight if m.uses_labels else 0.,
                   "unlearn.anchor_weight": unlearn.anchor_weight if m.uses_labels else 1.}
 

@@ -309,6 +309,11 @@ def _training(c:RunConfig) -> dict:
 
 def _reinforce_settings(c:RunConfig) -> dict: return _training(c) | dict(reinforce=asdict(c.reinforce))
 
+def _label_settings(c:RunConfig) -> dict:
+    "Methods that train on the blocks as they are share one, empty, step."
+    m = METHODS[c.method]
+    return dict(rows=m.name if m.makes_rows else "") | m.settings(c)
+
 def _retain_settings(c:RunConfig) -> dict:
     m = METHODS[c.method]
     return dict(retain=asdict(c.retain), labels=m.retain, top_k=c.labels.top_k) if m.retain else {}
@@ -327,7 +332,7 @@ STEP_LIST = [
     Step("translated", make_translated, ("corpus", "dictionary"), reads_weights=False),
     Step("reinforced", make_reinforced, ("corpus",), _reinforce_settings, ("adapter",), shared=True),
     Step("labels", make_labels, lambda c: METHODS[c.method].needs if METHODS[c.method].trains else (),
-         lambda c: METHODS[c.method].settings(c), shared=True),
+         _label_settings, shared=True),
     Step("retain", make_retain, lambda c: ("translated",) if METHODS[c.method].retain else (),
          _retain_settings, lambda c: ("openers",) if METHODS[c.method].retain else ()),
     Step("unlearned", make_unlearned, lambda c: ("labels", "retain", *METHODS[c.method].needs), _unlearn_settings,

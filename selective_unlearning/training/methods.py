@@ -43,6 +43,11 @@ class Method:
         "What the forget rows depend on, of the settings of a run."
         return {}
 
+    @property
+    def makes_rows(self) -> bool:
+        "Whether the forget rows are others than the blocks as they are."
+        return self.uses_labels or type(self).rows is not Method.rows
+
     def rows(self, base:"Reader", blocks:"Dataset", config) -> Iterator[dict]|None:
         "The forget rows, or None where they are the blocks as they are."
         return None
