@@ -19,7 +19,7 @@ from pygments import formatters, highlight, lexers
 from tree import ROOT
 
 ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes through
-    "core": "errors, files, HTML, plots, settings of a step; loads no torch",
+    "core": "errors, files, HTML, plots, settings of a step, English words; loads no torch",
     "models": "a model by name, adapters, what a model says",
     "corpus": "files to documents to blocks of tokens",
     "terms": "the dictionary: find anchored terms, translate them, replace them, correct it all",
@@ -37,6 +37,7 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
 <path d="M9 8h4" stroke="#E69F00" stroke-width="2" stroke-dasharray="1"/>
 </svg>
 """
+FRAMES = ".dataframe :is(th, td) { padding: .1rem .6rem }"  # pandas tables: columns apart
 LINK = re.compile(r'(\]\(|\b(?:src|href)=")(?!\w+:|[#/])([^)"#\s]+)')  # relative, Markdown or HTML
 IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -136,11 +137,12 @@ def stage(cfg, src):
 
 
 def themes(src):
-    "The bundled stylesheets without their import of web fonts."
+    "The bundled stylesheets without their import of web fonts, with a rule of our own."
     import smalldocs
     for mode,theme in THEMES.items():
         css = Path(smalldocs.__file__).parent/f"assets/vendor/bootswatch/{theme}.min.css"
-        (src/f"{mode}.css").write_text(re.sub(r"@import url\([^)]*\);?", "", css.read_text()))
+        text = re.sub(r"@import url\([^)]*\);?", "", css.read_text())
+        (src/f"{mode}.css").write_text(f"{text}\n{FRAMES}\n")
 
 
 def site_config(cfg, out):
