@@ -84,7 +84,7 @@ def peak_memory(
     scores = 2*round(labelled*T)*config.vocab_size
     layer = T*(4*i + 8*h + (12*i if r else 2*i))       # an adapter's output is added in float32
     return dict(weights=2*parameter_count(config)*(1 if r else 2),
-                adapter=4*adapter_count(config, run.reinforce), scores=scores, more=max(scores, layer))
+                adapter=4*adapter_count(config, run.lora), scores=scores, more=max(scores, layer))
 
 @dataclass(frozen=True)
 class Device:
