@@ -12,6 +12,8 @@ __all__ = ['STEP_LIST', 'say', 'make_corpus', 'check_dictionary', 'covered', 'pr
 import json, os, shutil, sys, warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -137,11 +139,10 @@ def make_dictionary(run:Run, work:Path):
 # %% ../../nbs/job/04_steps.ipynb #7d80abe2
 def _straddlers(run:Run, dictionary:Dictionary) -> list[str]:
     "The mentions that lie across two blocks."
-    spans, cut = {}, []
-    for b in run.blocks.select_columns(["doc", "start", "end"]):
-        spans.setdefault(b["doc"], []).append((b["start"], b["end"]))
-    for doc,s in spans.items():
-        cut += [term for *_,term in straddling(run.corpus[doc]["text"], s, dictionary.matcher)]
+    cut, blocks, corpus = [], run.blocks.select_columns(["doc", "start", "end"]), run.corpus
+    for doc,group in groupby(blocks, itemgetter("doc")):
+        spans = [(b["start"], b["end"]) for b in group]
+        cut += [term for *_,term in straddling(corpus[doc]["text"], spans, dictionary.matcher)]
     return cut
 
 def make_translated(run:Run, work:Path):
