@@ -9,7 +9,7 @@ __all__ = ['ACRONYM', 'WORD_TAIL', 'WORD', 'ARTICLES', 'PARTICLES', 'MALE_TITLES
 
 # %% ../../nbs/core/06_text.ipynb #1b2d4456
 import re, unicodedata
-from typing import Iterator
+from collections.abc import Iterator
 
 import regex
 

@@ -8,11 +8,11 @@ __all__ = ['Dictionary', 'families', 'Diff']
 # %% ../../nbs/terms/04_dictionary.ipynb #ab5c1dfe
 import json, warnings
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from hashlib import blake2b
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping, Sequence
 
 from fastcore.basics import patch
 

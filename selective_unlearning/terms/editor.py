@@ -6,9 +6,10 @@
 __all__ = ['DictionaryEditor']
 
 # %% ../../nbs/terms/15_editor.ipynb #d1d80b64
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from fastcore.basics import patch
 

@@ -7,10 +7,10 @@ __all__ = ['KINDS', 'Entry', 'join_entries', 'joined', 'read_entries', 'write_en
 
 # %% ../../nbs/terms/01_entries.ipynb #3818407b
 import ast, csv, io, json, re, warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Iterable
 
 from ..core.errors import DataError, did_you_mean
 from ..core.files import read_json, read_text, regular_file, write_atomic

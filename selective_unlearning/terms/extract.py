@@ -8,8 +8,8 @@ __all__ = ['links_of', 'Term', 'extract_terms', 'count_terms', 'merge_terms']
 # %% ../../nbs/terms/10_extract.ipynb #39efd982
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Iterable, Mapping
 
 import regex
 

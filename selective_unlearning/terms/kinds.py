@@ -8,8 +8,8 @@ __all__ = ['KIND_OF_HEAD', 'KEPT_HEADS', 'given_names', 'kind_of', 'parts_of_peo
 # %% ../../nbs/terms/09_kinds.ipynb #29174567
 import importlib
 from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Mapping
 
 import regex
 

@@ -7,10 +7,11 @@ __all__ = ['Problem', 'find_problems']
 
 # %% ../../nbs/terms/02_lint.ipynb #c501daf1
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import product
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import NamedTuple
 
 from ..core.text import in_case_of, plural
 from .entries import Entry

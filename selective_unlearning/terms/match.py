@@ -7,9 +7,10 @@ __all__ = ['term_key', 'is_word', 'Form', 'TermMatcher']
 
 # %% ../../nbs/terms/00_match.ipynb #33db9316
 import unicodedata
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Iterator, NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import regex

@@ -8,10 +8,10 @@ __all__ = ['content_words', 'propose_translations']
 # %% ../../nbs/terms/11_translate.ipynb #f6e7776b
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, count, islice
-from typing import Callable, Iterable, Iterator, Sequence
 
 from ..core.text import FEMALE_TITLES, MALE_TITLES, SMALL_IN_NAMES, TITLES
 from ..core.text import in_case_of, looks_plural, plural_by_ending

@@ -7,9 +7,9 @@ __all__ = ['frequency', 'is_title', 'Counts', 'count_words']
 
 # %% ../../nbs/terms/07_word_stats.ipynb #e6dc0c48
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Callable, Iterable
 
 import regex
 
