@@ -20,13 +20,16 @@ def write_atomic(
     path:str|Path,   # where it shall stand; a link's target is written
     data:str|bytes,  # text is written as UTF-8
 ) -> Path:           # `path`
-    "Write `data` to a temporary name beside `path`, then rename. Raises `OSError` that names `path`, leaving it as it was."
+    """Write `data` to a temporary name beside `path`, then rename.
+
+    Raises `OSError` that names `path`, leaving it as it was."""
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     tmp = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         old = target.stat().st_mode if target.exists() else None
-        if old is not None and not stat.S_ISREG(old): raise OSError(errno.EEXIST, "Not a regular file")
+        if old is not None and not stat.S_ISREG(old):
+            raise OSError(errno.EEXIST, "Not a regular file")
         mode = 0o666 if old is None else old & 0o777
         with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as f:
             if old is not None: os.chmod(tmp, mode)        # the umask may have taken more away
@@ -44,7 +47,9 @@ def follow_umask(folder:str|Path):
     probe = Path(folder)/f".{secrets.token_hex(4)}"
     fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try: mode = os.fstat(fd).st_mode & 0o777
-    finally: os.close(fd); probe.unlink()
+    finally:
+        os.close(fd)
+        probe.unlink()
     for p in Path(folder).glob("*.safetensors"): p.chmod(mode)
 
 # %% ../../nbs/core/01_files.ipynb #946549f1
@@ -52,19 +57,26 @@ _FULL = ("No space left on device", "inline_container", "iostream error")
 
 def disk_is_full(e:Exception) -> bool:
     "Whether an error says that nothing more can be written."
-    return getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(w in str(e) for w in _FULL)
+    full = errno.ENOSPC, errno.EDQUOT
+    return getattr(e, "errno", None) in full or any(w in str(e) for w in _FULL)
 
 # %% ../../nbs/core/01_files.ipynb #1160641c
 _LIMIT = 1_000_000_000
 
 def regular_file(path:str|Path) -> Path:
-    "`path`, if a file stands there that can be read whole. Raises `DataError` for what is missing, a folder, a pipe, a device, or too large."
+    """`path`, if it is a file that can be read whole.
+
+    Raises `DataError` for what is missing, a folder, a pipe, a device, or too large."""
     path = Path(path)
     try: found = path.stat()
     except FileNotFoundError: raise DataError(f"{path}: no such file") from None
     if stat.S_ISDIR(found.st_mode): raise DataError(f"{path}: is a folder, a file is needed")
-    if not stat.S_ISREG(found.st_mode): raise DataError(f"{path}: is a pipe or a device, not a regular file: save what it gives to a file")
-    if found.st_size > _LIMIT: raise DataError(f"{path}: has {found.st_size:,} bytes, at most {_LIMIT:,} are read: part it into smaller files")
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{path}: is a pipe or a device, not a regular file: save what it gives to "
+                        "a file")
+    if found.st_size > _LIMIT:
+        raise DataError(f"{path}: has {found.st_size:,} bytes, at most {_LIMIT:,} are read: "
+                        "part it into smaller files")
     return path
 
 # %% ../../nbs/core/01_files.ipynb #74fc5d67
@@ -82,7 +94,8 @@ def _parse(s:str, path:str|Path, line:int=0) -> Any:
     "What JSON says; `line` is the place of `s` in the file if it is one line of it."
     try: return json.loads(s, parse_float=_number, parse_constant=_number)
     except json.JSONDecodeError as e:
-        raise DataError(f"{path}, line {line or e.lineno}: not JSON: {e.msg} (column {e.colno})") from None
+        where = f"{path}, line {line or e.lineno}"
+        raise DataError(f"{where}: not JSON: {e.msg} (column {e.colno})") from None
     except RecursionError: why = "nested too deeply: use fewer lists and objects inside each other"
     except DataError as e: why = str(e)
     except ValueError: why = "a number has thousands of digits: write it as text, or leave it out"
@@ -94,16 +107,20 @@ def read_json(path:str|Path) -> Any:
 
 def write_json(path:str|Path, obj:Any) -> Path:
     "Write `obj` as indented JSON with sorted keys; NaN and infinity are refused."
-    return write_atomic(path, json.dumps(obj, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)+"\n")
+    text = json.dumps(obj, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return write_atomic(path, text+"\n")
 
 # %% ../../nbs/core/01_files.ipynb #140beb54
 def read_jsonl(path:str|Path) -> list[dict]:
-    "The records of a JSON Lines file, blank lines skipped. Raises `DataError` with the line number."
+    """The records of a JSON Lines file, blank lines skipped.
+
+    Raises `DataError` with the line number."""
     out = []
     for i,line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip(): continue
         out.append(_parse(line, path, i))
-        if not isinstance(out[-1], dict): raise DataError(f"{path}, line {i}: a JSON object is needed")
+        if not isinstance(out[-1], dict):
+            raise DataError(f"{path}, line {i}: a JSON object is needed")
     return out
 
 def write_jsonl(path:str|Path, records:list[dict]) -> Path:
@@ -116,11 +133,14 @@ def text_hash(s:str) -> str:
     return hashlib.sha256(s.encode()).hexdigest()
 
 def _unlisted(e:OSError):
-    if isinstance(e, (FileNotFoundError, NotADirectoryError)): return   # it is gone, or never was a folder
-    raise DataError(f"{e.filename}: cannot be read ({e.strerror}), what is in it would be left out: make it readable, or move it away") from None
+    if isinstance(e, (FileNotFoundError, NotADirectoryError)): return  # gone, or never a folder
+    raise DataError(f"{e.filename}: cannot be read ({e.strerror}), what is in it would be left "
+                    "out: make it readable, or move it away") from None
 
 def files_below(folder:str|Path) -> Iterator[Path]:
-    "Whatever stands in or below a folder and is not a folder; a link to one is named, not followed.\n\nRaises `DataError` for a folder that cannot be read."
+    """Whatever is in or below a folder and is no folder; a link to one is named, not followed.
+
+    Raises `DataError` for a folder that cannot be read."""
     for at,folders,names in os.walk(folder, onerror=_unlisted):
         yield from (Path(at, n) for n in names)
         yield from (p for n in folders if (p := Path(at, n)).is_symlink())
@@ -128,7 +148,8 @@ def files_below(folder:str|Path) -> Iterator[Path]:
 def path_hash(path:str|Path) -> str:
     "SHA-256 of a file's bytes, or of the names and contents of every file in a folder."
     path = Path(path)
-    if not path.is_file(): return text_hash("\n".join(f"{n} {h}" for n,h in file_hashes(path).items()))
+    if not path.is_file():
+        return text_hash("\n".join(f"{n} {h}" for n,h in file_hashes(path).items()))
     with path.open("rb") as f:                             # weights may be larger than memory
         h = hashlib.sha256()
         while chunk := f.read(1 << 20): h.update(chunk)
@@ -137,7 +158,8 @@ def path_hash(path:str|Path) -> str:
 def file_hashes(folder:str|Path) -> dict[str,str]:
     "Path from the folder → SHA-256, of every file in it."
     folder = Path(folder)
-    return {p.relative_to(folder).as_posix(): path_hash(p) for p in sorted(files_below(folder)) if p.is_file()}
+    files = sorted(p for p in files_below(folder) if p.is_file())
+    return {p.relative_to(folder).as_posix(): path_hash(p) for p in files}
 
 # %% ../../nbs/core/01_files.ipynb #6ecd818d
 def path_stamp(path:str|Path) -> str:

@@ -43,8 +43,8 @@ _ORDERS = "as given", "least subtle first", "most subtle first"
 def _sorted(records:Sequence[dict], text:str, order:str) -> list[dict]:
     "Records with `text` in prompt or output, in one of the orders."
     part, sign = text.strip().casefold(), -1 if order == "most subtle first" else 1
-    texts = lambda r: "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
-    subtlety = lambda r: math.inf if r.get("subtlety") is None else sign*r["subtlety"]
+    def texts(r): return "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
+    def subtlety(r): return math.inf if r.get("subtlety") is None else sign*r["subtlety"]
     out = [r for r in records if part in texts(r)]
     return out if order == "as given" else sorted(out, key=subtlety)
 
@@ -112,5 +112,5 @@ def widget(self:OutputsViewer):
     Raises `MissingExtra` without ipywidgets."""
     box = Viewer.widget(self)
     if self.generate is None: return box
-    show = lambda record: OutputsViewer([record])._repr_html_()
+    def show(record): return OutputsViewer([record])._repr_html_()
     return need_ipywidgets().VBox([*box.children, *_ask_box(self.generate, show)])

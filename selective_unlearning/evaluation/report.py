@@ -47,7 +47,8 @@ def plot_familiarity(report:dict, ax:Axes|None=None) -> Axes:
     kinds = [k for k in MEASURES if k in told]
     models = [m for m in MODELS if any(m in told[k] for k in kinds)]
     for j,m in enumerate(models):
-        mine, width, (color, hatch, *_) = [k for k in kinds if m in told[k]], .8/len(models), _STYLE[m]
+        mine, width = [k for k in kinds if m in told[k]], .8/len(models)
+        color, hatch, *_ = _STYLE[m]
         x = [kinds.index(k)+(j-(len(models)-1)/2)*width for k in mine]
         y, top = [told[k][m] for k in mine], np.array([5 if k == "completion" else 1 for k in mine])
         err = _errors(y, [report["intervals"]["familiarity"][k][m] for k in mine])
@@ -96,13 +97,14 @@ def plot_subtlety(report:dict, ax:Axes|None=None) -> Axes:
     at = report["intervals"].get("completion_by_subtlety")
     for j,m in enumerate(m for m in MODELS if by.get(m)):
         levels, (color, _, marker, line) = sorted(by[m], key=int), _STYLE[m]
-        y = [by[m][l] for l in levels]
-        err = _errors(y, [at[m][l] for l in levels])
-        ax.errorbar([int(l)+.14*(j-1) for l in levels], y, err, color=color, marker=marker, ms=5,
+        y = [by[m][level] for level in levels]
+        err = _errors(y, [at[m][level] for level in levels])
+        x = [int(level)+.14*(j-1) for level in levels]
+        ax.errorbar(x, y, err, color=color, marker=marker, ms=5,
                     ls=line, lw=1.2, elinewidth=.8, capsize=2, label=m)
     ax.set(ylim=(-.2, 5.2), xlabel="subtlety of the prompt (1 subtle, 10 blunt)",
            ylabel="completion score (0 to 5)", title="What free completions give away")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params("x", integer=True)
     _legend(ax, 3)
     return ax
 
@@ -153,8 +155,8 @@ def _listed(key:str) -> Callable[[dict],str]:
 
 def _options(r:dict) -> Html:
     "The choices, the right one in bold."
-    bold = lambda i, c: tag("b", c, " ✔") if i == r["answer"] else escape(c)
-    return Html(" · ".join(bold(i, c) for i,c in enumerate(r["choices"])))
+    return Html(" · ".join(tag("b", c, " ✔") if i == r["answer"] else escape(c)
+                           for i,c in enumerate(r["choices"])))
 
 def _completed(r:dict) -> Html:
     "What a model wrote, what gave it away marked in it."
@@ -182,7 +184,8 @@ _SECTIONS = dict(
     choice=_Section("Choices", "Those still right come first; a guess is right now and then.",
         {"prompt": _opening, "choices": _options}, _picked),
     neighbours=_Section("Near knowledge", "What lost most comes first.",
-        dict(prompt=_opening, answers=_listed("answers"), topic=lambda r: r.get("topic")), _chance),
+        dict(prompt=_opening, answers=_listed("answers"), topic=lambda r: r.get("topic", "")),
+        _chance),
     general=_Section("General items", "What was lost comes first, what was gained last.",
         {"prompt": _opening, "choices": _options}, _picked))
 
@@ -217,7 +220,7 @@ def _made_table(report:dict) -> Html:
     order = sorted(given, key=lambda k: (_MADE.index(k) if k in _MADE else len(_MADE), k))
     facts = {k: ", ".join(_facts(report[k])) for k in order}
     if (k := "peak_memory_bytes") in facts: facts[k] = f"{report[k]/1e9:.2f} GB"
-    name = lambda k: tag("span", k.removesuffix("_bytes").replace("_", " "), class_="whole")
+    def name(k): return tag("span", k.removesuffix("_bytes").replace("_", " "), class_="whole")
     return _table(["what", "value"], [[name(k), v] for k,v in facts.items()])
 
 # %% ../../nbs/evaluation/06_report.ipynb #3faf8a98
@@ -271,20 +274,20 @@ def _curves(report:dict, losses:dict[str,list[dict]]) -> Html:
 def report_html(
     report:dict,                     # of a run: `summarise`'s figures, and how it was made
     scores:dict[str,dict[str,list[dict]]],
-    utility:dict[str,dict[str,list[dict]]]={},
-    losses:dict[str,list[dict]]={},  # name of a fine-tuning → its history
+    utility:dict[str,dict[str,list[dict]]]|None=None,
+    losses:dict[str,list[dict]]|None=None,  # name of a fine-tuning → its history
 ) -> str:
     "The report as one self-contained page; all text from outside is escaped."
     name = Path(str(report.get("model", ""))).name or "the model"
     title = f"What {name} forgot and what it kept"
-    parts = by_part(scores, MEASURES) | by_part(utility, KEPT)
+    parts = by_part(scores, MEASURES) | by_part(utility or {}, KEPT)
     plots = _grid(plot(report) for part,plot in _PLOTS.items() if report[part])
     means = ("Means over n prompts (for perplexity: over the tokens of n pieces of text) with "
              "bootstrap 95 % intervals.")
     main = tag("main", tag("h1", title), *_answer(report), plots,
                tag("h2", "All figures"), tag("p", means), _figures_table(report),
                *(_section(part, parts[part]) for part in _SECTIONS if part in parts),
-               tag("h2", "How it was made"), _curves(report, losses), _made_table(report))
+               tag("h2", "How it was made"), _curves(report, losses or {}), _made_table(report))
     return f"{_HEAD}\n{tag('title', title)}\n</head><body>\n{main}\n</body></html>\n"
 
 # %% ../../nbs/evaluation/06_report.ipynb #dd853980

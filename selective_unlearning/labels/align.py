@@ -29,12 +29,13 @@ def align(
     sub:Substitution,
     ends:np.ndarray,      # (T,) where each token of the original ends, in characters; 0 for a BOS
     out_ends:np.ndarray,  # (U,) the same for the translation
-) -> np.ndarray:          # (T,) the token of the translation with the same left context, -1 for none
+) -> np.ndarray:          # (T,) the translation's token with the same left context, -1 for none
     "For every token of the original, the index of its counterpart in the translation."
     ends, out_ends = np.asarray(ends, dtype=np.int64), np.asarray(out_ends, dtype=np.int64)
-    start, end, _, out_end = np.append(sub.spans, [[maxsize, maxsize, 0, 0]], 0).T  # one more, after the text
+    beyond = [[maxsize, maxsize, 0, 0]]                     # one more change, after the text
+    start, end, _, out_end = np.append(sub.spans, beyond, 0).T
     anchor = np.array([t is not None for t in (*sub.terms, None)])
-    k = np.searchsorted(end, ends)                          # the change that a token ends in or before
+    k = np.searchsorted(end, ends)                          # the change a token ends in or before
     moved = ends+np.append(0, out_end-end)[k]
     at_end = anchor[k] & (ends == end[k])
     e = np.where(ends <= start[k], moved, np.where(at_end, out_end[k], -1))
@@ -47,11 +48,12 @@ def token_roles(
     sub:Substitution,
     ends:np.ndarray,  # (T,) where each token of the original ends, in characters
 ) -> np.ndarray:      # (T,) CONTEXT, START, INSIDE, START_AGAIN or INSIDE_AGAIN
-    "What each token is: ordinary text, or the start or inside of an anchor, met first or again in this text."
+    "What each token is: ordinary text, or the start or inside of an anchor, met first or again."
     roles, seen, ends = np.zeros(len(ends), dtype=np.int8), set(), np.asarray(ends)
     for s in sub.anchors:
         first, whole = np.searchsorted(ends, s.start, "right"), np.searchsorted(ends, s.end)
-        last = np.searchsorted(ends, ends[whole:whole+1].max(initial=s.end), "right")  # one may stick out
+        inside = ends[whole:whole+1].max(initial=s.end)   # the last may reach beyond the term
+        last = np.searchsorted(ends, inside, "right")
         again = 2*(s.term in seen)
         roles[first:last] = INSIDE+again
         roles[first:first+1] = START+again

@@ -21,7 +21,7 @@ def given_names(language:str) -> tuple[frozenset[str], frozenset[str]]:
     "Male and female first names of a language such as `en` or `en_GB`; none if there is no list."
     from faker.config import AVAILABLE_LOCALES
     male, female = set(), set()
-    locales = {language} | {l for l in AVAILABLE_LOCALES if l.split("_")[0] == language}
+    locales = {language} | {x for x in AVAILABLE_LOCALES if x.split("_")[0] == language}
     for locale in sorted(locales):
         try: names = importlib.import_module(f"faker.providers.person.{locale}").Provider
         except ModuleNotFoundError: continue

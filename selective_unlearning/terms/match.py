@@ -107,7 +107,8 @@ def term_key(term:str) -> str:
     return _spell(term)[0].decode().strip()
 
 # %% ../../nbs/terms/00_match.ipynb #722e06c9
-_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ーｰ]")
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+                          r"ーｰ]")
 
 @lru_cache(maxsize=4096)
 def is_word(char:str) -> bool:
@@ -124,7 +125,7 @@ def _written(key:str) -> tuple[str, str, str]:
 class Form(NamedTuple):
     "One way in which a text can write a term."
     text:str
-    index:int          # of the term
+    index:int          # type: ignore[assignment]  # of the term
     plural:bool=False
 
 def _forms(keys:list[str], plurals:bool) -> tuple[Form, ...]:

@@ -9,9 +9,11 @@ __all__ = ['stalled', 'ProgressBar', 'Record', 'SealedTrainer', 'UnlearnTrainer'
 import errno, json, shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.utils.data import SequentialSampler
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
@@ -19,7 +21,8 @@ from transformers.integrations import get_available_reporting_integrations
 from ..core.errors import ConfigError, DataError, MissingExtra, ModelError
 from ..core.files import disk_is_full, text_hash
 from ..core.step_settings import FinetuneConfig
-from ..models.load import processes
+from ..models.load import CausalLM, processes
+from ..models.tokens import Tokenizer
 from ..corpus.blocks import lengths
 from .checkpoints import keep_last, mend, newest, seal
 from .losses import batch_losses, held_out_loss
@@ -48,15 +51,19 @@ class Record(TrainerCallback):
 
 # %% ../../nbs/training/04_trainer.ipynb #1b701121
 class SealedTrainer(Trainer):
-    "A `Trainer` that reads rows in their order and seals its checkpoints, each with the hash of what is trained."
+    "A `Trainer` that reads rows in order and seals its checkpoints."
+    train_dataset:Any
+    eval_dataset:Any
+    data_collator:Any
+    model:Any
     def __init__(self, *args, training:str="", **kwargs):
         super().__init__(*args, **kwargs)
         self.training = training
 
-    def _get_train_sampler(self, *args): return torch.utils.data.SequentialSampler(self.train_dataset)
+    def _get_train_sampler(self, *args): return SequentialSampler(self.train_dataset)
 
     def _save_checkpoint(self, model, trial):
-        folder = Path(self.args.output_dir)/f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir))/f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()           # each process writes its random state
@@ -65,7 +72,8 @@ class SealedTrainer(Trainer):
             full = disk_is_full(e)
             if not full and not isinstance(e, OSError): raise
             shutil.rmtree(folder, ignore_errors=True)
-            code, why = (errno.ENOSPC, "the disk is full") if full else (e.errno, e.strerror)
+            code = errno.ENOSPC if full else getattr(e, "errno", None)
+            why = "the disk is full" if full else getattr(e, "strerror", e)
             why = f"{why}; the checkpoint before this one is whole"
             raise OSError(code, why, str(folder)) from e
         if self.args.should_save: keep_last(folder.parent, best=self.state.best_global_step)
@@ -100,12 +108,13 @@ class UnlearnTrainer(SealedTrainer):
     @torch.no_grad()
     def evaluate(self, *args, **kwargs) -> dict[str,float]:
         "The loss on the held-out rows, each counted once, by however many processes."
-        size, c, state = self.args.per_device_train_batch_size, self.finetune_config, self.accelerator
-        batches = [self.eval_dataset[i:i+size] for i in range(0, len(self.eval_dataset), size)]
+        c, state, rows = self.finetune_config, self.accelerator, self.eval_dataset
+        size = self.args.per_device_train_batch_size
+        batches = [rows[i:i+size] for i in range(0, len(rows), size)]
         rounds, total = -(-len(batches)//state.num_processes), 0
         self.model.eval()
         for i in range(state.process_index, rounds*state.num_processes, state.num_processes):
-            batch = self.data_collator(batches[i % len(batches)])  # FSDP needs as many from each process
+            batch = self.data_collator(batches[i % len(batches)])  # FSDP needs as many from each
             t = self.losses(self.model, self._prepare_inputs(batch), c)
             total = total + held_out_loss(t, c)*(i < len(batches))
         loss, n = state.reduce(total, "sum").tolist()
@@ -131,7 +140,8 @@ def history(trainer:Trainer) -> list[dict[str,float]]:
 def _training(rows:Dataset, config:FinetuneConfig, n_retain:int, seed:int) -> str:
     "What tells this training from others: settings, seed, rows and processes."
     settings = {k: v for k,v in asdict(config).items() if k != "save_steps"}
-    parts = settings, seed, len(rows), list(rows[0]["input_ids"]), n_retain, processes().num_processes
+    first, n_processes = list(rows[0]["input_ids"]), processes().num_processes
+    parts = settings, seed, len(rows), first, n_retain, n_processes
     return text_hash(json.dumps(parts))
 
 # %% ../../nbs/training/04_trainer.ipynb #57832524
@@ -143,7 +153,8 @@ def trackers(report_to:str) -> list[str]:
     names = [] if report_to == "none" else [n.strip() for n in report_to.split(",")]
     for n in names:
         if n not in known:
-            raise ConfigError(f"report_to: no tracker {n!r}: there is none, {', '.join(sorted(known))}")
+            raise ConfigError(f"report_to: no tracker {n!r}: there is none, "
+                              f"{', '.join(sorted(known))}")
         if n not in get_available_reporting_integrations():
             raise MissingExtra(f"report_to: {n} is not installed: pip install {n}")
     return names
@@ -152,17 +163,18 @@ def trackers(report_to:str) -> list[str]:
 def _arguments(config:FinetuneConfig, out, seed:int, steps:int, held_out:bool, cpu:bool):
     "The trainer's settings."
     schedule = "constant_with_warmup" if config.schedule == "constant" else config.schedule
-    measured = dict(eval_strategy="steps", eval_steps=config.save_steps,
+    measured:dict[str,Any] = dict(eval_strategy="steps", eval_steps=config.save_steps,
                     metric_for_best_model="loss", greater_is_better=False)
-    new_name = "activation_checkpointing" in TrainingArguments.__dataclass_fields__  # the old one is to go
-    twice = {f"{'activation' if new_name else 'gradient'}_checkpointing": config.gradient_checkpointing}
+    fields = TrainingArguments.__dataclass_fields__        # of two names the older will go
+    twice = "activation" if "activation_checkpointing" in fields else "gradient"
+    more:dict[str,Any] = {f"{twice}_checkpointing": config.gradient_checkpointing}
     return TrainingArguments(str(out), num_train_epochs=1, learning_rate=config.lr,
         adam_beta2=config.beta2, per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulation, warmup_steps=round(config.warmup*steps),
         lr_scheduler_type=schedule, weight_decay=0., max_grad_norm=1., save_steps=config.save_steps,
         logging_steps=max(1, steps//50), seed=seed, remove_unused_columns=False,
         dataloader_pin_memory=False, report_to=trackers(config.report_to) or "none", use_cpu=cpu,
-        disable_tqdm=True, **twice, **(measured if held_out else {}))
+        disable_tqdm=True, **more, **(measured if held_out else {}))
 
 def _trained(trainer:UnlearnTrainer, last:Path|None):
     "Train from the checkpoint `last`, or from the start, and put the best weights in place."
@@ -176,9 +188,9 @@ def _trained(trainer:UnlearnTrainer, last:Path|None):
 
 # %% ../../nbs/training/04_trainer.ipynb #74ece06f
 def finetune(
-    model,                          # whose trainable weights are trained: an adapter, or all
-    tokenizer,
-    rows:Dataset,                   # blocks or labels: `input_ids` and perhaps `labels` or `topk_ids, topk_logprobs, roles`
+    model:CausalLM,                 # whose trainable weights are trained: an adapter, or all
+    tokenizer:Tokenizer,
+    rows:Dataset,                   # blocks or labels
     config:FinetuneConfig=FinetuneConfig(),
     retain:Dataset|None=None,       # rows with the base model's own labels
     out:str|Path="finetuned",       # folder of the checkpoints
@@ -195,11 +207,13 @@ def finetune(
     n_retain = len(retain) if retain else 0
     order = [(kept[i], j) for i,j in schedule(len(kept), n_retain, config.epochs, seed)]
     width = -(-max(lengths(d).max() for d in (rows, retain) if d)//64)*64
-    arrow, arrow_retain = rows.with_format("arrow"), retain and retain.with_format("arrow")
+    arrow = rows.with_format("arrow")
+    arrow_retain:Any = retain and retain.with_format("arrow")
     def batch(items):
         forget = [row_arrays(arrow[i]) for i,_ in items]
         beside = [row_arrays(arrow_retain[j]) for _,j in items if j >= 0]
-        return collate([*forget, *beside], tokenizer.pad_token_id, width, [False]*len(forget)+[True]*len(beside))
+        retained = [False]*len(forget)+[True]*len(beside)
+        return collate([*forget, *beside], tokenizer.pad_token_id, width, retained)
     steps = training_steps(len(kept), config)
     args = _arguments(config, out, seed, steps, bool(held), model.device.type == "cpu")
     training = _training(rows, config, n_retain, seed)
