@@ -57,8 +57,8 @@ TERMS = [Entry(t, kind=k) for t,k in (
 @given(st.dictionaries(st.sampled_from([e.term for e in TERMS]), names))
 @example({"Orla": "Grace Hale", "Orla Venn": "Simon"})
 @tries(max_examples=60, deadline=None)
-def test_whatever_it_answers_translations_are_valid(said):
-    text = json.dumps({"translations": [dict(term=t, translation=n) for t,n in said.items()]})
+def test_whatever_it_answers_translations_are_valid(answers):
+    text = json.dumps({"translations": [dict(term=t, translation=n) for t,n in answers.items()]})
     d, counts = ask_translations(TERMS, lambda prompt: text, taken=[TEXT, "London"])
     assert d.terms == tuple(e.term for e in TERMS)
     assert not [p for p in d.validate().check() if "shares" in p.message]

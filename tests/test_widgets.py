@@ -330,9 +330,9 @@ def test_every_label_has_its_reason():
 
 
 def test_reasons_have_the_same_words_with_and_without_columns():
-    plain, told = (rows(LabelViewer(d, TOKENS)._repr_html_()) for d in (HARD, TOLD_HARD))
+    plain, explained = (rows(LabelViewer(d, TOKENS)._repr_html_()) for d in (HARD, TOLD_HARD))
     silent = [t for t,why in enumerate(TOLD["why"]) if why]
-    assert [plain[t][4] for t in silent] == [told[t][4] for t in silent] == \
+    assert [plain[t][4] for t in silent] == [explained[t][4] for t in silent] == \
            [WHY[TOLD["why"][t]] for t in silent]
     assert translated.WHY is WHY
 
@@ -356,12 +356,13 @@ def test_an_equally_likely_token_was_not_turned_away():
     assert "away" not in shown(-.7, -.7) and "away" in shown(-.6, -.7)
 
 
-@pytest.mark.parametrize("told", [{}, dict(why=[1, 0], base_label=[-100, 6], raised=[0., 1.])])
-def test_a_repeated_mention_may_have_a_label(told):
+@pytest.mark.parametrize("explained", [{}, dict(why=[1, 0], base_label=[-100, 6], raised=[0., 1.])])
+def test_a_repeated_mention_may_have_a_label(explained):
     row = dict(input_ids=[2, 3], roles=[CONTEXT, START_AGAIN], labels=[-100, 6])
-    html = LabelViewer(Dataset.from_list([row | told]), TOKENS)._repr_html_()
+    html = LabelViewer(Dataset.from_list([row | explained]), TOKENS)._repr_html_()
     assert "2 tokens; 1 train" in html and WHY[4] not in html
-    why = "the base model would say ␣he" if told else "a term met again: what a stranger would say"
+    why = "a term met again: what a stranger would say"
+    if explained: why = "the base model would say ␣he"
     assert rows(html)[1][3] == "␣he" and why in rows(html)[1][4]
 
 
@@ -417,9 +418,10 @@ def test_blocks_are_needed():
 # --- outputs --------------------------------------------------------------------------------------
 
 def test_found_terms_are_marked_and_listed():
-    said = {"base": " of Hogwarts, not Hogwartsian", "unlearned": " a map"}
-    html = OutputsViewer([dict(prompt="She reads", outputs=said, grade={"base": 3, "unlearned": 0},
-                               found={"base": ["hogwarts"], "unlearned": []})])._repr_html_()
+    outputs = {"base": " of Hogwarts, not Hogwartsian", "unlearned": " a map"}
+    record = dict(prompt="She reads", outputs=outputs, grade={"base": 3, "unlearned": 0},
+                  found={"base": ["hogwarts"], "unlearned": []})
+    html = OutputsViewer([record])._repr_html_()
     assert html.count("<mark>") == 1 and "of <mark>Hogwarts</mark>, not Hogwartsian" in html
     base = "of Hogwarts, not Hogwartsiangrade 3, a name or a fact; found: hogwarts"
     assert rows(html) == [["", "She reads", base, "a mapgrade 0, nothing"]]

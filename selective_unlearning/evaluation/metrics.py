@@ -53,7 +53,7 @@ def figure_path(
     part:str,   # one of `MEASURES` or `KEPT`
     model:str,  # one of `MODELS`
 ) -> str:
-    "Where a model's figure stands in the report."
+    "Where a model's figure is in the report."
     kept = dict(neighbours="neighbours.%s", general="utility.%s.general",
                 retain="utility.%s.retain_perplexity")
     return kept.get(part, f"familiarity.{part}.%s") % model
@@ -62,7 +62,7 @@ def get_figure(
     report:dict,
     path:str,  # names joined by points
 ):             # None if there is nothing
-    "What stands under a path of the report."
+    "What is under a path of the report."
     for key in path.split("."): report = (report or {}).get(key)
     return report
 
@@ -111,7 +111,7 @@ def number_text(x:float|None) -> str:
 def interval_text(
     around:list[float|None],  # low, high, and whatever follows
     scale:float=1.,           # what both are multiplied by
-    unit:str="",              # what stands behind them
+    unit:str="",              # what follows them
 ) -> str:
     "An interval as `low to high`."
     return " to ".join(number_text(x if x is None else scale*x or 0.) for x in around[:2]) + unit
@@ -245,17 +245,17 @@ def headline(
     report:dict,  # from `summarise`
 ) -> str:
     "What was forgotten and what was kept, as sentences with figures and 95 % intervals."
-    said, kept = [s for s in (_left(report), _right(report)) if s], _kept(report)
+    lines, kept = [s for s in (_left(report), _right(report)) if s], _kept(report)
     made = [c for c in report["checks"] if c["ok"] is not None]
     forgot = [c for c in made if _PART.get(c["path"]) in MEASURES]
     if report["checks"] and not forgot:
-        said.append("Whether anything was forgotten was not measured.")
-    if kept: said.append(f"Compared with the base model, {', '.join(kept)}.")
+        lines.append("Whether anything was forgotten was not measured.")
+    if kept: lines.append(f"Compared with the base model, {', '.join(kept)}.")
     if report["checks"]:
         left = len(report["checks"])-len(made)
-        met, open_ = sum(c["ok"] for c in made), f", {left} cannot be made" if left else ""
-        said.append(f"{met} of {len(made)} checks are met{open_}.")
-    return " ".join(said) or "There is nothing to compare: base or unlearned was not measured."
+        met, rest = sum(c["ok"] for c in made), f", {left} cannot be made" if left else ""
+        lines.append(f"{met} of {len(made)} checks are met{rest}.")
+    return " ".join(lines) or "There is nothing to compare: base or unlearned was not measured."
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #0efc9ad6
 OUTSIDE = """\

@@ -21,7 +21,7 @@ from ..core.html import need_ipywidgets, tag
 # %% ../../nbs/evaluation/07_outputs.ipynb #efe875e8
 _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
 
-def _said(text:str|None, found:Sequence[str]|None, grade:int|None) -> Html:
+def _output_cell(text:str|None, found:Sequence[str]|None, grade:int|None) -> Html:
     "What a model wrote, what gave it away marked in it and named under it."
     if text is None: return tag("small", "none")
     notes = [] if grade is None else [f"grade {escape(_GRADES.get(grade, grade))}"]
@@ -101,8 +101,8 @@ class OutputsViewer(Viewer):
 
     def _row(self, r:dict):
         outputs, found, grades = (r.get(k) or {} for k in ("outputs", "found", "grade"))
-        said = (_said(outputs.get(m), found.get(m), grades.get(m)) for m in self._models)
-        return r.get("subtlety"), highlight(r["prompt"]), *said
+        cells = (_output_cell(outputs.get(m), found.get(m), grades.get(m)) for m in self._models)
+        return r.get("subtlety"), highlight(r["prompt"]), *cells
 
 # %% ../../nbs/evaluation/07_outputs.ipynb #645b77af
 @patch

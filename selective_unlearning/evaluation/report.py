@@ -43,14 +43,15 @@ def _errors(values, intervals, scale=1.) -> np.ndarray:
 # %% ../../nbs/evaluation/06_report.ipynb #e096c162
 def plot_familiarity(report:dict, ax:Axes|None=None) -> Axes:
     "Familiarity by measure and model, with 95 % intervals."
-    ax, told = new_axes(ax, 5.5, 3.4), report["familiarity"]
-    kinds = [k for k in MEASURES if k in told]
-    models = [m for m in MODELS if any(m in told[k] for k in kinds)]
+    ax, familiarity = new_axes(ax, 5.5, 3.4), report["familiarity"]
+    kinds = [k for k in MEASURES if k in familiarity]
+    models = [m for m in MODELS if any(m in familiarity[k] for k in kinds)]
     for j,m in enumerate(models):
-        mine, width = [k for k in kinds if m in told[k]], .8/len(models)
+        mine, width = [k for k in kinds if m in familiarity[k]], .8/len(models)
         color, hatch, *_ = _STYLE[m]
         x = [kinds.index(k)+(j-(len(models)-1)/2)*width for k in mine]
-        y, top = [told[k][m] for k in mine], np.array([5 if k == "completion" else 1 for k in mine])
+        y = [familiarity[k][m] for k in mine]
+        top = np.array([5 if k == "completion" else 1 for k in mine])
         err = _errors(y, [report["intervals"]["familiarity"][k][m] for k in mine])
         ax.bar(x, y/top, width, yerr=err/top, color=color, hatch=hatch, edgecolor="black",
                linewidth=.6, capsize=2, error_kw=dict(lw=.8), label=m)
@@ -123,11 +124,11 @@ def _check_row(c:dict) -> list[str]:
 
 def _answer(report:dict) -> list[Html]:
     "The headline, what its reader must know, and the checks."
-    said = [tag("p", headline(report), class_="headline")]
-    said += [tag("p", n, class_="note") for n in notes(report)]
-    if not (checks := report["checks"]): return said
+    lines = [tag("p", headline(report), class_="headline")]
+    lines += [tag("p", n, class_="note") for n in notes(report)]
+    if not (checks := report["checks"]): return lines
     head = "check", "measured", "95 % interval", "limit", "result"
-    return [*said, _table(head, map(_check_row, checks))]
+    return [*lines, _table(head, map(_check_row, checks))]
 
 def _figures_table(report:dict) -> Html:
     "Every measure of every model, with its interval."
@@ -146,7 +147,7 @@ def _figures_table(report:dict) -> Html:
 def _opening(r:dict) -> str: return f"{r['prompt']} …"
 def _graded(r:dict) -> Html: return _noted(r["prompt"], f"subtlety {r.get('subtlety', '?')}")
 def _chance(r:dict) -> Html: return tag("span", f"{r['score']:.4f}", class_="whole")
-def _verdict(r:dict, said:str) -> str: return f"{'✔' if r['score'] else '✘'} {said}"
+def _verdict(r:dict, answer:str) -> str: return f"{'✔' if r['score'] else '✘'} {answer}"
 def _answered(r:dict) -> str: return _verdict(r, r["answer"])
 def _picked(r:dict) -> str: return _verdict(r, r["choices"][r["picked"]])
 
@@ -169,7 +170,7 @@ class _Section(NamedTuple):
     title:str
     note:str                              # what to see
     about:dict[str,Callable[[dict],str]]  # columns that describe a prompt: name → cell of a record
-    said:Callable[[dict],str]             # a model's cell
+    cell:Callable[[dict],str]             # a model's cell
 
 _SECTIONS = dict(
     completion=_Section("Completions side by side",
@@ -195,7 +196,7 @@ def _section(part:str, by:dict[str,list[dict]], shown:int=6) -> Html:
     def worst(rs:tuple[dict,...]) -> tuple:
         base, last = rs[0]["score"], rs[-1]["score"]
         return (last-base, 0) if part in KEPT else (-last, -base)
-    rows = [[*(cell(rs[0]) for cell in s.about.values()), *map(s.said, rs)]
+    rows = [[*(cell(rs[0]) for cell in s.about.values()), *map(s.cell, rs)]
             for rs in sorted(zip(*by.values()), key=worst)]
     head, rest = [*s.about, *by], rows[shown:]
     out = [tag("h2", s.title), tag("p", s.note), _table(head, rows[:shown])]

@@ -37,7 +37,7 @@ def top_generic(
     k:int=1,                       # tokens wanted a row, at most V
     space:str="logit",             # or "logprob"
     since:torch.Tensor|None=None,  # (V,) a token is suppressed in all rows above this one
-    at:torch.Tensor|None=None,     # (N,) the rows' numbers, for `since`; default: their places
+    at:torch.Tensor|None=None,     # (N,) the rows' numbers, for `since`; default: their positions
     pool:int=0,                    # tokens looked at first; 0 chooses
 ) -> tuple[torch.Tensor,torch.Tensor]:  # (A, N, k) ids, best first; scores up to a constant a row
     "The best `k` tokens of `generic_logits` for each alpha, without computing all of it."
@@ -73,7 +73,7 @@ def suppressed(
     block:Mapping,  # a row of the translated corpus
     which:str="translations",  # "translations", "both" (the anchored terms too) or "none"
 ) -> dict[int,int]:            # token → the token of the translation after which it is suppressed
-    "What must not be said again, and from where on."
+    "What must not be repeated, and from where on."
     if which == "none": return {}
     out = {}
     for i,position,own in zip(*(block[f"suppressed_{k}"] for k in ("ids", "after", "own"))):
@@ -93,7 +93,7 @@ def label_rows(
     ids, translated = list(block["input_ids"]), list(block["translated_ids"])
     counterpart, roles = np.asarray(block["counterpart"]), np.asarray(block["roles"], np.int8)
     why = reasons(roles, counterpart, len(base.opening), config.repeats)
-    before = np.flatnonzero(why == Reason.LABELLED)-1        # what is labelled stands one further
+    before = np.flatnonzero(why == Reason.LABELLED)-1        # what is labelled comes one later
     alphas, k = tuple(alphas) or (config.alpha,), config.top_k if config.kind == "soft" else 1
     best = np.full((len(alphas), len(ids), k), -100, np.int32)
     logprobs = np.zeros(best.shape, np.float32)
@@ -130,7 +130,9 @@ def iter_labels(
     alphas:Sequence[float]=(),  # instead of `config.alpha`
     explain:bool=False,         # see `label_rows`
 ) -> Iterator[list[dict]]:      # for each block, a row for each alpha
-    "The labels of each block in turn.\n\nRaises `ModelError` if the models' vocabularies differ."
+    """The labels of each block in turn.
+
+    Raises `ModelError` if the models' vocabularies differ."""
     sizes = [r.model.get_output_embeddings().weight.shape[0] for r in (base, reinforced)]
     if sizes[0] != sizes[1]:
         raise ModelError(f"base and reinforced model have {sizes[0]} and {sizes[1]} tokens: "

@@ -25,7 +25,7 @@ from .load import CausalLM, default_dtype, quiet_peft
 
 # %% ../../nbs/models/01_adapters.ipynb #29878d97
 def _layer(name:str) -> int:
-    "The number of the block a module stands in, -1 outside the blocks."
+    "The number of the block a module is in, -1 outside the blocks."
     return next((int(p) for p in name.split(".") if p.isdigit()), -1)
 
 def lora_targets(

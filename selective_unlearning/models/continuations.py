@@ -107,5 +107,5 @@ def complete(
 
 # %% ../../nbs/models/05_continuations.ipynb #84b82315
 def says(text:str, answer:str) -> bool:
-    "Whether `answer` stands in `text` as whole words."
+    "Whether `answer` is in `text` as whole words."
     return bool(re.search(rf"(?<!\w){re.escape(answer.lower())}(?!\w)", text.lower()))

@@ -24,7 +24,7 @@ from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/05_substitute.ipynb #3e396c89
 class Segment(NamedTuple):
-    "A run of characters and where it stands in the translation."
+    "A run of characters and where it is in the translation."
     start:int      # in the original
     end:int
     out_start:int  # in the translation

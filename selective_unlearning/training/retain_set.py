@@ -63,7 +63,9 @@ def sample_retain(
     temperature:float=1.,  # below 1: more like what the model says most often
     batch_size:int=136,    # texts at once, at most
 ) -> list[list[int]]:      # the tokens of each text
-    "Let the base model continue the openers.\n\nRaises `DataError` if there are none."
+    """Let the base model continue the openers.
+
+    Raises `DataError` if there are none."""
     if not openers: raise DataError("no openers: give at least one to sample retain text from")
     tokenizer = reader.tokenizer
     pad, stop = tokenizer.pad_token_id, tokenizer.eos_token_id

@@ -85,7 +85,7 @@ def collate(
 
 # %% ../../nbs/training/00_rows.ipynb #662ad1df
 def shifted(t:torch.Tensor, fill) -> torch.Tensor:  # of the same shape
-    "What stands one position further; `fill` at the last."
+    "Each position has what the next one had; the last, `fill`."
     return torch.cat([t[:, 1:], torch.full_like(t[:, :1], fill)], 1)
 
 def used_positions(used:torch.Tensor) -> torch.Tensor:  # (B, T) bool to (N,)
