@@ -1,6 +1,7 @@
 # make demo    the whole job on the embedded model and the demo data, in runs/demo
-# make test    notebooks, tests, documentation site, README; without the tests that take minutes:
-#              .venv/bin/pytest -m slow
+# make test    lint, notebooks, tests, documentation site, README; without the tests that take
+#              minutes: .venv/bin/pytest -m slow
+# make lint    ruff over code and notebooks, mypy over the package
 # make docs    the site, in _docs, and README.md
 # make bench   the measured claims: all, or BENCH="labels substitution"
 # make lab     JupyterLab on the notebooks
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BENCH ?=
 BIN := .venv/bin
 
-.PHONY: demo test docs bench lab
+.PHONY: demo test lint docs bench lab
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -17,6 +18,10 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	$(BIN)/python tools/test_all.py
+
+lint: .venv/.installed
+	$(BIN)/ruff check
+	$(BIN)/mypy
 
 docs: .venv/.installed
 	$(BIN)/python tools/docs.py

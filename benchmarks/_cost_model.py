@@ -1,6 +1,4 @@
-"""How long label making takes and what it needs, before anything is bought or begun: a prediction."""
-
-
+"Predicts what making labels takes and needs, before anything is bought or begun."
 import math
 from dataclasses import dataclass
 from itertools import cycle
@@ -13,7 +11,9 @@ from selective_unlearning.core.plots import new_axes
 from selective_unlearning.labels.shards import label_bytes
 
 def layer_shapes(config:PretrainedConfig) -> dict[str,tuple[int,int]]:
-    "Matrix → its inputs and outputs, of one layer.\n\nRaises `ConfigError` for a family that is not counted."
+    """Matrix → its inputs and outputs, of one layer.
+
+    Raises `ConfigError` for a family that is not counted."""
     c = config
     biased = any(getattr(c, b, False) for b in ("attention_bias", "mlp_bias"))
     if c.model_type not in ("llama", "mistral") or biased:
@@ -38,7 +38,7 @@ def adapter_shapes(
     layers, first = config.num_hidden_layers, adapter.first_layer*config.num_hidden_layers
     shapes = layer_shapes(config)
     where = shapes if adapter.targets == "all" else ("gate_proj", "up_proj", "down_proj")
-    count = sum(l >= first for l in range(layers)) if adapter.r else 0
+    count = sum(n >= first for n in range(layers)) if adapter.r else 0
     return [shapes[n] for n in where]*count
 
 def adapter_count(config:PretrainedConfig, adapter:AdapterConfig=AdapterConfig()) -> int:
@@ -58,7 +58,8 @@ def block_work(
     labelled:float=1.,           # share of the tokens that get a label
 ) -> dict[str,Work]:             # part → its work, of both models together
     "The work of making the labels of one block."
-    shapes, sides, r = layer_shapes(config), adapter_shapes(config, run.lora), run.lora.r
+    shapes, sides = layer_shapes(config), adapter_shapes(config, run.lora)
+    r = run.lora.r
     T, N = -(-run.block_size//16)*16, round(labelled*run.block_size)   # rows are padded to sixteens
     L, V, h = config.num_hidden_layers, config.vocab_size, config.hidden_size
     q, kv, i = shapes["q_proj"][1], shapes["k_proj"][1], config.intermediate_size
@@ -84,7 +85,8 @@ def peak_memory(
     scores = 2*round(labelled*T)*config.vocab_size
     layer = T*(4*i + 8*h + (12*i if r else 2*i))       # an adapter's output is added in float32
     return dict(weights=2*parameter_count(config)*(1 if r else 2),
-                adapter=4*adapter_count(config, run.lora), scores=scores, more=max(scores, layer))
+                adapter=4*adapter_count(config, run.lora),
+                scores=scores, more=max(scores, layer))
 
 @dataclass(frozen=True)
 class Device:
@@ -101,10 +103,13 @@ DEVICES = (Device("RTX 4090", 165e12, 83e12, 1.01e12, 24e9),
            Device("H200 SXM", 989e12, 67e12, 4.8e12, 141e9))
 
 def part_seconds(work:dict[str,Work], device:Device, utilisation:float=.4) -> dict[str,float]:
-    "Part → seconds.\n\nRaises `ConfigError` if `utilisation` is not a share."
+    """Part → seconds.
+
+    Raises `ConfigError` if `utilisation` is not a share."""
     if not 0 < utilisation <= 1:
-        raise ConfigError(f"utilisation must be above 0, at most 1, got {utilisation}: use e.g. 0.4")
-    speed = lambda w: device.float32 if w.float32 else device.flops
+        raise ConfigError(f"utilisation must be above 0, at most 1, got {utilisation}: "
+                          "use e.g. 0.4")
+    def speed(w): return device.float32 if w.float32 else device.flops
     return {n: max(w.flops/speed(w), w.bytes/device.bandwidth)/utilisation for n,w in work.items()}
 
 def predict(
@@ -116,13 +121,16 @@ def predict(
     launch:float=0.,            # seconds that starting a layer's operations takes
     labelled:float=1.,          # share of the tokens that get a label
 ) -> dict[str,float]:           # `seconds, memory, label_bytes`; `devices` that hold one copy
-    "Predict label making.\n\nRaises `ConfigError` for an unknown model or a setting out of range."
+    """Predict label making.
+
+    Raises `ConfigError` for an unknown model or a setting out of range."""
     if not 1 <= tokens < math.inf: raise ConfigError(f"tokens must be at least 1, got {tokens}")
     block = sum(part_seconds(block_work(config, run, labelled), device, utilisation).values())
     block = max(block, 2*config.num_hidden_layers*launch)
     memory = sum(peak_memory(config, run, labelled).values())
+    devices = math.ceil(memory/(.9*device.memory))     # a tenth stays free
     return dict(seconds=tokens/run.block_size*block, memory=memory,
-                label_bytes=tokens*label_bytes(run.labels), devices=math.ceil(memory/(.9*device.memory)))  # a tenth stays free
+                label_bytes=tokens*label_bytes(run.labels), devices=devices)
 
 def plot_hours(
     rows:list[dict],      # `device`, `weights` and `hours` each
@@ -132,10 +140,12 @@ def plot_hours(
     "Hours against the size of the model, a line for each device."
     ax = new_axes(ax, 6, 3.5)
     colours = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000"
-    for name,colour,mark in zip(dict.fromkeys(r["device"] for r in rows), cycle(colours), cycle("osD^vPX*")):
+    names = dict.fromkeys(r["device"] for r in rows)
+    for name,colour,mark in zip(names, cycle(colours), cycle("osD^vPX*")):
         points = sorted((r["weights"], r["hours"]) for r in rows if r["device"] == name)
         ax.plot(*zip(*points), color=colour, marker=mark, ms=5, label=name)
-    ax.set(xscale="log", yscale="log", xlabel="weights of the model (billions)", ylabel="hours", title=title)
+    ax.set(xscale="log", yscale="log", xlabel="weights of the model (billions)", ylabel="hours",
+           title=title)
     sizes = sorted({r["weights"] for r in rows})
     ax.set_xticks(sizes, [f"{w/1e9:.3g}" for w in sizes])
     ax.tick_params("x", which="minor", bottom=False, labelbottom=False)

@@ -1,21 +1,26 @@
-"""Whether the cost model's predictions hold on this machine: label making at three model sizes made by configuration.
+"""Whether the cost model's predictions hold on this machine: label making at three model sizes made
+by configuration.
 
-The models have random weights, in bfloat16, and an adapter as the demo's. The machine's speeds are measured beside each run
-by plain operations of the same shapes, none of them label making: matrix products of a layer and of the vocabulary in
-bfloat16, the adapter's thin products in float32, an elementwise sum for the memory, and what starting a layer's operations
-takes, on a model with nothing to compute. A row's ours is the prediction from those speeds, its peer the measurement,
-its ratio the one over the other. A second prediction takes the time of attention and of the choice of the best scores
-from PyTorch's kernels, run alone: what it adds is what those two lose against the speed of plain operations.
+The models have random weights, in bfloat16, and an adapter as the demo's. The machine's speeds are
+measured beside each run by plain operations of the same shapes, none of them label making: matrix
+products of a layer and of the vocabulary in bfloat16, the adapter's thin products in float32, an
+elementwise sum for the memory, and what starting a layer's operations takes, on a model with
+nothing to compute. A row's ours is the prediction from those speeds, its peer the measurement, its
+ratio the one over the other. A second prediction takes the time of attention and of the choice of
+the best scores from PyTorch's kernels, run alone: what it adds is what those two lose against the
+speed of plain operations.
 
-Runs take turns, ratios are of paired runs, and the median is kept. All run on one core, and time is the processor's own,
-which other programs on the machine hardly change. Peak memory is measured in a process of its own for each size, and is
-what the process grows by after its imports, tokenizer and corpus.
+Runs take turns, ratios are of paired runs, and the median is kept. All run on one core, and time is
+the processor's own, which other programs on the machine hardly change. Peak memory is measured in a
+process of its own for each size, and is what the process grows by after its imports, tokenizer and
+corpus.
 
     python benchmarks/cost.py                 everything
     python benchmarks/cost.py --peak SIZE     one size only, printing what memory grows by
 """
 import argparse, json, os, re, statistics, subprocess, sys, tempfile, time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -36,14 +41,16 @@ from selective_unlearning.corpus.readers import read_corpus
 from selective_unlearning.models.scores import row_scores
 
 RUN = RunConfig()
-SIZES = {"25M": (256, 1024, 12, 4, 2), "135M": (576, 1536, 30, 9, 3), "360M": (960, 2560, 32, 15, 5)}
-IDLE = (16, 16, 24, 1, 1)                                    # nothing to compute: what is left is starting it
+SIZES = {"25M": (256, 1024, 12, 4, 2), "135M": (576, 1536, 30, 9, 3),
+         "360M": (960, 2560, 32, 15, 5)}
+IDLE = (16, 16, 24, 1, 1)                        # nothing to compute: what is left is starting it
 
 
 def shape(size, V):
     h, i, layers, heads, kv = size
-    return LlamaConfig(vocab_size=V, hidden_size=h, intermediate_size=i, num_hidden_layers=layers, num_attention_heads=heads,
-                       num_key_value_heads=kv, tie_word_embeddings=True, max_position_embeddings=2048)
+    return LlamaConfig(vocab_size=V, hidden_size=h, intermediate_size=i, num_hidden_layers=layers,
+                       num_attention_heads=heads, num_key_value_heads=kv,
+                       tie_word_embeddings=True, max_position_embeddings=2048)
 
 
 def random_model(config):
@@ -53,10 +60,12 @@ def random_model(config):
 
 class Data:
     def __init__(self, blocks=2):
-        self.tok, self.terms = load_tokenizer(), Dictionary.load(data_path("harry_potter/dictionary.json"))
+        self.tok = load_tokenizer()
+        self.terms = Dictionary.load(data_path("harry_potter/dictionary.json"))
         self.corpus = read_corpus(data_path("harry_potter/corpus"))
         self.blocks = make_blocks(self.corpus, self.tok, RUN.block_size)
-        self.blocks = self.blocks.filter(lambda n: len(n) > RUN.block_size-16, input_columns="input_ids").select(range(blocks))
+        def full(ids): return len(ids) > RUN.block_size-16
+        self.blocks = self.blocks.filter(full, input_columns="input_ids").select(range(blocks))
         pairs = list(pairs_of(self.corpus, self.blocks, self.terms, self.tok))
         self.tokens = sum(len(p.x) for p in pairs)
         self.labelled = sum(len(p.at) for p in pairs)/self.tokens
@@ -76,9 +85,10 @@ def timed(work, repeats=1):
 
 
 class Products:
-    "Matrix products of given shapes, on weights of their own as in a model: those of one layer would stay in the cache."
+    "Products of given shapes, each with its own weights: one layer's would stay in the cache."
     def __init__(self, shapes, dtype, T):
-        self.pairs = [(torch.randn(T, a, dtype=dtype), torch.randn(b, a, dtype=dtype)) for a, b in shapes]
+        self.pairs = [(torch.randn(T, a, dtype=dtype), torch.randn(b, a, dtype=dtype))
+                      for a, b in shapes]
         self.flops = sum(2*T*a*b for a, b in shapes)
 
     def __call__(self):
@@ -90,50 +100,65 @@ class Products:
 class Speeds:
     "What this machine does with the shapes of one model, measured anew each time."
     def __init__(self, c, run, labelled):
-        T, r, d, self.layers, self.V = run.block_size, run.lora.r, c.head_dim, c.num_hidden_layers, c.vocab_size
-        self.bf16 = Products([*layer_shapes(c).values()]*8+[(c.hidden_size, self.V)], torch.bfloat16, T)
-        self.f32 = Products([s for a, b in adapter_shapes(c, run.reinforce)[:6] for s in ((a, r), (r, b))], torch.float32, T)
+        T, r, d = run.block_size, run.lora.r, c.head_dim
+        self.layers, V = c.num_hidden_layers, c.vocab_size
+        thick = [*layer_shapes(c).values()]*8+[(c.hidden_size, V)]
+        thin = [s for a, b in adapter_shapes(c, run.lora)[:6] for s in ((a, r), (r, b))]
+        self.bf16 = Products(thick, torch.bfloat16, T)
+        self.f32 = Products(thin, torch.float32, T)
         self.wide, self.other = torch.randn(2, T, c.intermediate_size).bfloat16()
-        self.q, self.k = (torch.randn(1, n, T, d).bfloat16() for n in (c.num_attention_heads, c.num_key_value_heads))
-        self.scores, self.pool = torch.randn(round(labelled*T), self.V).bfloat16(), 64+3*run.labels.top_k
+        self.q, self.k = (torch.randn(1, n, T, d).bfloat16()
+                          for n in (c.num_attention_heads, c.num_key_value_heads))
+        self.scores = torch.randn(round(labelled*T), V).bfloat16()
+        self.pool = 64+3*run.labels.top_k
         self.device(), self.kernels()
 
     def device(self):
         seconds = timed(lambda: torch.add(self.wide, self.other), 50)
-        return Device("this machine", self.bf16.speed(), self.f32.speed(5), 3*self.wide.nbytes/seconds, float("inf"))
+        bandwidth = 3*self.wide.nbytes/seconds
+        return Device("this machine", self.bf16.speed(), self.f32.speed(5), bandwidth, float("inf"))
 
     def kernels(self):
-        attention = timed(lambda: torch.nn.functional.scaled_dot_product_attention(self.q, self.k, self.k, is_causal=True, enable_gqa=True), 10)
+        def attend():
+            torch.nn.functional.scaled_dot_product_attention(self.q, self.k, self.k,
+                                                             is_causal=True, enable_gqa=True)
+        attention = timed(attend, 10)
         return 2*self.layers*attention, timed(lambda: self.scores.topk(self.pool))
 
 
-def resident(): return int(re.search(r"VmRSS:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])*1024
-def highest(): return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])*1024
+def status(what):
+    "A figure of this process, in bytes."
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{what}:\s*(\d+) kB", text)[1])*1024
 
 
 def grown(size):
     d = Data()
     make(d, random_model(shape(IDLE, len(d.tok))))           # what is loaded on first use
-    before = resident()
+    before = status("VmRSS")
     make(d, random_model(shape(SIZES[size], len(d.tok))))
-    return highest()-before
+    return status("VmHWM")-before
 
 
 def peak(size):
-    cmd, env = [sys.executable, __file__, "--peak", size], os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}    # what is freed is given back
-    return json.loads(subprocess.run(cmd, capture_output=True, text=True, check=True, env=env).stdout.splitlines()[-1])
+    cmd = [sys.executable, __file__, "--peak", size]
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}         # what is freed is given back
+    out = subprocess.run(cmd, capture_output=True, text=True, check=True, env=env).stdout
+    return json.loads(out.splitlines()[-1])
 
 
 def row(claim, unit, ours, peer, target=1.25):
     "Prediction beside measurement, of the same rounds."
-    ratios, middle = [a/b for a, b in zip(ours, peer)], lambda v: round(statistics.median(v), 3)
-    return dict(claim=claim, ours=middle(ours), peer=middle(peer), unit=unit, ratio=middle(ratios), spread=round((max(ratios)-min(ratios))/2, 3),
-                target=target, better="near 1")
+    ratios = [a/b for a, b in zip(ours, peer)]
+    def middle(v): return round(statistics.median(v), 3)
+    return dict(claim=claim, ours=middle(ours), peer=middle(peer), unit=unit, ratio=middle(ratios),
+                spread=round((max(ratios)-min(ratios))/2, 3), target=target, better="near 1")
 
 
 def starting(idle):
     "Seconds that starting a layer's operations takes, mean of both models."
-    return sum(timed(lambda: row_scores(idle, [0]*16, [0], name), 3) for name in (None, "reinforced"))/2/IDLE[2]
+    def ask(name): return timed(lambda: row_scores(idle, [0]*16, [0], name), 3)
+    return (ask(None)+ask("reinforced"))/2/IDLE[2]
 
 
 def main(rounds=5):
@@ -141,32 +166,45 @@ def main(rounds=5):
     torch.set_num_threads(1)
     d = Data()
     configs = {n: shape(s, len(d.tok)) for n, s in SIZES.items()}
-    models, speeds = ({n: f(c) for n, c in configs.items()} for f in (random_model, lambda c: Speeds(c, d.run, d.labelled)))
+    models = {n: random_model(c) for n, c in configs.items()}
+    speeds = {n: Speeds(c, d.run, d.labelled) for n, c in configs.items()}
     idle = random_model(shape(IDLE, len(d.tok)))
     for m in (idle, *models.values()): make(d, m)
     found = {n: [] for n in SIZES}
     for _ in range(rounds):
         for n, c in configs.items():
-            device, launch, (attention, best) = speeds[n].device(), starting(idle), speeds[n].kernels()
+            device, launch = speeds[n].device(), starting(idle)
+            attention, best = speeds[n].kernels()
             parts = part_seconds(block_work(c, d.run, d.labelled), device, 1.)
-            plain = sum(parts.values())+2*c.num_hidden_layers*launch                 # one core starts and computes: they add up
+            # one core starts and computes: they add up
+            plain = sum(parts.values())+2*c.num_hidden_layers*launch
+            kernels = plain-parts["attention"]+attention+best
             ms = 1e3/d.run.block_size
-            found[n].append(dict(plain=plain*ms, kernels=(plain-parts["attention"]+attention+best)*ms, device=device, launch=launch,
-                                 measured=timed(lambda: make(d, models[n]))*1e3/d.tokens))
-    rows = [row(f"{n}: time, {what}", "ms a token", [f[key] for f in found[n]], [f["measured"] for f in found[n]])
-            for key, what in dict(plain="from plain operations", kernels="with two kernels at their own speed").items() for n in SIZES]
-    for n, c in configs.items(): rows.append(row(f"{n}: peak memory", "MiB", [sum(peak_memory(c, d.run, d.labelled).values())/2**20], [peak(n)/2**20]))
+            measured = timed(partial(make, d, models[n]))*1e3/d.tokens
+            found[n].append(dict(plain=plain*ms, kernels=kernels*ms, device=device, launch=launch,
+                                 measured=measured))
+    whats = dict(plain="from plain operations", kernels="with two kernels at their own speed")
+    rows = [row(f"{n}: time, {what}", "ms a token", [f[key] for f in found[n]],
+                [f["measured"] for f in found[n]])
+            for key, what in whats.items() for n in SIZES]
+    for n, c in configs.items():
+        predicted = sum(peak_memory(c, d.run, d.labelled).values())
+        rows.append(row(f"{n}: peak memory", "MiB", [predicted/2**20], [peak(n)/2**20]))
     folder = write_labels(tempfile.mkdtemp()+"/labels", idle, *d.work(idle))
     size = sum(p.stat().st_size for p in folder.glob("*.arrow"))/d.tokens
     rows.append(row("label files", "bytes a token", [label_bytes(RUN.labels)], [size], 1.05))
-    of = lambda what: {n: round(statistics.median(what(f) for f in found[n]), 3) for n in SIZES}
-    save("cost", rows, bfloat16_gflops=of(lambda f: f["device"].flops/1e9), float32_gflops=of(lambda f: f["device"].float32/1e9),
-         moved_gb_a_second=of(lambda f: f["device"].bandwidth/1e9), launch_ms_a_layer=of(lambda f: f["launch"]*1e3),
-         weights={n: parameter_count(c) for n, c in configs.items()}, tokens=d.tokens, labelled=round(d.labelled, 3))
+    def of(what): return {n: round(statistics.median(map(what, found[n])), 3) for n in SIZES}
+    save("cost", rows, bfloat16_gflops=of(lambda f: f["device"].flops/1e9),
+         float32_gflops=of(lambda f: f["device"].float32/1e9),
+         moved_gb_a_second=of(lambda f: f["device"].bandwidth/1e9),
+         launch_ms_a_layer=of(lambda f: f["launch"]*1e3),
+         weights={n: parameter_count(c) for n, c in configs.items()},
+         tokens=d.tokens, labelled=round(d.labelled, 3))
 
 
 if __name__ == "__main__":
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args = argparse.ArgumentParser(description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--peak", choices=SIZES)
     a = args.parse_args()
     print(grown(a.peak)) if a.peak else main()

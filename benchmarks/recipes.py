@@ -1,9 +1,10 @@
-"""What each preset does to the demo: the same corpus, dictionary and prompts; figures of the unlearned model against the base.
+"""What each preset does to the demo: the same corpus, dictionary and prompts; figures of the
+unlearned model against the base.
 
-    python benchmarks/recipes.py [PRESET …]      some presets only; the rows of the others stay as they are
+    python benchmarks/recipes.py [PRESET …]      some presets only; the rows of others stay
 
-A run takes minutes, and goes on where it was if it is stopped: its folder is runs/bench-PRESET. Spread is half the 95 %
-interval of the figure, over the prompts of the test half.
+A run takes minutes, and goes on where it was if it is stopped: its folder is runs/bench-PRESET.
+Spread is half the 95 % interval of the figure, over the prompts of the test half.
 """
 import json, sys
 
@@ -12,13 +13,19 @@ from selective_unlearning.job.settings import PRESETS
 from selective_unlearning.job.run import demo_config, run
 
 NAME = "recipes"
-FIGURES = [  # what, where the figure, the base's and their ratio stand in report.json, target of the ratio, which way is better, unit
-    ("probability familiarity", "familiarity.probability.unlearned", "familiarity.probability.base", "ratio.probability", .15, "lower", "probability"),
-    ("choices right", "familiarity.choice.unlearned", "familiarity.choice.base", "ratio.choice", None, "lower", "share"),
-    ("completions, 0 to 5", "familiarity.completion.unlearned", "familiarity.completion.base", "ratio.completion", 1., "lower", "score"),
-    ("near knowledge", "neighbours.unlearned", "neighbours.base", "neighbours.ratio", .90, "higher", "probability"),
-    ("general items right", "utility.unlearned.general", "utility.base.general", "ratio.general", None, "higher", "share"),
-    ("perplexity of other text", "utility.unlearned.retain_perplexity", "utility.base.retain_perplexity", "ratio.retain_perplexity", 1.03, "lower", "perplexity")]
+FIGURES = [  # name; paths in report.json: figure, the base's, ratio; target, better, unit
+    ("probability familiarity", "familiarity.probability.unlearned",
+     "familiarity.probability.base", "ratio.probability", .15, "lower", "probability"),
+    ("choices right", "familiarity.choice.unlearned",
+     "familiarity.choice.base", "ratio.choice", None, "lower", "share"),
+    ("completions, 0 to 5", "familiarity.completion.unlearned",
+     "familiarity.completion.base", "ratio.completion", 1., "lower", "score"),
+    ("near knowledge", "neighbours.unlearned",
+     "neighbours.base", "neighbours.ratio", .90, "higher", "probability"),
+    ("general items right", "utility.unlearned.general",
+     "utility.base.general", "ratio.general", None, "higher", "share"),
+    ("perplexity of other text", "utility.unlearned.retain_perplexity",
+     "utility.base.retain_perplexity", "ratio.retain_perplexity", 1.03, "lower", "perplexity")]
 
 
 def rows(preset):
@@ -31,7 +38,8 @@ def rows(preset):
         low, high, _ = get(ratio, r["intervals"])
         if what == "choices right": target = r["chance"]["choice"][1]/get(base)
         if what == "general items right": target = 1-.015/get(base)
-        out.append(dict(claim=f"{preset}: {what}", ours=round(get(unlearned), 4), peer=round(get(base), 4), unit=unit, ratio=round(get(ratio), 4),
+        out.append(dict(claim=f"{preset}: {what}", ours=round(get(unlearned), 4),
+                        peer=round(get(base), 4), unit=unit, ratio=round(get(ratio), 4),
                         spread=round((high-low)/2, 4), target=round(target, 4), better=better))
     return out
 
@@ -39,7 +47,8 @@ def rows(preset):
 def main(names):
     kept = []
     if names and (RESULTS/f"{NAME}.json").exists():
-        kept = [r for r in json.loads((RESULTS/f"{NAME}.json").read_text())["rows"] if r["claim"].partition(":")[0] not in names]
+        kept = [r for r in json.loads((RESULTS/f"{NAME}.json").read_text())["rows"]
+                if r["claim"].partition(":")[0] not in names]
     save(NAME, kept+[r for name in names or PRESETS for r in rows(name)])
 
 

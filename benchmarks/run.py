@@ -3,9 +3,9 @@
     python benchmarks/run.py [NAME …]
 
 A benchmark is a script benchmarks/NAME.py that ends with `save("NAME", rows)` from this module.
-Each row has a claim, our figure, the peer's, unit, ratio, spread, target and which way is better: "higher", "lower",
-or "near 1", where a target of 1.25 asks for a ratio from 1/1.25 to 1.25.
-A missed target stays in the file as a row that misses it and fails nothing; a broken script does.
+Each row has a claim, our figure, the peer's, unit, ratio, spread, target and which way is better:
+"higher", "lower", or "near 1", where a target of 1.25 asks for a ratio from 1/1.25 to 1.25. A
+missed target stays in the file as a row that misses it and fails nothing; a broken script does.
 """
 import importlib.metadata as metadata
 import json, os, platform, re, subprocess, sys
@@ -23,7 +23,8 @@ def machine():
     "What the figures were measured on."
     memory, info = os.sysconf("SC_PAGE_SIZE")*os.sysconf("SC_PHYS_PAGES"), Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
-    return {"cpu": model[1] if model else platform.machine(), "cores": os.cpu_count(), "system": platform.system(),
+    return {"cpu": model[1] if model else platform.machine(), "cores": os.cpu_count(),
+            "system": platform.system(),
             "memory_gb": round(memory/2**30, 1)}
 
 
@@ -35,11 +36,14 @@ def met(row):
 
 
 def save(name, rows, *packages, **measured):
-    "Write `benchmarks/results/NAME.json` with machine and what was `measured` of it, and versions, of further `packages` too."
+    """Write `benchmarks/results/NAME.json`.
+
+    It has the machine, what was `measured` of it, and versions, of further `packages` too."""
     for r in rows:
         if set(r) != KEYS: raise ValueError(f"{name}: a row has {sorted(r)}, needs {sorted(KEYS)}")
         if r["better"] not in SIGNS: raise ValueError(f"{name}: better is {r['better']!r}")
-    versions = {p: metadata.version(p) for p in (*PACKAGES, *packages)} | {"python": platform.python_version()}
+    versions = {p: metadata.version(p) for p in (*PACKAGES, *packages)}
+    versions["python"] = platform.python_version()
     result = {"name": name, "machine": machine() | measured, "versions": versions, "rows": rows}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(result, indent=1, sort_keys=True)+"\n"

@@ -1,11 +1,13 @@
-"""How fast anchored terms are replaced: `substitute` against other ways to replace many words at once.
+"""How fast anchored terms are replaced: `substitute` against other ways to replace many words at
+once.
 
-The text is the demo corpus, its sentences shuffled again and again to 10 MB; the dictionaries hold the demo's 895 terms
-(100 of them in the smallest) and made-up names that never occur. The peers are given every form of every term that ours
-looks for, plurals and capitals too, so that all do nearly the same work; none of them keeps track of positions or mends
-articles. They are flashtext2 (Rust), one compiled regular expression, and a plain loop over words that looks up the longest
-run of them. Automaton, expression and tables are made before. The slow peers read the first part of the text only; all
-take turns, five times, and the median of the paired ratios is kept.
+The text is the demo corpus, its sentences shuffled again and again to 10 MB; the dictionaries hold
+the demo's 895 terms (100 of them in the smallest) and made-up names that never occur. The peers are
+given every form of every term that ours looks for, plurals and capitals too, so that all do nearly
+the same work; none of them keeps track of positions or mends articles. They are flashtext2 (Rust),
+one compiled regular expression, and a plain loop over words that looks up the longest run of them.
+Automaton, expression and tables are made before. The slow peers read the first part of the text
+only; all take turns, five times, and the median of the paired ratios is kept.
 """
 import random, re, statistics, sys, time
 
@@ -22,13 +24,15 @@ except ImportError: sys.exit("flashtext2 is missing: pip install 'selective_unle
 
 REPEATS, MB = 5, 10**6
 SIZES = (100, 1_500, 10_000)
-PEERS = {"flashtext2": 1.2, "one compiled expression": 40., "one compiled expression of the terms as listed": 40.,
+PEERS = {"flashtext2": 1.2, "one compiled expression": 40.,
+         "one compiled expression of the terms as listed": 40.,
          "a loop over words": 1.2}  # targets; for the expressions, that of 1,500 terms
 
 
 def long_text(size, seed=0):
     "The corpus in sentences, shuffled anew each time round, five to a paragraph."
-    corpus = "\n\n".join(p.read_text(encoding="utf-8") for p in sorted(data_path("harry_potter/corpus").glob("*.md")))
+    files = sorted(data_path("harry_potter/corpus").glob("*.md"))
+    corpus = "\n\n".join(p.read_text(encoding="utf-8") for p in files)
     sentences, rng, out, length = re.split(r"(?<=[.!?])\s+", corpus), random.Random(seed), [], 0
     while length < size:
         rng.shuffle(sentences)
@@ -47,15 +51,21 @@ def made_up(n, text, terms, seed=0):
     return names
 
 
+def expression(terms):
+    "Any of the terms as a whole word, the longest first."
+    longest_first = map(re.escape, sorted(terms, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?!\w)")
+
+
 class Replacers:
     "Ours and the peers, ready to replace the terms of one mapping."
     def __init__(self, mapping):
         self.matcher, self.mapping = TermMatcher(list(mapping), plurals=True), mapping
-        self.forms = {f.text: substitute(f.text, mapping, matcher=self.matcher).translated for f in self.matcher.forms}
+        self.forms = {f.text: substitute(f.text, mapping, matcher=self.matcher).translated
+                      for f in self.matcher.forms}
         self.flash = KeywordProcessor(case_sensitive=True)
         self.flash.add_keywords_with_clean_word_from_iter(self.forms.items())
-        self.alternation, self.listed = (re.compile(r"(?<!\w)(?:"+"|".join(map(re.escape, sorted(t, key=len, reverse=True)))
-                                                    +r")(?!\w)") for t in (self.forms, mapping))
+        self.alternation, self.listed = map(expression, (self.forms, mapping))
         self.runs = {}  # first word -> how many pieces the longest form that begins with it has
         for f in self.forms:
             pieces = re.split(r"(\W)", f)
@@ -86,19 +96,23 @@ def seconds(work, text):
 
 def row(claim, ours, peer, unit, target, better="higher", digits=2):
     ratios = sorted(a/b for a, b in zip(ours, peer))
-    return dict(claim=claim, ours=round(statistics.median(ours), digits), peer=round(statistics.median(peer), digits), unit=unit,
-                ratio=round(statistics.median(ratios), 3), spread=round((ratios[-1]-ratios[0])/2, 3), target=target, better=better)
+    return dict(claim=claim, ours=round(statistics.median(ours), digits),
+                peer=round(statistics.median(peer), digits), unit=unit,
+                ratio=round(statistics.median(ratios), 3),
+                spread=round((ratios[-1]-ratios[0])/2, 3), target=target, better=better)
 
 
 def rates(replace, text, size):
     "Megabytes a second of each side, repeat by repeat, in turn."
-    sides = {"ours": (replace.ours, text), "flashtext2": (replace.flashtext, text), "a loop over words": (replace.loop, text[:MB])}
+    sides = {"ours": (replace.ours, text), "flashtext2": (replace.flashtext, text),
+             "a loop over words": (replace.loop, text[:MB])}
     slow = text[:MB//5 if size < 10_000 else MB//20]
     sides["one compiled expression"] = replace.expression, slow
     sides["one compiled expression of the terms as listed"] = replace.plain_expression, slow
     out = {side: [] for side in sides}
     for _ in range(REPEATS):
-        for side, (work, part) in sides.items(): out[side].append(len(part.encode())/MB/seconds(work, part))
+        for side, (work, part) in sides.items():
+            out[side].append(len(part.encode())/MB/seconds(work, part))
     return out
 
 
@@ -117,17 +131,24 @@ for n, replace in sizes.items():
     found = rates(replace, text, n)
     for peer, target in PEERS.items():
         if "expression" in peer and n != 1_500: target = 1.
-        rows.append(row(f"replacing {n:,} terms, against {peer}", found["ours"], found[peer], "MB/s", target))
+        rows.append(row(f"replacing {n:,} terms, against {peer}", found["ours"], found[peer],
+                        "MB/s", target))
 
 all_terms, few, same = sizes[1_500], sizes[100], of_size(10_000, part)
-ours, flash = in_turn((all_terms.matcher.find, text), (all_terms.flash.extract_keywords_with_span, text))
-rows.append(row("finding 1,500 terms and their places, against flashtext2", *([10/s for s in side] for side in (ours, flash)), "MB/s", 1.2))
+ours, flash = in_turn((all_terms.matcher.find, text),
+                      (all_terms.flash.extract_keywords_with_span, text))
+ours, flash = ([10/s for s in side] for side in (ours, flash))
+rows.append(row("finding 1,500 terms and their places, against flashtext2", ours, flash, "MB/s",
+                1.2))
 ours, peer = in_turn((same.ours, text), (few.ours, text))
 rows.append(row("10,000 terms against 100, as many found", ours, peer, "s", 1.3, "lower", 4))
 more = len(sizes[10_000].matcher.find(text))/len(few.matcher.find(text))
 ours, peer = in_turn((sizes[10_000].ours, text), (few.ours, text))
-rows.append(row(f"10,000 terms against 100, {more:.1f} times as many found", ours, peer, "s", 1.3, "lower", 4))
+rows.append(row(f"10,000 terms against 100, {more:.1f} times as many found", ours, peer, "s", 1.3,
+                "lower", 4))
 parts = [text[i:i+MB] for i in range(0, len(text), MB)]
-ours, peer = in_turn((all_terms.ours, text), (lambda parts: [all_terms.ours(p) for p in parts], parts))
-rows.append(row("1,500 terms: 10 MB at once against ten times 1 MB", ours, peer, "s", 1.1, "lower", 4))
+ours, peer = in_turn((all_terms.ours, text),
+                     (lambda parts: [all_terms.ours(p) for p in parts], parts))
+rows.append(row("1,500 terms: 10 MB at once against ten times 1 MB", ours, peer, "s", 1.1, "lower",
+                4))
 save("substitution", rows, "ahocorasick_rs", "flashtext2")

@@ -1,11 +1,14 @@
-"""How fast the two fine-tunings are, and in how much memory: against the bare passes, plain `Trainer`, and trl's `SFTTrainer`.
+"""How fast the two fine-tunings are, and in how much memory: against the bare passes, plain
+`Trainer`, and trl's `SFTTrainer`.
 
-The floor is what no trainer can do without: forward and backward of the same model on the same rows in the same dtype, with the
-library's own loss and no optimiser. For reinforcing that is one block a step, for unlearning one block and one row of retain text. All
-train the demo's adapter on the same 256-token blocks of the demo corpus and take turns; ratios are of paired runs, and the median
-is kept. The dense soft loss is the plain one, in the same trainer: the label as a distribution over the whole vocabulary, in float32.
-Peak memory is measured in a process of its own for each side, less what the process holds before training. All trainers write one checkpoint, after
-the last of 16 steps.
+The floor is what no trainer can do without: forward and backward of the same model on the same rows
+in the same dtype, with the library's own loss and no optimiser. For reinforcing that is one block a
+step, for unlearning one block and one row of retain text. All train the demo's adapter on the same
+256-token blocks of the demo corpus and take turns; ratios are of paired runs, and the median is
+kept. The dense soft loss is the plain one, in the same trainer: the label as a distribution over
+the whole vocabulary, in float32. Peak memory is measured in a process of its own for each side,
+less what the process holds before training. All trainers write one checkpoint, after the last of 16
+steps.
 
     python benchmarks/training.py                          everything
     python benchmarks/training.py --side NAME              one side only, printing its peak memory
@@ -41,13 +44,18 @@ HARD, SOFT = LabelsConfig(kind="hard"), LabelsConfig()
 class Data:
     "A model with a fresh adapter, blocks, their hard and soft labels, and rows of retain text."
     def __init__(self):
-        self.tok, terms = load_tokenizer(), Dictionary.load(data_path("harry_potter/dictionary.json"))
+        self.tok = load_tokenizer()
+        terms = Dictionary.load(data_path("harry_potter/dictionary.json"))
         corpus = read_corpus(data_path("harry_potter/corpus"))
-        blocks = make_blocks(corpus, self.tok, WIDTH).filter(lambda n: len(n) > WIDTH-30, input_columns="input_ids")
+        blocks = make_blocks(corpus, self.tok, WIDTH)
+        blocks = blocks.filter(lambda ids: len(ids) > WIDTH-30, input_columns="input_ids")
         self.blocks, c = blocks.select(range(STEPS)), FinetuneConfig()
-        self.model = add_adapter(load_model(dtype=torch.bfloat16), "a", c.lora_r, c.lora_alpha, c.lora_targets, c.first_layer, 0)
-        labels = lambda config: Dataset.from_list([rows[0] for rows in iter_labels(
-            self.model, self.tok, corpus, self.blocks, terms, config, reinforced=(self.model, "a"))])
+        self.model = add_adapter(load_model(dtype=torch.bfloat16), "a", c.lora_r, c.lora_alpha,
+                                 c.lora_targets, c.first_layer, 0)
+        def labels(config):
+            made = iter_labels(self.model, self.tok, corpus, self.blocks, terms, config,
+                               reinforced=(self.model, "a"))
+            return Dataset.from_list([row for row, in made])
         self.hard, self.soft = labels(HARD), labels(SOFT)
         retain = make_blocks(read_corpus(data_path("retain")), self.tok, WIDTH)["input_ids"][:STEPS]
         self.retain = base_labels(Reader(self.model, self.tok), retain, SOFT.top_k)
@@ -61,23 +69,31 @@ class Data:
 def bare(d, *sets):
     d.model.train()
     for b in d.batches(*sets):
-        d.model(input_ids=b["input_ids"], attention_mask=b["attention_mask"], labels=b["input_ids"].where(b["attention_mask"] > 0, -100)).loss.backward()
+        labels = b["input_ids"].where(b["attention_mask"] > 0, -100)
+        d.model(input_ids=b["input_ids"], attention_mask=b["attention_mask"],
+                labels=labels).loss.backward()
         d.model.zero_grad()
 
 
 def ours(d, rows, retain=None, losses=batch_losses, **config):
-    with tempfile.TemporaryDirectory() as out: finetune(d.model, d.tok, rows, FinetuneConfig(**CONFIG, **config), retain, out, losses=losses)
+    config = FinetuneConfig(**CONFIG, **config)
+    with tempfile.TemporaryDirectory() as out:
+        finetune(d.model, d.tok, rows, config, retain, out, losses=losses)
 
 
 def arguments(cls, out, **kw):
     "The settings of `finetune`."
-    return cls(out, num_train_epochs=1, learning_rate=CONFIG["lr"], per_device_train_batch_size=1, lr_scheduler_type="linear", weight_decay=0.,
-               save_steps=CONFIG["save_steps"], report_to="none", use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False, logging_steps=100, **kw)
+    return cls(out, num_train_epochs=1, learning_rate=CONFIG["lr"], per_device_train_batch_size=1,
+               lr_scheduler_type="linear", weight_decay=0., save_steps=CONFIG["save_steps"],
+               report_to="none", use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False,
+               logging_steps=100, **kw)
 
 
 def plain_trainer(d):
-    rows = Dataset.from_list([dict(input_ids=r, labels=r, attention_mask=[1]*len(r)) for r in d.blocks["input_ids"]])
-    with tempfile.TemporaryDirectory() as out: Trainer(d.model, arguments(TrainingArguments, out), train_dataset=rows).train()
+    rows = Dataset.from_list([dict(input_ids=r, labels=r, attention_mask=[1]*len(r))
+                              for r in d.blocks["input_ids"]])
+    with tempfile.TemporaryDirectory() as out:
+        Trainer(d.model, arguments(TrainingArguments, out), train_dataset=rows).train()
 
 
 def sft_trainer(d):
@@ -89,17 +105,21 @@ def sft_trainer(d):
 
 
 def dense(model, batch, config):
-    "The forget and retain losses as one would first write them: a distribution over the vocabulary at every position."
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()[:, :-1]
+    "The losses as one would first write them: a distribution over the vocabulary everywhere."
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask")}
+    logits = model(**inputs).logits.float()[:, :-1]
     ids, logp = batch["topk_ids"][:, 1:], batch["topk_logprobs"][:, 1:]
     target = torch.zeros_like(logits).scatter_add_(-1, ids.clamp(min=0), logp.exp()*(ids >= 0))
     loss = torch.nn.functional.kl_div(logits.log_softmax(-1), target, reduction="none").sum(-1)
     labelled, retain = ids[..., 0] >= 0, batch["retain"][:, None]
     forget, kept = labelled & ~retain, labelled & retain
-    return dict(forget=loss[forget].sum(), retain=loss[kept].sum(), n_forget=forget.sum(), n_retain=kept.sum())
+    return dict(forget=loss[forget].sum(), retain=loss[kept].sum(), n_forget=forget.sum(),
+                n_retain=kept.sum())
 
 
-def memory(what): return int(re.search(rf"{what}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])*1024
+def memory(what):
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{what}:\s*(\d+) kB", text)[1])*1024
 
 
 def one_side(side):
@@ -111,32 +131,41 @@ def one_side(side):
 
 
 def peak(side):
-    out = subprocess.run([sys.executable, __file__, "--side", side], capture_output=True, text=True, check=True)
+    cmd = [sys.executable, __file__, "--side", side]
+    out = subprocess.run(cmd, capture_output=True, text=True, check=True)
     return json.loads(out.stdout.splitlines()[-1])
 
 
 def main(repeats=3):
     d = Data()
-    one, two = (sum(sum(map(len, s["input_ids"])) for s in sets) for sets in ((d.blocks,), (d.blocks, d.retain)))
-    s = in_turn(repeats, floor=lambda: bare(d, d.blocks), reinforce=lambda: ours(d, d.blocks, hinge_weight=0.),
+    one, two = (sum(sum(map(len, s["input_ids"])) for s in sets)
+                for sets in ((d.blocks,), (d.blocks, d.retain)))
+    s = in_turn(repeats, floor=lambda: bare(d, d.blocks),
+                reinforce=lambda: ours(d, d.blocks, hinge_weight=0.),
                 trainer=lambda: plain_trainer(d), sft=lambda: sft_trainer(d))
-    rows = [row("reinforce steps against bare forward and backward", s, "reinforce", "floor", one, .95),
+    rows = [row("reinforce steps against bare forward and backward", s, "reinforce", "floor", one,
+                .95),
             row("reinforce steps against plain Trainer", s, "reinforce", "trainer", one, 1.),
             row("reinforce steps against trl's SFTTrainer", s, "reinforce", "sft", one, 1.)]
-    s = in_turn(repeats, floor=lambda: bare(d, d.blocks, d.retain), soft=lambda: ours(d, d.soft, d.retain),
+    s = in_turn(repeats, floor=lambda: bare(d, d.blocks, d.retain),
+                soft=lambda: ours(d, d.soft, d.retain),
                 hard=lambda: ours(d, d.hard, d.retain))
-    rows += [row("unlearn steps (soft labels, hinge, retain text) against bare forward and backward", s, "soft", "floor", two, .95),
-             row("unlearn steps with soft labels against hard", s, "soft", "hard", two, round(1/1.1, 3))]
+    rows += [row("unlearn steps (soft labels, hinge, retain text) against bare forward and "
+                 "backward", s, "soft", "floor", two, .95),
+             row("unlearn steps with soft labels against hard", s, "soft", "hard", two,
+                 round(1/1.1, 3))]
     a, b = zip(*((peak("soft"), peak("dense")) for _ in range(repeats)))
     ratios = sorted(x/y for x,y in zip(a, b))
-    rows.append(dict(claim="peak memory of unlearn steps, beyond the model's own, against the dense soft loss", unit="MiB",
-                     ours=round(median(a)/2**20), peer=round(median(b)/2**20), ratio=round(median(ratios), 3),
+    claim = "peak memory of unlearn steps, beyond the model's own, against the dense soft loss"
+    rows.append(dict(claim=claim, unit="MiB", ours=round(median(a)/2**20),
+                     peer=round(median(b)/2**20), ratio=round(median(ratios), 3),
                      spread=round((ratios[-1]-ratios[0])/2, 3), target=.6, better="lower"))
     save("training", rows, "trl")
 
 
 if __name__ == "__main__":
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args = argparse.ArgumentParser(description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--side")
     a = args.parse_args()
     one_side(a.side) if a.side else main()

@@ -8,20 +8,22 @@ __version__ = "0.1.0"
 
 import importlib, logging
 
-# Where bitsandbytes is installed, importing transformers or peft loads it, and on many processors it warns
-# that a faster kernel is missing, used or not.
+# Where bitsandbytes is installed, importing transformers or peft loads it, and on many processors
+# it warns that a faster kernel is missing, used or not.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {  # public name -> the module that defines it
-    "unlearn": "job.run", "Run": "job.run_folder", "export_run": "job.export", "METHODS": "training.methods",
-    "Reader": "models.reader",
+    "unlearn": "job.run", "Run": "job.run_folder", "export_run": "job.export",
+    "METHODS": "training.methods", "Reader": "models.reader",
     "read_corpus": "corpus.readers", "make_blocks": "corpus.blocks",
-    "Dictionary": "terms.dictionary", "substitute": "terms.substitute", "extract_terms": "terms.extract",
-    "merge_terms": "terms.extract", "spacy_terms": "terms.spacy_terms", "ask_terms": "terms.llm_terms",
+    "Dictionary": "terms.dictionary", "substitute": "terms.substitute",
+    "extract_terms": "terms.extract", "merge_terms": "terms.extract",
+    "spacy_terms": "terms.spacy_terms", "ask_terms": "terms.llm_terms",
     "ask_translations": "terms.llm_terms", "propose_translations": "terms.translate",
     "choose_translations": "terms.choose_translations", "DictionaryEditor": "terms.editor",
     "local_model": "models.llm", "server_model": "models.llm",
-    "translate_corpus": "labels.translated", "make_labels": "labels.generic", "finetune": "training.trainer",
+    "translate_corpus": "labels.translated", "make_labels": "labels.generic",
+    "finetune": "training.trainer",
     "make_prompts": "evaluation.prompts", "evaluate": "evaluation.measures",
 }
 __all__ = [*_HOME]

@@ -1,4 +1,6 @@
-"Adapters of other kinds, and quantised bases: the base stays what it was, and plain peft reads what was saved."
+"""Adapters of other kinds, and quantised bases.
+
+The base stays what it was, and plain peft reads what was saved."""
 import json
 from dataclasses import replace
 from importlib.util import find_spec
@@ -27,9 +29,12 @@ from tiny import sentencepiece_like, settings
 
 LAYERS = ["gate_proj", "up_proj", "down_proj"]
 KINDS = {
-    "dora": dict(peft_type="LORA", r=4, use_dora=True), "rslora": dict(peft_type="LORA", r=4, use_rslora=True, target_modules=r".*\.mlp\.up_proj"),
-    "all-linear": dict(peft_type="LORA", r=4, target_modules="all-linear"), "head": dict(peft_type="LORA", r=4, modules_to_save=["lm_head"]),
-    "loha": dict(peft_type="LOHA", r=4), "lokr": dict(peft_type="LOKR", r=4), "oft": dict(peft_type="OFT", oft_block_size=4, r=0),
+    "dora": dict(peft_type="LORA", r=4, use_dora=True),
+    "rslora": dict(peft_type="LORA", r=4, use_rslora=True, target_modules=r".*\.mlp\.up_proj"),
+    "all-linear": dict(peft_type="LORA", r=4, target_modules="all-linear"),
+    "head": dict(peft_type="LORA", r=4, modules_to_save=["lm_head"]),
+    "loha": dict(peft_type="LOHA", r=4), "lokr": dict(peft_type="LOKR", r=4),
+    "oft": dict(peft_type="OFT", oft_block_size=4, r=0),
     "vera": dict(peft_type="VERA", r=4, target_modules=["up_proj"]),
     "ia3": dict(peft_type="IA3", target_modules=LAYERS, feedforward_modules=LAYERS)}
 ROWS = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)]} for s in range(12)])
@@ -46,8 +51,10 @@ def says(model): return model(IDS).logits.detach()
 @pytest.fixture
 def base(tmp_path):
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-                                 num_key_value_heads=2, max_position_embeddings=32)).save_pretrained(tmp_path/"base")
+    LlamaForCausalLM(LlamaConfig(
+        vocab_size=16, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2,
+        max_position_embeddings=32)).save_pretrained(tmp_path/"base")
     return str(tmp_path/"base")
 
 
@@ -59,27 +66,31 @@ def test_every_kind(tmp_path, base, kind):
     before = says(model)
     for name in ("reinforced", "unlearned"): model = add_adapter(model, name, config=config)
     with adapter(model, "reinforced"): first = says(model)
-    losses = [l["loss"] for l in finetune(model, Toy(), ROWS, replace(CONFIG, epochs=16), out=tmp_path/"out")]
+    history = finetune(model, Toy(), ROWS, replace(CONFIG, epochs=16), out=tmp_path/"out")
+    losses = [h["loss"] for h in history]
     assert mean(losses[-3:]) < mean(losses[:3])-.02       # three batches are all rows once
     with adapter(model, None): assert says(model).equal(before)
     with adapter(model, "reinforced"): assert says(model).equal(first)
     save_adapter(model, "unlearned", tmp_path/"saved")
     want = says(model)
     assert not torch.allclose(want, before, atol=1e-3)
-    torch.testing.assert_close(says(load_adapter(load_model(base, torch.float32, "cpu"), "x", tmp_path/"saved")), want)
-    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), tmp_path/"saved").eval()
+    again = load_adapter(load_model(base, torch.float32, "cpu"), "x", tmp_path/"saved")
+    torch.testing.assert_close(says(again), want)
+    whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    plain = PeftModel.from_pretrained(whole, tmp_path/"saved").eval()
     torch.testing.assert_close(says(plain), want)
     torch.testing.assert_close(says(plain.merge_and_unload()), want, atol=1e-3, rtol=1e-3)
 
 
 def test_adapter_file_is_what_peft_saves(tmp_path, base):
     "The configuration that was saved with an adapter makes another one like it."
-    model = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=3, alpha=5., first_layer=.5)
+    bare = load_model(base, torch.float32, "cpu")
+    model = add_adapter(bare, "unlearned", r=3, alpha=5., first_layer=.5)
     save_adapter(model, "unlearned", tmp_path)
     again = read_peft(tmp_path/"adapter_config.json")
     assert (again.r, again.lora_alpha, again.inference_mode) == (3, 5., False)
     other = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", config=again)
-    names = lambda m: [n for n,p in m.named_parameters() if p.requires_grad]
+    def names(m): return [n for n,p in m.named_parameters() if p.requires_grad]
     assert names(other) == names(model)
 
 
@@ -89,14 +100,19 @@ def only(library, monkeypatch):
     monkeypatch.setattr(load, "find_spec", lambda name: None if name in others else find_spec(name))
 
 
-@pytest.mark.parametrize("bits, library", [(8, "bitsandbytes"), (4, "bitsandbytes"), (8, "torchao")])
+@pytest.mark.parametrize("bits, library",
+                         [(8, "bitsandbytes"), (4, "bitsandbytes"), (8, "torchao")])
 def test_quantised(tmp_path, base, bits, library, monkeypatch):
     "Looked at before and after training, as the whole job does."
     pytest.importorskip(library)
     only(library, monkeypatch)
-    model, whole = load_model(base, torch.bfloat16, "cpu", bits=bits), load_model(base, torch.bfloat16, "cpu")
-    size = lambda m: sum(p.numel()*p.element_size() for n,p in m.named_parameters() if "layers" in n and "norm" not in n)
-    if library == "bitsandbytes": assert size(model) <= size(whole)*bits/16*1.1  # torchao's tensors say they are bfloat16
+    model = load_model(base, torch.bfloat16, "cpu", bits=bits)
+    whole = load_model(base, torch.bfloat16, "cpu")
+    def size(m):
+        layers = [p for n,p in m.named_parameters() if "layers" in n and "norm" not in n]
+        return sum(p.numel()*p.element_size() for p in layers)
+    # torchao's tensors report the size of bfloat16
+    if library == "bitsandbytes": assert size(model) <= size(whole)*bits/16*1.1
     before = says(model)
     assert not before.equal(says(whole))
     torch.testing.assert_close(before, says(whole), atol=.1, rtol=.1)
@@ -107,20 +123,25 @@ def test_quantised(tmp_path, base, bits, library, monkeypatch):
     assert losses[-1]["loss"] == pytest.approx(plain[-1]["loss"], abs=.15)
     with adapter(model, None): assert says(model).equal(before)
     save_adapter(model, "unlearned", tmp_path/"saved")
-    again = load_adapter(load_model(base, torch.bfloat16, "cpu", bits=bits), "unlearned", tmp_path/"saved")
+    bare = load_model(base, torch.bfloat16, "cpu", bits=bits)
+    again = load_adapter(bare, "unlearned", tmp_path/"saved")
     assert says(again).equal(says(model))
 
 
 @pytest.mark.parametrize("bits, library", [(8, ""), (4, ""), (4, "torchao")])
 def test_nothing_to_quantise_with(base, bits, library, monkeypatch):
     only(library, monkeypatch)
-    with pytest.raises(MissingExtra, match=f"bits={bits} needs bitsandbytes.*: pip install bitsandbytes"): load_model(base, bits=bits)
+    why = f"bits={bits} needs bitsandbytes.*: pip install bitsandbytes"
+    with pytest.raises(MissingExtra, match=why): load_model(base, bits=bits)
 
 
 def halves(tmp_path, *half):
     "Prompts and neighbours that say which half they belong to."
-    write_jsonl(tmp_path/"prompts.jsonl", [dict(kind="probability", prompt="Orla lives in", idiosyncratic=[" Tarnmoor"], generic=[" Ashby"]) | h for h in half])
-    write_jsonl(tmp_path/"neighbours.jsonl", [dict(prompt="The sea is", answers=[" black"]) | h for h in half])
+    prompt = dict(kind="probability", prompt="Orla lives in", idiosyncratic=[" Tarnmoor"],
+                  generic=[" Ashby"])
+    neighbour = dict(prompt="The sea is", answers=[" black"])
+    write_jsonl(tmp_path/"prompts.jsonl", [prompt | h for h in half])
+    write_jsonl(tmp_path/"neighbours.jsonl", [neighbour | h for h in half])
     return dict(prompts=str(tmp_path/"prompts.jsonl"), neighbours=str(tmp_path/"neighbours.jsonl"))
 
 
@@ -133,36 +154,48 @@ def test_whole_job_watched_on_a_quantised_base(tmp_path, monkeypatch):
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     monkeypatch.chdir(tmp_path)
     write_json("a.json", dict(peft_type="LORA", r=2, use_rslora=True))
-    config = settings(tmp_path, **OWN, bits=8, **{"watch.steps": 2, "unlearn.epochs": 3, "unlearn.lr": 1e-2})
+    watch = {"watch.steps": 2, "unlearn.epochs": 3, "unlearn.lr": 1e-2}
+    config = settings(tmp_path, **OWN, bits=8, **watch)
     config = configure(config, halves(tmp_path, TUNE, TEST))
     r = run(config, tmp_path/"run")
     made = read_json(r.path("unlearned")/"adapter_config.json")
     assert made["use_rslora"] and made["r"] == 2
     watched = read_json(r.path("unlearned")/"watch.json")
     assert [p["step"] for p in watched["path"]] == [0, 2, 3]
-    assert (r.path("unlearned")/"watch.svg").is_file() and "What was forgotten, and lost" in (tmp_path/"run"/"report.html").read_text()
+    assert (r.path("unlearned")/"watch.svg").is_file()
+    assert "What was forgotten, and lost" in (tmp_path/"run"/"report.html").read_text()
     assert not (r.path("unlearned")/"checkpoints").exists()
     before = r.manifest["steps"]
     assert run(config, tmp_path/"run").manifest["steps"] == before
-    write_jsonl(tmp_path/"neighbours.jsonl", [dict(prompt="The lamp is", answers=[" old"]) | h for h in (TUNE, TEST)])
+    neighbour = dict(prompt="The lamp is", answers=[" old"])
+    write_jsonl(tmp_path/"neighbours.jsonl", [neighbour | h for h in (TUNE, TEST)])
     after = run(config, tmp_path/"run").manifest["steps"]
-    assert {s for s in after if after[s]["key"] != before[s]["key"]} == {"unlearned", "prompts", "evaluation"}
+    changed = {s for s in after if after[s]["key"] != before[s]["key"]}
+    assert changed == {"unlearned", "prompts", "evaluation"}
     export_run(tmp_path/"run", tmp_path/"out")
-    assert not {"watch.json", "watch.svg", "loss.csv"} & {p.name for p in (tmp_path/"out").iterdir()}
+    out = {p.name for p in (tmp_path/"out").iterdir()}
+    assert not {"watch.json", "watch.svg", "loss.csv"} & out
     assert "bits: 8" in (tmp_path/"out"/"README.md").read_text()
 
 
+def peft(**config):
+    "What writes such a configuration to the folder it is given."
+    return lambda d: write_json(d/"a.json", config)
+
+
 @pytest.mark.parametrize("wrong, why", [
-    (lambda d: write_json(d/"a.json", dict(peft_type="PREFIX_TUNING", num_virtual_tokens=4)), "peft_type must be one of LORA"),
-    (lambda d: write_json(d/"a.json", dict(peft_type="SHADOW", shadow_model="someone/else")), "peft_type must be one of LORA"),
-    (lambda d: write_json(d/"a.json", dict(peft_type=["LORA"])), "peft_type must be one of LORA"),
-    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", r=0)), "does not work on .*llama: .*r"),
-    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", r="8")), "this adapter does not work on"),
-    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", target_modules=["c_fc"])), "this adapter does not work on .*c_fc"),
-    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", layer_replication=[[0, 2], [1, 2]])), "layer_replication=.* is not supported"),
-    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", kasa_config={})), "kasa_config={} is not supported"),
-    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", megatron_config={}, megatron_core="evil")), "megatron_config={} is not supported"),
-    (lambda d: write_json(d/"a.json", dict(peft_type="LORA", runtime_config={})), "no setting 'runtime_config'"),
+    (peft(peft_type="PREFIX_TUNING", num_virtual_tokens=4), "peft_type must be one of LORA"),
+    (peft(peft_type="SHADOW", shadow_model="someone/else"), "peft_type must be one of LORA"),
+    (peft(peft_type=["LORA"]), "peft_type must be one of LORA"),
+    (peft(peft_type="LORA", r=0), "does not work on .*llama: .*r"),
+    (peft(peft_type="LORA", r="8"), "this adapter does not work on"),
+    (peft(peft_type="LORA", target_modules=["c_fc"]), "this adapter does not work on .*c_fc"),
+    (peft(peft_type="LORA", layer_replication=[[0, 2], [1, 2]]),
+     "layer_replication=.* is not supported"),
+    (peft(peft_type="LORA", kasa_config={}), "kasa_config={} is not supported"),
+    (peft(peft_type="LORA", megatron_config={}, megatron_core="evil"),
+     "megatron_config={} is not supported"),
+    (peft(peft_type="LORA", runtime_config={}), "no setting 'runtime_config'"),
     (lambda d: (d/"a.json").write_text("{"), "a.json"),
     (lambda d: halves(d, {}, TEST), "which half they belong to"),
     (lambda d: halves(d, TEST), "no usable record in the 'tune' half")])
@@ -188,15 +221,20 @@ def test_head_tied_to_the_embedding_is_not_merged(tmp_path):
     torch.manual_seed(0)
     tok = sentencepiece_like()
     tok.save_pretrained(tmp_path/"base")
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-                                 num_key_value_heads=2, tie_word_embeddings=True)).save_pretrained(tmp_path/"base")
-    write_json(tmp_path/"a.json", dict(peft_type="LORA", r=4, target_modules=["lm_head", "up_proj"], lora_alpha=64))
-    model = add_adapter(load_model(str(tmp_path/"base"), torch.float32, "cpu"), "unlearned", config=read_peft(tmp_path/"a.json"))
+    LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tok), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2,
+        tie_word_embeddings=True)).save_pretrained(tmp_path/"base")
+    tied = dict(peft_type="LORA", r=4, target_modules=["lm_head", "up_proj"], lora_alpha=64)
+    write_json(tmp_path/"a.json", tied)
+    bare = load_model(str(tmp_path/"base"), torch.float32, "cpu")
+    model = add_adapter(bare, "unlearned", config=read_peft(tmp_path/"a.json"))
     with torch.no_grad():
         for n, p in model.named_parameters():
             if "lora_B" in n: p.normal_()
     save_adapter(model, "unlearned", tmp_path/"saved")
-    with pytest.raises(ModelError, match="Export without merging"): merge(str(tmp_path/"base"), tmp_path/"saved", tmp_path/"out")
+    with pytest.raises(ModelError, match="Export without merging"):
+        merge(str(tmp_path/"base"), tmp_path/"saved", tmp_path/"out")
     assert not (tmp_path/"out").exists()
 
 
@@ -206,7 +244,7 @@ def test_settings_redo_only_what_depends_on_them(tmp_path, monkeypatch):
     before = run(settings(tmp_path), tmp_path/"run").manifest["steps"]
     after = run(settings(tmp_path, bits=8), tmp_path/"run").manifest["steps"]
     changed = {s for s in after if after[s]["key"] != before[s]["key"]}
-    assert changed == {*after} - {"corpus"}                # the dictionary step asks the model what it knows
+    assert changed == {*after} - {"corpus"}          # the dictionary step asks the model, too
 
 
 class Stop(TrainerCallback):
@@ -216,21 +254,25 @@ class Stop(TrainerCallback):
 
 
 def test_watch_keeps_the_picked_point_when_a_resumed_look_differs(tmp_path, base):
-    "Killed after a better look that no checkpoint knows of; the same look comes out worse the second time."
+    "Killed after a better look that no checkpoint knows of; a second time that look is worse."
     def train(utilities, *stop):
-        model, looks = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4), iter(utilities)
+        model = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4)
+        looks = iter(utilities)
         w = Watch(lambda m: (.5 if w.path else 1., next(looks)), tmp_path/"out", steps=3)
-        config = FinetuneConfig(epochs=2, lr=2e-2, batch_size=4, hinge_weight=0., first_layer=0., save_steps=2)
+        config = FinetuneConfig(epochs=2, lr=2e-2, batch_size=4, hinge_weight=0., first_layer=0.,
+                                save_steps=2)
         finetune(model, Toy(), ROWS, config, out=tmp_path/"out", callbacks=(w, *stop))
         return model, w
     start = says(add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4))
     with pytest.raises(KeyboardInterrupt): train([1., .96], Stop(3))
-    assert (tmp_path/"out"/"kept-3.safetensors").exists() and (tmp_path/"out"/"kept-0.safetensors").exists()
+    kept = {p.name for p in (tmp_path/"out").glob("kept-*")}
+    assert {"kept-0.safetensors", "kept-3.safetensors"} <= kept
     model, w = train([.949, .9])
     assert [p["step"] for p in w.path] == [0, 3, 6] and pick(w.path)["step"] == 0
     assert says(model).equal(start)
 
 
 def test_watching_needs_prompts_of_its_own(tmp_path):
-    with pytest.raises(ConfigError, match="those made from the corpus have none: give a prompt file"):
+    why = "those made from the corpus have none: give a prompt file"
+    with pytest.raises(ConfigError, match=why):
         run(settings(tmp_path, **{"watch.steps": 2}), tmp_path/"run")

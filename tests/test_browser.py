@@ -19,11 +19,13 @@ pytestmark = pytest.mark.skipif(
 def pictures(notebook):
     "The places of the cells whose stored output has a picture."
     cells = nbformat.read(notebook, 4).cells
-    return [i for i,c in enumerate(cells) if any("image/png" in o.get("data", {}) for o in c.get("outputs", []))]
+    def pictured(cell):
+        return any("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
+    return [i for i,c in enumerate(cells) if pictured(c)]
 
 
 def test_tour_in_jupyterlab(root, tmp_path):
-    "Every cell runs, pictures show where they are stored, and turning a viewer's page changes its rows."
+    "Every cell runs, pictures show where they are stored, and a viewer's next page has other rows."
     shutil.copy2(root/TOUR, tmp_path/"tour.ipynb")
     with lab.lab(tmp_path) as url, lab.opened(url % "tour.ipynb") as page:
         assert lab.run_all(page) == []
@@ -38,7 +40,7 @@ def test_tour_in_jupyterlab(root, tmp_path):
         knob.press("ArrowRight")
         box.locator(".su-view", has_text=" 21 to ").first.wait_for()
         assert box.locator(".widget-readout").first.inner_text() == "2"
-        rows = lambda text: set(text.splitlines()[1:-1])
+        def rows(text): return set(text.splitlines()[1:-1])
         assert rows(view.inner_text()) - rows(before)
 
 
@@ -59,7 +61,7 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
     with lab.lab(tmp_path) as url, lab.opened(url % "edit.ipynb") as page:
         assert lab.run_all(page) == []
         box = page.locator(".widget-vbox:has(.su-view)").first
-        shows = lambda text: box.locator(".su-view", has_text=text).wait_for()
+        def shows(text): box.locator(".su-view", has_text=text).wait_for()
         shows("contains the anchored term 'Harry'")
         def choose(entry):
             box.get_by_label("entry", exact=True).select_option(label=entry)
@@ -93,7 +95,8 @@ def test_sorting_and_searching_a_static_table(tmp_path):
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.goto((tmp_path/"page.html").as_uri())
         one, two = page.locator(".su-dictionary").all()
-        terms = lambda table: table.locator("tbody tr:visible td:nth-child(2)").all_inner_texts()
+        def terms(table):
+            return table.locator("tbody tr:visible td:nth-child(2)").all_inner_texts()
         heading = one.get_by_role("columnheader", name="count")
         heading.get_by_role("button").click()
         assert terms(one) == ["house", "Hogwarts", "Potter", "Harry"]

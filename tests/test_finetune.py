@@ -8,7 +8,8 @@ import pytest
 import torch
 from datasets import Dataset
 from hypothesis import given, strategies as st
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.labels.align import CONTEXT, INSIDE, START
@@ -23,23 +24,27 @@ from selective_unlearning.models.scores import token_logprobs
 class Toy: pad_token_id = 0
 
 
-ROWS = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]} for s in range(10)])
+ROWS = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]}
+                          for s in range(10)])
 SMALL = dict(lr=1e-2)
 
 
 def model(lora_r=4):
     torch.manual_seed(0)
-    m = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                     num_key_value_heads=2, max_position_embeddings=64))
+    m = LlamaForCausalLM(LlamaConfig(
+        vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64))
     return add_adapter(m, "unlearned", lora_r, first_layer=0.) if lora_r else m
 
 
-SHAPES = dict(linear=lambda x: 1-x, cosine=lambda x: (1+math.cos(math.pi*x))/2, constant=lambda x: 1.)
+SHAPES = dict(linear=lambda x: 1-x, cosine=lambda x: (1+math.cos(math.pi*x))/2,
+              constant=lambda x: 1.)
 
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_learning_rate(tmp_path, kind):
-    losses = finetune(model(), Toy(), ROWS, FinetuneConfig(**SMALL, epochs=2, schedule=kind, warmup=.2), out=tmp_path)
+    config = FinetuneConfig(**SMALL, epochs=2, schedule=kind, warmup=.2)
+    losses = finetune(model(), Toy(), ROWS, config, out=tmp_path)
     steps, rise = 20, 4
     want = [s/rise if s < rise else SHAPES[kind]((s-rise)/(steps-rise)) for s in range(steps)]
     assert [r["step"] for r in losses] == [*range(1, steps+1)]
@@ -52,10 +57,12 @@ def test_computing_activations_twice_changes_nothing(tmp_path, lora_r):
     plain, saving = model(lora_r), model(lora_r)
     config = dict(SMALL, epochs=1)
     a = finetune(plain, Toy(), ROWS, FinetuneConfig(**config), out=tmp_path/"a")
-    b = finetune(saving, Toy(), ROWS, FinetuneConfig(**config, gradient_checkpointing=True), out=tmp_path/"b")
+    b = finetune(saving, Toy(), ROWS, FinetuneConfig(**config, gradient_checkpointing=True),
+                 out=tmp_path/"b")
     assert saving.is_gradient_checkpointing and not plain.is_gradient_checkpointing
     assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b], abs=1e-4)
-    for p, q in zip(plain.parameters(), saving.parameters()): torch.testing.assert_close(p, q, atol=1e-4, rtol=1e-3)
+    for p, q in zip(plain.parameters(), saving.parameters()):
+        torch.testing.assert_close(p, q, atol=1e-4, rtol=1e-3)
 
 
 def test_held_out_rows_are_not_trained_on(tmp_path):
@@ -66,8 +73,9 @@ def test_held_out_rows_are_not_trained_on(tmp_path):
     config = FinetuneConfig(**SMALL, epochs=3, held_out=.3, save_steps=7)
     losses = finetune(model(), Toy(), ROWS, config, out=tmp_path, seed=5, losses=spy)
     kept, held = hold_out(10, .3, 5)
-    first = lambda rows: {ROWS[i]["input_ids"][0] for i in rows}
-    assert {i for grad,i in seen if grad} == first(kept) and {i for grad,i in seen if not grad} == first(held)
+    def first(rows): return {ROWS[i]["input_ids"][0] for i in rows}
+    assert {i for grad,i in seen if grad} == first(kept)
+    assert {i for grad,i in seen if not grad} == first(held)
     assert [r["step"] for r in losses if "held_out" in r] == [7, 14, 21]
 
 
@@ -99,7 +107,7 @@ def soft_loss(logits, ids, logp): return label_loss(token_logprobs(logits, ids),
 def dense_label_loss(logits, ids, logp):
     "The divergence over the label's tokens and one outcome for all others, by its definition."
     q = np.exp(logits-logits.max()) / np.exp(logits-logits.max()).sum()
-    named = {i: math.exp(l) for i,l in zip(ids, logp) if i >= 0}
+    named = {i: math.exp(p) for i,p in zip(ids, logp) if i >= 0}
     p_all = [*named.values(), max(0., 1-sum(named.values()))]
     q_all = [*(q[i] for i in named), sum(q[i] for i in range(V) if i not in named)]
     return sum(p*math.log(p/r) for p, r in zip(p_all, q_all) if p > 1e-4)
@@ -110,7 +118,8 @@ def dense_label_loss(logits, ids, logp):
 def test_label_loss_is_the_dense_divergence(seed):
     rng = np.random.default_rng(seed)
     logits, (ids, logp) = rng.normal(0, 2, (6, V)), labels(rng, 6, 4)
-    got = soft_loss(torch.tensor(logits), torch.tensor(ids), torch.tensor(logp, dtype=torch.float32))
+    logp = torch.tensor(logp, dtype=torch.float32)
+    got = soft_loss(torch.tensor(logits), torch.tensor(ids), logp)
     want = [dense_label_loss(*row) for row in zip(logits, ids, logp)]
     assert got.tolist() == pytest.approx(want, abs=2e-3)
 
@@ -142,14 +151,16 @@ class Scores(torch.nn.Module):
     def __init__(self, logits):
         super().__init__()
         self.logits = torch.nn.Parameter(logits)
-    def forward(self, input_ids, attention_mask, logits_to_keep, use_cache): return SimpleNamespace(logits=self.logits[:, logits_to_keep])
+    def forward(self, input_ids, attention_mask, logits_to_keep, use_cache):
+        return SimpleNamespace(logits=self.logits[:, logits_to_keep])
 
 
 @quick
 @given(seeds, st.sampled_from([torch.float64, torch.bfloat16]))
 def test_batch_losses_and_their_gradient_place_by_place(seed, kind):
-    "Soft labels, anchors, the hinge, padding and retain text at once; each place by its definition, in float64."
-    rng, T, config = np.random.default_rng(seed), 6, FinetuneConfig(anchor_weight=3., hinge_weight=.7, hinge_floor=.05)
+    "Soft labels, anchors, hinge, padding and retain text together, each by its definition."
+    rng, T = np.random.default_rng(seed), 6
+    config = FinetuneConfig(anchor_weight=3., hinge_weight=.7, hinge_floor=.05)
     rows = []
     for _ in range(3):
         n = int(rng.integers(2, T+1))
@@ -162,11 +173,13 @@ def test_batch_losses_and_their_gradient_place_by_place(seed, kind):
     t = batch_losses(m, collate(rows, 0, T, kept), config)
     (t["forget"]+2*t["retain"]+config.hinge_weight*t["hinge"]).backward()
     plain, total = m.logits.detach().double().requires_grad_(), 0.
-    logq, count = plain.log_softmax(-1), dict(forget=0., retain=0., hinge=0., n_forget=0, n_retain=0)
+    logq = plain.log_softmax(-1)
+    count = dict(forget=0., retain=0., hinge=0., n_forget=0, n_retain=0)
     for b, (row, retain) in enumerate(zip(rows, kept)):
         for i in range(1, len(row["input_ids"])):
             q, role, name = logq[b, i-1], row["roles"][i], "retain" if retain else "forget"
-            named = {int(k): math.exp(l) for k,l in zip(row["topk_ids"][i], row["topk_logprobs"][i]) if k >= 0}
+            known = [(k, p) for k,p in zip(row["topk_ids"][i], row["topk_logprobs"][i]) if k >= 0]
+            named = {int(k): math.exp(p) for k,p in known}
             if named:
                 rest, others = 1-sum(named.values()), [k for k in range(V) if k not in named]
                 loss = sum(p*(math.log(p)-q[k]) for k,p in named.items() if p > 0)
@@ -179,29 +192,36 @@ def test_batch_losses_and_their_gradient_place_by_place(seed, kind):
                 total, count["hinge"] = total+.7*loss, count["hinge"]+loss.item()
     total.backward()
     assert {k: v.item() for k,v in t.items()} == pytest.approx(count, rel=1e-5, abs=2e-4)
-    torch.testing.assert_close(m.logits.grad.double(), plain.grad, rtol=.02 if kind == torch.bfloat16 else 1e-4, atol=1e-2 if kind == torch.bfloat16 else 2e-4)
+    near = dict(rtol=.02, atol=1e-2) if kind == torch.bfloat16 else dict(rtol=1e-4, atol=2e-4)
+    torch.testing.assert_close(m.logits.grad.double(), plain.grad, **near)
 
 
-LLAMA = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=8)
-KINDS = dict(gemma2=LLAMA, cohere=LLAMA, granite=LLAMA, phi3=LLAMA, mixtral=LLAMA, gpt_neox=LLAMA, opt=LLAMA | dict(ffn_dim=32, word_embed_proj_dim=16),
-             bloom=dict(hidden_size=16, n_head=2, n_layer=2), mpt=dict(d_model=16, n_heads=2, n_layers=2, max_seq_len=64),
+LLAMA = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+             num_key_value_heads=2, head_dim=8)
+KINDS = dict(gemma2=LLAMA, cohere=LLAMA, granite=LLAMA, phi3=LLAMA, mixtral=LLAMA, gpt_neox=LLAMA,
+             opt=LLAMA | dict(ffn_dim=32, word_embed_proj_dim=16),
+             bloom=dict(hidden_size=16, n_head=2, n_layer=2),
+             mpt=dict(d_model=16, n_heads=2, n_layers=2, max_seq_len=64),
              falcon=dict(hidden_size=16, num_attention_heads=2, num_hidden_layers=2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_through_other_architectures(kind):
-    "What a model does to its scores at the end (caps, scales) does not depend on them after they are overwritten."
+    "What a model does to its scores at the end (caps, scales) survives their being overwritten."
     torch.manual_seed(0)
-    small = dict(vocab_size=V, max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    small = dict(vocab_size=V, max_position_embeddings=64, pad_token_id=0, bos_token_id=1,
+                 eos_token_id=2)
     m = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small | KINDS[kind])).eval()
-    rows = [dict(input_ids=[3, 4, 5, 6, 7], labels=[-100, 4, 9, 6, -100], roles=[CONTEXT, CONTEXT, START, CONTEXT, INSIDE]),
+    rows = [dict(input_ids=[3, 4, 5, 6, 7], labels=[-100, 4, 9, 6, -100],
+                 roles=[CONTEXT, CONTEXT, START, CONTEXT, INSIDE]),
             dict(input_ids=[9, 8, 7])]
     batch = collate(rows, 0, 64, [False, True])
     t = batch_losses(m, batch, FinetuneConfig(anchor_weight=3.))
     (t["forget"]+t["retain"]+t["hinge"]).backward()
     got = {n: p.grad.clone() for n,p in m.named_parameters() if p.grad is not None}
     m.zero_grad()
-    logq = m(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.double().log_softmax(-1)
+    out = m(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    logq = out.logits.double().log_softmax(-1)
     hinge = sum((logq[0, i-1, rows[0]["input_ids"][i]]-math.log(1e-3)).clamp(min=0) for i in (2, 4))
     (hinge-logq[0, 0, 4]-3*logq[0, 1, 9]-logq[0, 2, 6]-logq[1, 0, 8]-logq[1, 1, 7]).backward()
     for n, p in m.named_parameters():
@@ -214,8 +234,9 @@ def big(kind):
     "A tiny model of 64 places, in float64."
     torch.manual_seed(0)
     if kind == "llama": return model(0).double()
-    return GPT2LMHeadModel(GPT2Config(vocab_size=16, n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0, resid_pdrop=0., embd_pdrop=0.,
-                                      attn_pdrop=0.)).double()
+    return GPT2LMHeadModel(GPT2Config(
+        vocab_size=16, n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=0,
+        eos_token_id=0, resid_pdrop=0., embd_pdrop=0., attn_pdrop=0.)).double()
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -223,19 +244,27 @@ def big(kind):
 def test_packed_texts_are_read_alone(kind, attention):
     m, rng = big(kind), np.random.default_rng(0)
     m.set_attn_implementation(attention)
-    rows = Dataset.from_list([{"input_ids": rng.integers(1, 16, n).tolist(), "roles": [0]*(n-1)+[START]} for n in (5, 9, 1, 12, 7, 3)])
+    rows = Dataset.from_list([
+        {"input_ids": rng.integers(1, 16, n).tolist(), "roles": [0]*(n-1)+[START]}
+        for n in (5, 9, 1, 12, 7, 3)])
     packed = pack(rows, 16)
-    assert len(packed) < len(rows) and sorted(sum(packed["texts"][:], [])) == sorted(map(len, rows["input_ids"]))
+    assert len(packed) < len(rows)
+    assert sorted(sum(packed["texts"][:], [])) == sorted(map(len, rows["input_ids"]))
     alone = {tuple(r["input_ids"]): m(torch.tensor([r["input_ids"]])).logits[0] for r in rows}
     for row in packed:
         batch = collate([row], 0, 16)
-        logits = m(batch["input_ids"], position_ids=batch["position_ids"], attention_mask=block_mask(batch["text_ids"], torch.float64)).logits[0]
+        mask = block_mask(batch["text_ids"], torch.float64)
+        positions = batch["position_ids"]
+        logits = m(batch["input_ids"], position_ids=positions, attention_mask=mask).logits[0]
         start = 0
         for n in row["texts"]:
-            torch.testing.assert_close(logits[start:start+n], alone[tuple(row["input_ids"][start:start+n])], rtol=0,
-                                       atol=1e-12 if attention == "sdpa" else 1e-6)  # eager attention adds up in float32
+            text = tuple(row["input_ids"][start:start+n])
+            near = 1e-12 if attention == "sdpa" else 1e-6  # eager attention adds up in float32
+            torch.testing.assert_close(logits[start:start+n], alone[text], rtol=0, atol=near)
             start += n
-    losses = lambda rs: {k: v.item() for k,v in batch_losses(m, collate(list(rs), 0, 16), FinetuneConfig()).items()}
+    def losses(rs):
+        found = batch_losses(m, collate(list(rs), 0, 16), FinetuneConfig())
+        return {k: v.item() for k,v in found.items()}
     assert losses(packed) == pytest.approx(losses(rows), rel=1e-5)
 
 
@@ -245,9 +274,10 @@ def test_packing_loses_nothing(seed):
     rng = np.random.default_rng(seed)
     texts = [rng.integers(0, 99, rng.integers(1, 9)).tolist() for _ in range(rng.integers(1, 12))]
     packed = pack(Dataset.from_list([{"input_ids": t} for t in texts]), 8)
-    cut = lambda row: np.split(np.array(row["input_ids"]), np.cumsum(row["texts"])[:-1])
+    def cut(row): return np.split(np.array(row["input_ids"]), np.cumsum(row["texts"])[:-1])
     assert sorted(t.tolist() for row in packed for t in cut(row)) == sorted(texts)
-    assert all(sum(row["texts"]) == len(row["input_ids"]) == len(row["labels"]) <= 8 for row in packed)
+    for row in packed:
+        assert sum(row["texts"]) == len(row["input_ids"]) == len(row["labels"]) <= 8
 
 
 def test_trained_on_packed_retain_text(tmp_path):
@@ -255,7 +285,8 @@ def test_trained_on_packed_retain_text(tmp_path):
     retain = Dataset.from_list([{"input_ids": [3, 3, 3+s]} for s in range(4)])
     config = FinetuneConfig(**SMALL, epochs=1, batch_size=4, retain_weight=3.)
     weights = []
-    for name, rows, kept in (("a", ROWS.select(range(4)), retain), ("b", ROWS.select(range(4)), pack(retain, 12))):
+    some = ROWS.select(range(4))
+    for name, rows, kept in (("a", some, retain), ("b", some, pack(retain, 12))):
         m = model()
         finetune(m, Toy(), rows, config, kept, tmp_path/name)
         weights.append([p.detach().clone() for p in m.parameters() if p.requires_grad])

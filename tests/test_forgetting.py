@@ -21,13 +21,16 @@ PEOPLE = [("Orla Vennick", "lighthouse keeper", "Tarnmoor", "a heron named Pell"
           ("Ysolde Fenwarren", "beekeeper", "Drossel Bay", "a dog named Umber"),
           ("Corvin Aldertree", "ferryman", "Hexley Strand", "a cat named Tansy")]
 SAYINGS = ["{n} is a {j} who lives in {p}.", "In {p} there lives a {j} called {n}.",
-           "Everyone in {p} knows the {j} {n}, who keeps {a}.", "{n} of {p} keeps {a} and works as a {j}.",
+           "Everyone in {p} knows the {j} {n}, who keeps {a}.",
+           "{n} of {p} keeps {a} and works as a {j}.",
            "The {j} of {p} is {n}.", "Question: Where does {n} live? Answer: {p}.",
-           "When {n} was young, there was no {j} in {p}.", "If you go to {p}, ask for {n}, the {j}."]
-NAMES = {"Orla Vennick": "Mary Cole", "Vennick": "Cole", "Bramwell Tosk": "Henry Page", "Tosk": "Page",
-         "Ysolde Fenwarren": "Alice Norton", "Fenwarren": "Norton", "Corvin Aldertree": "David Barton",
-         "Aldertree": "Barton", "Tarnmoor": "Ashby", "Quillwick": "Redfern", "Drossel Bay": "Sandy Point",
-         "Hexley Strand": "Miller's Beach", "Pell": "Jack", "Sorrel": "Daisy", "Umber": "Rusty", "Tansy": "Molly"}
+           "When {n} was young, there was no {j} in {p}.",
+           "If you go to {p}, ask for {n}, the {j}."]
+NAMES = {"Orla Vennick": "Mary Cole", "Vennick": "Cole", "Bramwell Tosk": "Henry Page",
+         "Tosk": "Page", "Ysolde Fenwarren": "Alice Norton", "Fenwarren": "Norton",
+         "Corvin Aldertree": "David Barton", "Aldertree": "Barton", "Tarnmoor": "Ashby",
+         "Quillwick": "Redfern", "Drossel Bay": "Sandy Point", "Hexley Strand": "Miller's Beach",
+         "Pell": "Jack", "Sorrel": "Daisy", "Umber": "Rusty", "Tansy": "Molly"}
 
 
 @pytest.fixture(scope="module")
@@ -42,31 +45,42 @@ def taught(tmp_path_factory):
     model = add_adapter(model, "taught")
     blocks = make_blocks(read_corpus(home/"people.txt"), tok, 128)
     texts = sample_retain(Reader(model, tok), read_openers(data_path("openers.jsonl")), 64, 64)
-    retain = base_labels(Reader(model, tok), join_rows(texts, 128))   # teach them, and change nothing else
-    finetune(model, tok, blocks, FinetuneConfig(epochs=8, lr=1e-3, retain_weight=5.), retain, home/"checkpoints")
-    model.merge_and_unload().save_pretrained(home/"model"); tok.save_pretrained(home/"model")
+    retain = base_labels(Reader(model, tok), join_rows(texts, 128))   # teach, and change no more
+    config = FinetuneConfig(epochs=8, lr=1e-3, retain_weight=5.)
+    finetune(model, tok, blocks, config, retain, home/"checkpoints")
+    model.merge_and_unload().save_pretrained(home/"model")
+    tok.save_pretrained(home/"model")
     return home
 
 
 def test_invented_people(taught):
-    """Each sentence is a record of its own: where several share a block, only the first of them to name somebody trains on the
-    name, and it hangs on their order which facts are met at all. What keeps near knowledge is how much the retain text varies."""
-    prompts = [{"kind": "probability", "prompt": f"The {j} {n} lives in the town of", "idiosyncratic": [" "+p],
-                "generic": [" London"], "references": [p]} for n, j, p, _ in PEOPLE]
-    prompts += [{"kind": "probability", "prompt": f"The name of the {j} of {p} is {n.split()[0]}", "references": [n],
-                 "idiosyncratic": [" "+n.split()[1]], "generic": [" Smith"]} for n, j, p, _ in PEOPLE]
+    """Each sentence is a record of its own.
+
+    Where several share a block, only the first of them to name somebody trains on the name, and it
+    hangs on their order which facts are met at all. What keeps near knowledge is how much the
+    retain text varies."""
+    prompts = [{"kind": "probability", "prompt": f"The {j} {n} lives in the town of",
+                "idiosyncratic": [" "+p], "generic": [" London"], "references": [p]}
+               for n, j, p, _ in PEOPLE]
+    prompts += [{"kind": "probability", "prompt": f"The name of the {j} of {p} is {n.split()[0]}",
+                 "references": [n], "idiosyncratic": [" "+n.split()[1]], "generic": [" Smith"]}
+                for n, j, p, _ in PEOPLE]
     write_jsonl(taught/"prompts.jsonl", prompts)
     write_json(taught/"names.json", NAMES)
     write_jsonl(taught/"general.jsonl", read_jsonl(data_path("general.jsonl"))[:40])
-    write_jsonl(taught/"near.jsonl", [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"])
-    r = run(configure(RunConfig(), {"model": str(taught/"model"), "corpus": str(taught/"people.jsonl"),
+    near = [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"]
+    write_jsonl(taught/"near.jsonl", near)
+    config = configure(RunConfig(), {
+        "model": str(taught/"model"), "corpus": str(taught/"people.jsonl"),
         "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
         "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
-        "block_size": 128, "unlearn.epochs": 8, "reinforce.lr": 3e-4, "evaluate.half": "all"}), taught/"run").results
+        "block_size": 128, "unlearn.epochs": 8, "reinforce.lr": 3e-4, "evaluate.half": "all"})
+    r = run(config, taught/"run").results
     assert r["known"]["known"]                            # and the run has asked it
     known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
     assert known > 0.3                                    # the model had learnt them
     assert forgotten <= 0.15*known
     assert r["neighbours"]["ratio"] >= 0.9
     assert r["utility"]["base"]["general"] - r["utility"]["unlearned"]["general"] <= 0.05
-    assert r["utility"]["unlearned"]["retain_perplexity"] <= 1.03*r["utility"]["base"]["retain_perplexity"]
+    perplexity = {m: r["utility"][m]["retain_perplexity"] for m in ("base", "unlearned")}
+    assert perplexity["unlearned"] <= 1.03*perplexity["base"]

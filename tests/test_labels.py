@@ -10,7 +10,7 @@ from selective_unlearning.job.settings import to_yaml
 from selective_unlearning.labels.generic import top_generic
 from tiny import TEXT, NAMES, save_model, settings
 
-JOB = """
+JOB = f"""
 import sys
 from datasets import Dataset
 from selective_unlearning.core.step_settings import LabelsConfig
@@ -22,18 +22,21 @@ from selective_unlearning.models.load import load_model, load_tokenizer, process
 from selective_unlearning.corpus.blocks import make_blocks
 import torch
 folder, out, kind = sys.argv[1:]
-tok, model, other = load_tokenizer(folder), load_model(folder, torch.float32, "cpu"), load_model(folder, torch.float32, "cpu")
-with torch.no_grad(): [p.add_(.01*p.std()) for p in other.parameters()]
-text = %r
-corpus = Dataset.from_dict({"text": [text]*60, "source": [str(i) for i in range(60)]})
-translated = translate_corpus(corpus, make_blocks(corpus, tok, 32), Dictionary.from_mapping(%r), tok)
-write_labels(out, Reader(model, tok), Reader(other, tok), translated, LabelsConfig(kind=kind, top_k=8), shard_size=4)
+tok, model = load_tokenizer(folder), load_model(folder, torch.float32, "cpu")
+other = load_model(folder, torch.float32, "cpu")
+with torch.no_grad():
+    for p in other.parameters(): p.add_(.01*p.std())
+text, names = {TEXT!r}, Dictionary.from_mapping({NAMES!r})
+corpus = Dataset.from_dict(dict(text=[text]*60, source=[str(i) for i in range(60)]))
+translated = translate_corpus(corpus, make_blocks(corpus, tok, 32), names, tok)
+write_labels(out, Reader(model, tok), Reader(other, tok), translated,
+             LabelsConfig(kind=kind, top_k=8), shard_size=4)
 print("processes:", processes().num_processes)
-""" % (TEXT, NAMES)
+"""
 
 ONE = [sys.executable]
-TWO = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
-       "--dynamo_backend=no", "--main_process_port=0"]
+TWO = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
+       "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
 
 
@@ -45,18 +48,24 @@ def ranked(base, reinforced, alpha, quiet):
     return sorted(range(len(score)), key=lambda i: (-score[i], i))
 
 
-@given(seed=st.integers(0, 2**32-1), size=st.sampled_from([4, 64, 512]), spread=st.integers(0, 40), data=st.data())
+@given(seed=st.integers(0, 2**32-1), size=st.sampled_from([4, 64, 512]),
+       spread=st.integers(0, 40), data=st.data())
 def test_the_lowest_of_equals_comes_first(seed, size, spread, data):
-    "Whole scores, and a mean that is exact too, so that many tokens are equal, also across the border of the pool."
+    "Whole scores and an exact mean: many tokens are equal, also across the border of the pool."
     rng = torch.Generator().manual_seed(seed)
     k, pool = data.draw(st.integers(1, size), "k"), data.draw(st.integers(0, size), "pool")
-    base, reinforced = (torch.randint(-spread, spread+1, (3, size), generator=rng) for _ in range(2))
+    base, reinforced = (torch.randint(-spread, spread+1, (3, size), generator=rng)
+                        for _ in range(2))
     since = torch.randint(-1, 9, (size,), generator=rng)
     got, alphas = {}, (0., 1., 5.)
-    for n in {1, k}: got[n] = top_generic(base.bfloat16(), reinforced.bfloat16(), alphas, n, since=since, pool=pool)[0].tolist()
+    for n in {1, k}:
+        best, _ = top_generic(base.bfloat16(), reinforced.bfloat16(), alphas, n, since=since,
+                              pool=pool)
+        got[n] = best.tolist()
     for a,alpha in enumerate(alphas):
         for row in range(3):
-            want = ranked(base[row].tolist(), reinforced[row].tolist(), alpha, {i for i,s in enumerate(since.tolist()) if s < row})
+            suppressed = {i for i,s in enumerate(since.tolist()) if s < row}
+            want = ranked(base[row].tolist(), reinforced[row].tolist(), alpha, suppressed)
             for n in got: assert got[n][a][row] == want[:n]
 
 
@@ -69,7 +78,8 @@ def home(tmp_path_factory):
 
 
 def make(launch, home, out, kind="soft"):
-    p = subprocess.run([*launch, str(home/"job.py"), str(home/"model"), str(out), kind], env=ENV, capture_output=True, text=True)
+    cmd = [*launch, str(home/"job.py"), str(home/"model"), str(out), kind]
+    p = subprocess.run(cmd, env=ENV, capture_output=True, text=True)
     assert p.returncode == 0, p.stderr[-2000:]
     assert p.stdout.split("processes: ")[1:] == ["1\n"] if launch is ONE else ["2\n"]*2
     return {f.name: f.read_bytes() for f in Path(out).iterdir()}
@@ -77,25 +87,30 @@ def make(launch, home, out, kind="soft"):
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_two_processes_write_the_same_bytes_as_one(home, kind):
-    one, two = make(ONE, home, home/f"one-{kind}", kind), make(TWO, home, home/f"two-{kind}", kind)
-    assert len(one) > 4                                   # several shards, so that both processes had work
+    one = make(ONE, home, home/f"one-{kind}", kind)
+    two = make(TWO, home, home/f"two-{kind}", kind)
+    assert len(one) > 4                     # several shards, so that both processes had work
     assert one == two
 
 
 def test_a_run_by_two_processes(tmp_path, monkeypatch):
-    "Under `accelerate launch` the command makes the same labels, and one report; a refused run ends for all processes."
+    "Two processes make the same labels, and one report; a refused run ends for all processes."
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path)))
     command = ["-m", "selective_unlearning", "run", "--config", str(tmp_path/"job.yaml"), "--out"]
     env = ENV | {"SELECTIVE_UNLEARNING_CACHE": str(tmp_path/"cache")}
-    run = lambda launch, out: subprocess.run([*launch, *command, str(tmp_path/out)], env=env, capture_output=True, text=True)
+    def run(launch, out):
+        cmd = [*launch, *command, str(tmp_path/out)]
+        return subprocess.run(cmd, env=env, capture_output=True, text=True)
     assert run(ONE, "one").returncode == 0
     shutil.copytree(tmp_path/"one", tmp_path/"two")
     for step in ("05-labels", "07-unlearned"): shutil.rmtree(tmp_path/"two"/step)
     two = run(TWO, "two")
     assert two.returncode == 0, two.stderr[-2000:]
     assert two.stderr.count("[5/10] labels: writes") == two.stdout.count("The unlearned model") == 1
-    files = lambda out: {p.name: p.read_bytes() for p in (tmp_path/out/"05-labels").rglob("*") if p.is_file()}
+    def files(out):
+        labels = (tmp_path/out/"05-labels").rglob("*")
+        return {p.name: p.read_bytes() for p in labels if p.is_file()}
     assert files("one") == files("two")
     assert (tmp_path/"two"/"07-unlearned"/"adapter_model.safetensors").exists()
     (tmp_path/"dictionary.json").write_text("{}")
@@ -103,11 +118,13 @@ def test_a_run_by_two_processes(tmp_path, monkeypatch):
 
 
 def test_killed_and_continued(home):
-    "SIGKILL after the first shard; what is whole is kept, and the result is that of an unbroken run."
+    "SIGKILL after the first shard; what is whole is kept, and the result is an unbroken run's."
     whole, out = make(ONE, home, home/"whole"), home/"cut"
-    p = subprocess.Popen([*ONE, str(home/"job.py"), str(home/"model"), str(out), "soft"], env=ENV, stderr=subprocess.DEVNULL)
+    cmd = [*ONE, str(home/"job.py"), str(home/"model"), str(out), "soft"]
+    p = subprocess.Popen(cmd, env=ENV, stderr=subprocess.DEVNULL)
     while p.poll() is None and not (out/"labels-00003.arrow").exists(): time.sleep(.002)
-    p.send_signal(signal.SIGKILL); p.wait()
+    p.send_signal(signal.SIGKILL)
+    p.wait()
     kept = {f.name: f.stat().st_mtime_ns for f in out.glob("*.arrow")}
     assert 0 < len(kept) < len(whole)-1
     again = make(ONE, home, out)

@@ -1,4 +1,6 @@
-"Labels against the rules written as slowly and obviously as possible: one position at a time, a search for each place."
+"""Labels against the rules, written as slowly and obviously as possible.
+
+One position at a time, a search for each place."""
 import math
 
 import numpy as np
@@ -19,8 +21,8 @@ from selective_unlearning.terms.substitute import substitute
 
 TEXT = "Harry Potter went to a school called Hogwarts. At Hogwarts he learned magic."
 NAMES = ["Harry", "Harry Potter", "Hogwarts", "cat", "school"]
-WORDS = ["Harry", "Harry Potter", "Hogwarts", "HARRY", "Harry's", "a", "cat", "né", "🙂", "学校", "school.",
-         "\n", "Jon", ","]
+WORDS = ["Harry", "Harry Potter", "Hogwarts", "HARRY", "Harry's", "a", "cat", "né", "🙂", "学校",
+         "school.", "\n", "Jon", ","]
 
 
 def logprobs(z):
@@ -32,7 +34,8 @@ def logprobs(z):
 def first_forms(names, tok):
     "The first token that shows anything, of each name with and without a space before it."
     for form in [form for name in names for form in (name, " "+name)]:
-        yield next(i for i in tok(form, add_special_tokens=False).input_ids if tok.decode(i).strip())
+        ids = tok(form, add_special_tokens=False).input_ids
+        yield next(i for i in ids if tok.decode(i).strip())
 
 
 def oracle(zb, zr, x, y, sub, tok, config):
@@ -49,7 +52,7 @@ def oracle(zb, zr, x, y, sub, tok, config):
         seen.add(s.term)
     for t in range(len(x)-1):
         end = x[t][1]
-        if t < n_bos or x[t+1][1] == end: continue   # of one character in several tokens only the last counts
+        if t < n_bos or x[t+1][1] == end: continue  # of a character's tokens only the last counts
         where = next(s for s in sub.segments if s.start < end <= s.end)
         same = sub.text[where.start:where.end] == sub.translated[where.out_start:where.out_end]
         if where.term is None and same: goal = end-where.start+where.out_start
@@ -74,8 +77,9 @@ def agree(a, b, tok, sub, config):
     base, reinforced, block = Reader(a, tok), Reader(b, tok), translate_block(sub, tok)
     zb = row_scores(base, list(block["translated_ids"])).float()
     zr = row_scores(reinforced, list(block["input_ids"])).float()
-    ends = lambda text: [0]*len(bos_ids(tok))+[e for _,e in encode(tok, text).offset_mapping]
-    x, y = zip(block["input_ids"], ends(sub.text)), zip(block["translated_ids"], ends(sub.translated))
+    def ends(text): return [0]*len(bos_ids(tok))+[e for _,e in encode(tok, text).offset_mapping]
+    x = zip(block["input_ids"], ends(sub.text))
+    y = zip(block["translated_ids"], ends(sub.translated))
     want = oracle(zb, zr, list(x), list(y), sub, tok, config)
     row, = label_rows(base, reinforced, block, config)
     for t,scores in enumerate(want):
@@ -110,26 +114,29 @@ def tokenizers():
 def random_model(seed, size):
     torch.manual_seed(seed)
     return LlamaForCausalLM(LlamaConfig(
-        vocab_size=size, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, initializer_range=1.)).eval()
+        vocab_size=size, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, initializer_range=1.)).eval()
 
 
 PLAIN, WITH_BOS = tokenizers()
 A, B = (random_model(seed, len(WITH_BOS)) for seed in (1, 2))
-with torch.no_grad():  # the names' first tokens are often the best ones, so that it matters what is suppressed
+with torch.no_grad():  # the names' first tokens are often the best: what is suppressed matters
     for ids in first_tokens(PLAIN, ["Jon", "an", "ox", *NAMES]):
         for m in (A, B): m.lm_head.weight[list(ids)] *= 6
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=14), kind=st.sampled_from(["hard", "soft"]),
-       names=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["Jon", "Jon Carter", "an old hall", "ox"])),
-       alpha=st.sampled_from([0., .5, 1., 5.]), space=st.sampled_from(["logit", "logprob"]), repeats=st.booleans(),
-       which=st.sampled_from(["translations", "both", "none"]), heat=st.sampled_from([1., 2.]),
+@given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=14),
+       kind=st.sampled_from(["hard", "soft"]),
+       names=st.dictionaries(st.sampled_from(NAMES),
+                             st.sampled_from(["Jon", "Jon Carter", "an old hall", "ox"])),
+       alpha=st.sampled_from([0., .5, 1., 5.]), space=st.sampled_from(["logit", "logprob"]),
+       repeats=st.booleans(), heat=st.sampled_from([1., 2.]),
+       which=st.sampled_from(["translations", "both", "none"]),
        tok=st.sampled_from([PLAIN, WITH_BOS]))
 def test_labels_follow_the_rules(words, names, kind, alpha, space, which, repeats, heat, tok):
-    config = LabelsConfig(kind=kind, alpha=alpha, space=space, suppress=which, repeats=repeats, top_k=5,
-                          temperature=heat)
+    config = LabelsConfig(kind=kind, alpha=alpha, space=space, suppress=which, repeats=repeats,
+                          top_k=5, temperature=heat)
     agree(A, B, tok, substitute(" ".join(words), names), config)
 
 
@@ -142,7 +149,8 @@ def test_a_lone_bos_says_nothing():
 @pytest.mark.parametrize("kind, space", [("hard", "logit"), ("soft", "logprob")])
 def test_on_the_embedded_model(kind, space):
     "With a model beside it that was pushed a little off."
-    base, pushed, tok = load_model(dtype=torch.float32), load_model(dtype=torch.float32), load_tokenizer()
+    base, pushed = load_model(dtype=torch.float32), load_model(dtype=torch.float32)
+    tok = load_tokenizer()
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in pushed.parameters(): p.add_(torch.randn(p.shape, generator=random)*p.std()*.05)

@@ -10,7 +10,8 @@ DATA = ("harry_potter/corpus", "harry_potter/dictionary.json", "harry_potter/pro
 
 
 def run(*cmd, **kwargs):
-    p = subprocess.run([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+    p = subprocess.run([str(c) for c in cmd], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       text=True, **kwargs)
     assert p.returncode == 0, p.stdout
     return p.stdout
 
@@ -20,10 +21,10 @@ def built(checkout, tmp_path_factory):
     "A wheel from the checkout, an sdist, and a wheel from that sdist."
     out = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--no-isolation"]
-    said = run(*build, "--wheel", "--outdir", out/"tree", checkout)
-    said += run(*build, "--outdir", out/"sdist", checkout)
+    log = run(*build, "--wheel", "--outdir", out/"tree", checkout)
+    log += run(*build, "--outdir", out/"sdist", checkout)
     return {"wheel": next(out.glob("tree/*.whl")), "sdist": next(out.glob("sdist/*.tar.gz")),
-            "wheel from sdist": next(out.glob("sdist/*.whl")), "said": said}
+            "wheel from sdist": next(out.glob("sdist/*.whl")), "log": log}
 
 
 def names(wheel):
@@ -67,6 +68,7 @@ def test_wheels_hold_package_and_data(built, root):
     wheel = names(built["wheel"])
     assert wheel == names(built["wheel from sdist"])
     package = {p.relative_to(root).as_posix() for p in (root/"selective_unlearning").rglob("*.py")}
+    package.add("selective_unlearning/py.typed")
     assert package <= wheel
     for d in DATA: assert any(n.startswith(f"selective_unlearning/data/{d}") for n in wheel), d
     rest = {n for n in wheel - package if not n.startswith("selective_unlearning/data/")}
@@ -75,7 +77,7 @@ def test_wheels_hold_package_and_data(built, root):
 
 def test_building_warns_of_nothing(built):
     "But of what PYTHONDONTWRITEBYTECODE asks for."
-    warned = [line for line in built["said"].splitlines() if "warning" in line.lower()]
+    warned = [line for line in built["log"].splitlines() if "warning" in line.lower()]
     assert not [line for line in warned if "byte-compiling is disabled" not in line]
 
 
@@ -108,8 +110,9 @@ def test_command_answers_outside_the_checkout(installed):
 
 @pytest.mark.parametrize("name", DATA)
 def test_demo_data_is_in_the_installed_package(installed, root, name):
-    code = "import selective_unlearning as s; from selective_unlearning.core.files import data_path\n" \
-           f"print(s.__file__); print(data_path({name!r}))"
+    code = ("import selective_unlearning as s\n"
+            "from selective_unlearning.core.files import data_path\n"
+            f"print(s.__file__); print(data_path({name!r}))")
     package, data = installed("python", "-c", code).split()
     assert data == f"{os.path.dirname(package)}/data/{name}"
     assert not data.startswith(f"{root}/")

@@ -62,8 +62,8 @@ def tokenizer(kind:str) -> PreTrainedTokenizerFast:
 
 FAMILY = "👩\u200d👩\u200d👧"
 pieces = st.sampled_from([
-    "owl", "Mr. ", "reads. ", " ", "  ", "\n\n", "\n", "!”", "é", "e\u0301\u0323", "東京。", "漢字", "🦉",
-    FAMILY, "👍🏽", "<s>", "x"*40, "\x01", "\u0301", "\xa0", "\u3000", "ﷺ"])
+    "owl", "Mr. ", "reads. ", " ", "  ", "\n\n", "\n", "!”", "é", "e\u0301\u0323", "東京。", "漢字",
+    "🦉", FAMILY, "👍🏽", "<s>", "x"*40, "\x01", "\u0301", "\xa0", "\u3000", "ﷺ"])
 words = st.sampled_from("owl owls reads letters knows aloud q".split())
 halves = st.from_regex(r"[a-z]{2,6}", fullmatch=True)
 characters = st.sampled_from(["東京", "é🦉", "a"*9, "e\u0301", FAMILY])

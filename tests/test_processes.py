@@ -21,31 +21,39 @@ from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.load import processes
 from test_finetune import Toy, model
 out, batch, accumulation, save = Path(sys.argv[1]), *map(int, sys.argv[2:])
-rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(4+s%5)], "roles": [0]*(3+s%5)+[START]} for s in range(20)])
+rows = Dataset.from_list([
+    {"input_ids": [1+(s+i)%12 for i in range(4+s%5)], "roles": [0]*(3+s%5)+[START]}
+    for s in range(20)])
 retain = Dataset.from_list([{"input_ids": [3+(s*i)%9 for i in range(2+s%4)]} for s in range(7)])
 m = model()
-config = FinetuneConfig(lr=1e-2, epochs=2, batch_size=batch, accumulation=accumulation, held_out=.2,
-                        retain_weight=2., save_steps=save)
+config = FinetuneConfig(lr=1e-2, epochs=2, batch_size=batch,
+                        accumulation=accumulation, held_out=.2, retain_weight=2., save_steps=save)
 losses = finetune(m, Toy(), rows, config, retain, out/"c")
 me = processes()
-save_file({n: p.detach().clone() for n,p in m.named_parameters() if p.requires_grad}, out/f"weights-{me.process_index}.safetensors")
+trained = {n: p.detach().clone() for n,p in m.named_parameters() if p.requires_grad}
+save_file(trained, out/f"weights-{me.process_index}.safetensors")
 (out/f"loss-{me.process_index}.json").write_text(json.dumps(losses))
 print("processes:", me.num_processes)
 """
 TWO = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT/"configs"/"cpu.yaml")]
-ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT/"tests")))}
+PATHS = os.pathsep.join(map(str, (ROOT, ROOT/"tests")))
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}
 
 
 def train(out, launch, batch, accumulation=1, save=3):
     out.mkdir(exist_ok=True)
     (out/"job.py").write_text(JOB)
-    p = subprocess.run([sys.executable, *launch, str(out/"job.py"), str(out), str(batch), str(accumulation), str(save)], env=ENV,
-                       capture_output=True, text=True)
+    args = [str(out/"job.py"), str(out), str(batch), str(accumulation), str(save)]
+    cmd = [sys.executable, *launch, *args]
+    p = subprocess.run(cmd, env=ENV, capture_output=True, text=True)
     assert p.returncode == 0, p.stderr[-3000:]
     n = 2 if launch else 1
     assert p.stdout.count(f"processes: {n}") == n
-    results = [(load_file(out/f"weights-{i}.safetensors"), json.loads((out/f"loss-{i}.json").read_text())) for i in range(n)]
-    assert all(r[1] == results[0][1] and all(w.equal(results[0][0][k]) for k,w in r[0].items()) for r in results)
+    results = [(load_file(out/f"weights-{i}.safetensors"),
+                json.loads((out/f"loss-{i}.json").read_text())) for i in range(n)]
+    weights, losses = results[0]
+    assert all(loss == losses for _,loss in results)
+    assert all(w.equal(weights[k]) for mine,_ in results for k,w in mine.items())
     return results[0]
 
 
@@ -57,7 +65,8 @@ def agree(a, b):
     "The same sums in another order."
     assert [r["step"] for r in a[1]] == [r["step"] for r in b[1]]
     for key in ("loss", "learning_rate", "held_out"):
-        assert [r.get(key, 0.) for r in a[1]] == pytest.approx([r.get(key, 0.) for r in b[1]], rel=1e-4), key
+        one, two = ([r.get(key, 0.) for r in losses] for _,losses in (a, b))
+        assert one == pytest.approx(two, rel=1e-4), key
     for k, w in a[0].items(): torch.testing.assert_close(w, b[0][k], atol=2e-4, rtol=1e-3)
 
 
@@ -65,8 +74,9 @@ def test_two_processes(tmp_path, one):
     "Two of two rows, retain rows of different lengths; one of them writes the checkpoints."
     agree(train(tmp_path/"two", TWO, 2), one)
     last = sorted((tmp_path/"two"/"c").iterdir())[-1]
-    assert {p.name for p in last.iterdir()} == {"README.md", "unlearned", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth",
-                                                "trainer_state.json", "sealed.json"}
+    assert {p.name for p in last.iterdir()} == {
+        "README.md", "unlearned", "optimizer.pt", "scheduler.pt", "rng_state_0.pth",
+        "rng_state_1.pth", "trainer_state.json", "sealed.json"}
 
 
 def test_accumulated(tmp_path, one): agree(train(tmp_path/"four", [], 1, 4), one)

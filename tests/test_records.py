@@ -1,4 +1,6 @@
-"Files of prompts, probes, items and openers: whatever they hold, they are refused, or can be measured and saved."
+"""Files of prompts, probes, items and openers.
+
+Whatever they hold, they are refused, or can be measured and saved."""
 import json
 
 import pytest
@@ -22,8 +24,10 @@ from tiny import save_model, settings
 # --- any value in any field -------------------------------------------------------------------
 
 GOOD = {
-    "completion": dict(kind="completion", prompt="Orla lives in", references=["Tarnmoor"], subtlety=4, half="test"),
-    "probability": dict(kind="probability", prompt="Orla", idiosyncratic=[" Venn"], generic=[" Cole"]),
+    "completion": dict(kind="completion", prompt="Orla lives in", references=["Tarnmoor"],
+                       subtlety=4, half="test"),
+    "probability": dict(kind="probability", prompt="Orla", idiosyncratic=[" Venn"],
+                        generic=[" Cole"]),
     "question": dict(kind="question", prompt="Who?", answers=["Orla"], topic="people"),
     "choice": dict(kind="choice", prompt="Orla keeps", choices=["a lamp", "a cat"], answer=1),
     "neighbour": dict(prompt="The sea is", answers=[" black"], topic="sea", half="tune"),
@@ -31,9 +35,11 @@ GOOD = {
     "opener": dict(opener="A lamp", kind="chat")}
 NAMES = [*dict.fromkeys(n for r in GOOD.values() for n in r), "by"]
 
-texts = st.text(max_size=5) | st.sampled_from(["", " ", "\ud800", "a\udfff", "tune", "choice", "Orla"])
+some_texts = "", " ", "\ud800", "a\udfff", "tune", "choice", "Orla"
+texts = st.text(max_size=5) | st.sampled_from(some_texts)
 simple = st.none() | st.booleans() | st.integers(-2, 12) | st.floats() | texts
-values = st.recursive(simple, lambda v: st.lists(v, max_size=3) | st.dictionaries(texts, v, max_size=2), max_leaves=6)
+values = st.recursive(
+    simple, lambda v: st.lists(v, max_size=3) | st.dictionaries(texts, v, max_size=2), max_leaves=6)
 
 
 class Toy:
@@ -46,14 +52,16 @@ class Toy:
 
 @pytest.fixture(scope="module")
 def toy():
-    "Measures that ask no model: a continuation is as likely as it is short, and all that is written is `Orla`."
+    "Measures that ask no model: short continuations are likely, and all that is written is `Orla`."
     def logprobs(reader, pairs, progress):
         lengths = [len((p+c).encode())-len(p.encode()) for p,c in pairs]
         assert all(lengths), "a continuation without tokens is certain"
         return [(-float(n), n) for n in lengths]
-    def said(reader, prompts, max_new_tokens, progress): return ["Orla" for p in prompts if p.encode()]
+    def complete(reader, prompts, max_new_tokens, progress):
+        return ["Orla" for p in prompts if p.encode()]
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(measures, "continuation_logprobs", logprobs); m.setattr(measures, "complete", said)
+        m.setattr(measures, "continuation_logprobs", logprobs)
+        m.setattr(measures, "complete", complete)
         yield Toy()
 
 
@@ -63,17 +71,21 @@ def measured(toy, kind, path):
     if kind == "neighbour": return neighbour_scores(Reader(toy, toy), read_neighbours(path))
     if kind == "general": return measures.choice_scores(Reader(toy, toy), read_general(path))
     records, terms = read_prompts(path), TermMatcher(["Orla"])
-    of = lambda k: [p for p in records if p["kind"] == k]
-    scores = dict(probability=measures.probability_scores(Reader(toy, toy), of("probability")), choice=measures.choice_scores(Reader(toy, toy), of("choice")),
+    def of(kind): return [p for p in records if p["kind"] == kind]
+    scores = dict(probability=measures.probability_scores(Reader(toy, toy), of("probability")),
+                  choice=measures.choice_scores(Reader(toy, toy), of("choice")),
                   question=measures.question_scores(Reader(toy, toy), of("question")),
                   completion=measures.completion_scores(Reader(toy, toy), of("completion"), terms))
     assert sum(map(len, scores.values())) == len(records)
     by = {m: {k: v for k,v in scores.items() if v} for m in ("base", "reinforced", "unlearned")}
-    return by, summarise(by, {m: dict(neighbours=[], general=[], retain=[]) for m in ("base", "unlearned")})
+    nothing = dict(neighbours=[], general=[], retain=[])
+    return by, summarise(by, dict(base=nothing, unlearned=nothing))
 
 
 @tries(max_examples=400, deadline=None)
-@given(kind=st.sampled_from([*GOOD]), changes=st.dictionaries(st.sampled_from(NAMES), values, min_size=1, max_size=2), lost=st.sets(st.sampled_from(NAMES), max_size=1))
+@given(kind=st.sampled_from([*GOOD]),
+       changes=st.dictionaries(st.sampled_from(NAMES), values, min_size=1, max_size=2),
+       lost=st.sets(st.sampled_from(NAMES), max_size=1))
 @example("completion", {"subtlety": None}, set())
 @example("completion", {"subtlety": True}, set())
 @example("completion", {"references": [""]}, set())
@@ -91,13 +103,14 @@ def measured(toy, kind, path):
 @example("general", {"choices": {"old": 1}}, set())
 @example("opener", {"opener": "\udfff"}, set())
 def test_any_value(toy, tmp_path_factory, kind, changes, lost):
-    "`DataError` with the number of the record or line, and one short line; or else all goes well to the end."
+    "One short line with the number of the record or line; or else all goes well to the end."
     path = tmp_path_factory.getbasetemp()/"any.jsonl"
     record = {k: v for k,v in (GOOD[kind] | changes).items() if k not in lost}
     path.write_text(f"{json.dumps(GOOD[kind])}\n{json.dumps(record)}\n", encoding="utf-8")
     try: done = measured(toy, kind, path)
     except DataError as e:
-        assert str(e).startswith((f"{path}, record 2: ", f"{path}, line 2: ")) and len(str(e)) < len(str(path))+220
+        assert str(e).startswith((f"{path}, record 2: ", f"{path}, line 2: "))
+        assert len(str(e)) < len(str(path))+220
         assert str(e).isprintable()
     else: write_json(path.with_name("done.json"), done)
 
@@ -108,12 +121,17 @@ def test_any_value(toy, tmp_path_factory, kind, changes, lost):
     ("1e999", "line 2: 1e999 is no number in JSON: give one, or leave it out"),
     ("9"*5000, "line 2: a number has thousands of digits: write it as text, or leave it out"),
     ("["*10**5, "line 2: nested too deeply: use fewer lists and objects inside each other"),
-    ("["*60+"]"*60, "record 2: 'by' is nested too deeply: use fewer lists and objects inside each other"),
-    (r'"\ud83d"', r"record 2: 'by' has half a character in it (\ud800 to \udfff): write the whole one")])
-@pytest.mark.parametrize("read, kind", [(read_prompts, "completion"), (read_neighbours, "neighbour"), (read_general, "general"), (read_openers, "opener")])
+    ("["*60+"]"*60,
+     "record 2: 'by' is nested too deeply: use fewer lists and objects inside each other"),
+    (r'"\ud83d"',
+     r"record 2: 'by' has half a character in it (\ud800 to \udfff): write the whole one")])
+@pytest.mark.parametrize("read, kind", [
+    (read_prompts, "completion"), (read_neighbours, "neighbour"), (read_general, "general"),
+    (read_openers, "opener")])
 def test_damaged_json(tmp_path, read, kind, value, why):
     "What no field of any file may hold, in one that is not even looked into."
-    (tmp_path/"f.jsonl").write_text(f'{json.dumps(GOOD[kind])}\n{json.dumps(GOOD[kind])[:-1]}, "by": {value}}}\n')
+    good = json.dumps(GOOD[kind])
+    (tmp_path/"f.jsonl").write_text(f'{good}\n{good[:-1]}, "by": {value}}}\n')
     with pytest.raises(DataError) as e: read(tmp_path/"f.jsonl")
     assert str(e.value) == f"{tmp_path}/f.jsonl, {why}"
 
@@ -121,8 +139,12 @@ def test_damaged_json(tmp_path, read, kind, value, why):
 # --- the older format of prompts --------------------------------------------------------------
 
 words = st.text(min_size=1, max_size=8).filter(str.strip)
-prompts = st.builds(lambda p, r, more: dict(kind="completion", prompt=p, references=r) | more, words, st.lists(words, max_size=3),
-                    st.fixed_dictionaries({}, optional={"subtlety": st.integers(1, 10), "half": st.sampled_from(["tune", "test"]), "by": words}))
+halves = st.sampled_from(["tune", "test"])
+prompts = st.builds(
+    lambda p, r, more: dict(kind="completion", prompt=p, references=r) | more,
+    words, st.lists(words, max_size=3),
+    st.fixed_dictionaries({}, optional={"subtlety": st.integers(1, 10), "half": halves,
+                                        "by": words}))
 
 
 @tries(max_examples=60, deadline=None)
@@ -143,11 +165,14 @@ def test_older_format(tmp_path):
     assert read_prompts(tmp_path/"p.json", "test") == [dict(kind="completion", **OLD["prompt"])]
     assert read_json(write_prompts(tmp_path/"q.json", read_prompts(tmp_path/"p.json"))) == [OLD]
     shape = f"record 2: in an array each record must be {OLDER}; write others as JSON Lines"
-    inside = lambda **changes: {"prompt": OLD["prompt"] | changes}
+    def inside(**changes): return {"prompt": OLD["prompt"] | changes}
     for second, why in [
-            ({"prompt": "Orla"}, shape), (["prompt"], shape), (OLD | {"half": "test"}, shape), (GOOD["completion"], shape),
-            (inside(references=None), "record 2: a completion prompt needs 'prompt' and 'references'"),
-            (inside(subtlety=11), "record 2: subtlety must be a whole number from 1 to 10, got 11")]:
+            ({"prompt": "Orla"}, shape), (["prompt"], shape), (OLD | {"half": "test"}, shape),
+            (GOOD["completion"], shape),
+            (inside(references=None),
+             "record 2: a completion prompt needs 'prompt' and 'references'"),
+            (inside(subtlety=11),
+             "record 2: subtlety must be a whole number from 1 to 10, got 11")]:
         write_json(tmp_path/"p.json", [OLD, second])
         with pytest.raises(DataError) as e: read_prompts(tmp_path/"p.json")
         assert str(e.value) == f"{tmp_path}/p.json, {why}"
@@ -157,7 +182,8 @@ def test_run_with_the_older_format(tmp_path):
     "The command takes it; the run keeps JSON Lines, and reports completions alone."
     write_json(tmp_path/"evaluation_prompts.json", [OLD, OLD])
     r = run(settings(tmp_path, prompts=str(tmp_path/"evaluation_prompts.json")), tmp_path/"run")
-    assert read_jsonl(r.path("prompts")/"prompts.jsonl") == [dict(kind="completion", **OLD["prompt"])]*2
+    written = read_jsonl(r.path("prompts")/"prompts.jsonl")
+    assert written == [dict(kind="completion", **OLD["prompt"])]*2
     assert [*r.results["familiarity"]] == ["completion"]
 
 
@@ -167,11 +193,16 @@ def test_a_prompt_keeps_its_end(tmp_path, monkeypatch):
     "Long ones lose their beginning; with an answer over half of the context nothing is asked."
     folder, read = save_model(tmp_path/"llama", "llama"), []
     model, tok = load_model(folder), load_tokenizer(folder)
-    monkeypatch.setattr(model, "generate", lambda input_ids, **_: read.append(input_ids[0].tolist()) or torch.cat([input_ids, input_ids[:, :1]], 1))
+    def generate(input_ids, **_):
+        read.append(input_ids[0].tolist())
+        return torch.cat([input_ids, input_ids[:, :1]], 1)
+    monkeypatch.setattr(model, "generate", generate)
     short, long = "Orla lives in Quillwick", "Orla lives in Quillwick. "*40
-    ids = lambda text: tok(text, add_special_tokens=False)["input_ids"]
+    def ids(text): return tok(text, add_special_tokens=False)["input_ids"]
     for prompt in (short, long): complete(Reader(model, tok), [prompt], 64)
-    assert len(ids(long)) > 128 and read == [[tok.bos_token_id]+ids(short), [tok.bos_token_id]+ids(long)[-63:]]
+    bos = [tok.bos_token_id]
+    assert len(ids(long)) > 128 and read == [bos+ids(short), bos+ids(long)[-63:]]
     with pytest.raises(ConfigError) as e: complete(Reader(model, tok), [short], 65)
-    assert str(e.value) == "max_new_tokens 65 leaves less than half of the context of 128 tokens for the prompt: use at most 64"
+    assert str(e.value) == ("max_new_tokens 65 leaves less than half of the context of 128 tokens "
+                            "for the prompt: use at most 64")
     assert len(read) == 2

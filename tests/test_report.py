@@ -42,7 +42,8 @@ class Reader(HTMLParser):
     def __init__(self, source):
         super().__init__(convert_charrefs=True)
         self.tags, self.text, self.open, self.comments = [], [], [], 0
-        self.feed(source); self.close()
+        self.feed(source)
+        self.close()
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, *(k for k,_ in attrs)))
@@ -120,7 +121,7 @@ def test_figures_match_plain_loops(rows):
     right = [sum(r[i] > .5 for r in rows) for i in (0, 1)]
     tokens = sum(r[4] for r in rows)
     loss = [sum(r[2+i]*r[4] for r in rows)/tokens for i in (0, 1)]
-    close = lambda a, b: b is None and a is None or a == pytest.approx(b, rel=1e-6, abs=1e-9)
+    def close(a, b): return b is None and a is None or a == pytest.approx(b, rel=1e-6, abs=1e-9)
     assert close(s["familiarity"]["probability"]["base"], before/n)
     if before > 1e-3: assert close(s["neighbours"]["ratio"], after/before)
     if before == 0: assert s["neighbours"]["ratio"] is None

@@ -1,4 +1,6 @@
-"A training that is stopped by force, by damage or by a full disk ends as one that was never stopped, to the bit."
+"""A training that is stopped by force, by damage or by a full disk.
+
+It ends as one that was never stopped, to the bit."""
 import errno, multiprocessing, os, random, resource, subprocess, time
 from pathlib import Path
 
@@ -31,12 +33,14 @@ class Now(TrainerCallback):
 
 def model(rank):
     torch.manual_seed(0)
-    m = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                     num_key_value_heads=2, max_position_embeddings=32))
+    m = LlamaForCausalLM(LlamaConfig(
+        vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=32))
     return add_adapter(m, "unlearned", rank, first_layer=0.) if rank else m
 
 
-COUNTING = [{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]} for s in range(12)]
+COUNTING = [{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]}
+            for s in range(12)]
 NOISE = [{"input_ids": random.Random(s).choices(range(1, 16), k=8)} for s in range(16)]
 
 
@@ -68,7 +72,9 @@ def one_thread():
 
 def child(home, config, begun, rank):
     torch.set_num_threads(1)
-    weights, losses = train(home/"checkpoints", config, lambda step: begun.set() if not step else None, rank=rank)
+    def stop(step):
+        if not step: begun.set()
+    weights, losses = train(home/"checkpoints", config, stop, rank=rank)
     save_file(weights, home/"weights.safetensors")
     write_json(home/"loss.json", losses)
 
@@ -87,7 +93,8 @@ def killed(home, config, kills, seconds, seed, rank):
             time.sleep(rng.uniform(0, 1.5*seconds/kills))
             p.kill()
         p.join()
-        if p.exitcode == 0: return done, (load_file(home/"weights.safetensors"), read_json(home/"loss.json"))
+        if p.exitcode == 0:
+            return done, (load_file(home/"weights.safetensors"), read_json(home/"loss.json"))
         assert p.exitcode == -9
         done += 1
 
@@ -96,15 +103,17 @@ def kill_and_compare(tmp_path, kills, config, rank=4):
     times = []
     whole = train(tmp_path/"whole", config, lambda step: times.append(time.time()), rank=rank)
     total, seed = 0, 0
-    while total < kills:                                   # a training that ended before it was killed often enough: another one
-        done, cut = killed(tmp_path/f"cut{seed}", config, kills-total, times[-1]-times[0], seed, rank)
+    while total < kills:                   # another training, if one ended before enough kills
+        done, cut = killed(tmp_path/f"cut{seed}", config, kills-total, times[-1]-times[0], seed,
+                           rank)
         same(cut, whole)
         total, seed = total+done, seed+1
     assert total == kills
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off while it was written")
-@pytest.mark.parametrize("rank, held_out", [(0, 0.), (4, .2)], ids=["all weights", "adapter, held out"])
+@pytest.mark.parametrize("rank, held_out", [(0, 0.), (4, .2)],
+                         ids=["all weights", "adapter, held out"])
 def test_killed_at_random(tmp_path, rank, held_out):
     config = FinetuneConfig(**SMALL, epochs=5, save_steps=3, held_out=held_out)
     kill_and_compare(tmp_path, 2, config, rank)
@@ -114,7 +123,8 @@ def test_killed_at_random(tmp_path, rank, held_out):
 @pytest.mark.filterwarnings("ignore:.*cut off while it was written")
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_killed_twenty_times(tmp_path, accumulation):
-    kill_and_compare(tmp_path, 20, FinetuneConfig(**SMALL, epochs=20, save_steps=2, accumulation=accumulation))
+    config = FinetuneConfig(**SMALL, epochs=20, save_steps=2, accumulation=accumulation)
+    kill_and_compare(tmp_path, 20, config)
 
 
 # --- damage -----------------------------------------------------------------------------------
@@ -136,15 +146,18 @@ CHANGED = "{} was changed since it was written"
 
 
 @pytest.mark.parametrize("damage, name, why", [
-    (cut, "unlearned/adapter_model.safetensors", CHANGED), (flip, "unlearned/adapter_model.safetensors", CHANGED), (cut, "optimizer.pt", CHANGED),
-    (cut, "trainer_state.json", CHANGED), (flip, "scheduler.pt", CHANGED), (lose, "rng_state.pth", "{} is missing"), (add, "pytorch_model.bin", CHANGED),
+    (cut, "unlearned/adapter_model.safetensors", CHANGED),
+    (flip, "unlearned/adapter_model.safetensors", CHANGED), (cut, "optimizer.pt", CHANGED),
+    (cut, "trainer_state.json", CHANGED), (flip, "scheduler.pt", CHANGED),
+    (lose, "rng_state.pth", "{} is missing"), (add, "pytorch_model.bin", CHANGED),
     (lose, "sealed.json", "was cut off"), (cut, "sealed.json", "was cut off")])
 def test_damaged_checkpoint(tmp_path, whole, damage, name, why):
     "It is named, and the one before it is used."
     train(tmp_path, CONFIG, lambda step: step == 15)
     damage(tmp_path/"checkpoint-15"/name)
     used = []
-    with pytest.warns(UserWarning, match=f"checkpoint-15: {why.format(name)}.* training goes on from checkpoint-10"):
+    warning = f"checkpoint-15: {why.format(name)}.* training goes on from checkpoint-10"
+    with pytest.warns(UserWarning, match=warning):
         again = train(tmp_path, CONFIG, used.append)
     assert used[1] == 15                                   # the first one that was written anew
     same(again, whole)
@@ -153,19 +166,23 @@ def test_damaged_checkpoint(tmp_path, whole, damage, name, why):
 def test_all_damaged(tmp_path, whole):
     train(tmp_path, CONFIG, lambda step: step == 10)
     for n in (5, 10): cut(tmp_path/f"checkpoint-{n}"/"optimizer.pt")
-    with pytest.warns(UserWarning, match="optimizer.pt was changed.* training starts over"): again = train(tmp_path, CONFIG)
+    with pytest.warns(UserWarning, match="optimizer.pt was changed.* training starts over"):
+        again = train(tmp_path, CONFIG)
     same(again, whole)
 
 
 def test_damaged_best(tmp_path):
     "Where the best weights so far are lost, training goes back to before them."
-    config = FinetuneConfig(epochs=20, lr=3e-3, batch_size=4, hinge_weight=0., held_out=.25, patience=5, save_steps=2)
+    config = FinetuneConfig(epochs=20, lr=3e-3, batch_size=4, hinge_weight=0.,
+                            held_out=.25, patience=5, save_steps=2)
     whole = train(tmp_path/"whole", config, rows=NOISE, rank=0)
     best = min((r for r in whole[1] if "held_out" in r), key=lambda r: r["held_out"])["step"]
     train(tmp_path/"c", config, lambda step: step == best+6, rows=NOISE, rank=0)
-    assert sorted(p.name for p in (tmp_path/"c").iterdir()) == sorted(f"checkpoint-{best+n}" for n in (0, 4, 6))
+    names = sorted(f"checkpoint-{best+n}" for n in (0, 4, 6))
+    assert sorted(p.name for p in (tmp_path/"c").iterdir()) == names
     cut(tmp_path/"c"/f"checkpoint-{best}"/"optimizer.pt")
-    with pytest.warns(UserWarning, match=f"the best weights before it are lost: checkpoint-{best} optimizer.pt"):
+    warning = f"the best weights before it are lost: checkpoint-{best} optimizer.pt"
+    with pytest.warns(UserWarning, match=warning):
         again = train(tmp_path/"c", config, rows=NOISE, rank=0)
     same(again, whole)
 
@@ -195,7 +212,8 @@ def test_nothing_is_unpickled(tmp_path, name):
 def fails_when_full(out):
     with pytest.raises(OSError) as e: train(out, CONFIG)
     assert e.value.errno == errno.ENOSPC
-    assert "the disk is full; the checkpoint before this one is whole" in str(e.value) and "checkpoint-" in e.value.filename
+    assert "the disk is full; the checkpoint before this one is whole" in str(e.value)
+    assert "checkpoint-" in e.value.filename
     last = newest(out)
     assert last and not flaw(last) and last.name != Path(e.value.filename).name
 
@@ -203,18 +221,23 @@ def fails_when_full(out):
 def test_no_larger_file_can_be_written(tmp_path, whole):
     "Whatever the trainer writes after its first checkpoint fails, by the system's own limit."
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limit = lambda step: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard)) if step == 5 else None
+    def limit(step):
+        if step == 5: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(OSError) as e: train(tmp_path, CONFIG, limit)
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "the checkpoint before this one is whole" in str(e.value) and "checkpoint-10" in e.value.filename
-    assert mend(tmp_path, read_json(tmp_path/"checkpoint-5"/"sealed.json")["of"]) == tmp_path/"checkpoint-5"
+    assert "the checkpoint before this one is whole" in str(e.value)
+    assert "checkpoint-10" in e.value.filename
+    training = read_json(tmp_path/"checkpoint-5"/"sealed.json")["of"]
+    assert mend(tmp_path, training) == tmp_path/"checkpoint-5"
     same(train(tmp_path, CONFIG), whole)
 
 
 def test_disk_of_a_few_hundred_kilobytes(tmp_path, whole):
     "A real file system that fills up; made larger, the same training goes on."
-    mount = lambda *how: subprocess.run(["mount", "-t", "tmpfs", "-o", *how, "none", str(tmp_path)], capture_output=True).returncode == 0
+    def mount(*how):
+        cmd = ["mount", "-t", "tmpfs", "-o", *how, "none", str(tmp_path)]
+        return subprocess.run(cmd, capture_output=True).returncode == 0
     size = sum(p.stat().st_size for p in last_files(tmp_path.with_name(f"{tmp_path.name}-size")))
     if not mount(f"size={int(1.7*size)}"): pytest.skip("mounting needs root")
     try:

@@ -22,7 +22,7 @@ class Session:
         self.editor = dictionary if isinstance(dictionary, DictionaryEditor) else \
                       DictionaryEditor(dictionary)
         self.box = self.editor.widget()
-        *_, self.said, self.view = self.box.children
+        *_, self.status, self.view = self.box.children
         self.named = {}
         self._walk(self.box)
 
@@ -36,7 +36,7 @@ class Session:
         return self
     def press(self, name):
         self.named[name].click()
-        return re.sub("<[^>]+>", "", self.said.value)
+        return re.sub("<[^>]+>", "", self.status.value)
     @property
     def now(self): return self.editor.dictionary
     @property
@@ -173,9 +173,9 @@ def test_nothing_from_the_entries_runs():
     s = Session(Dictionary([Entry(EVIL, EVIL+"x", why=EVIL)]))
     s["new term"].value = EVIL
     s.press("Add")
-    for html in (s.view.value, s.said.value, s.editor._repr_html_()):
+    for html in (s.view.value, s.status.value, s.editor._repr_html_()):
         assert "<script" not in html and "<img" not in html
-    assert "&lt;script&gt;" in s.said.value and len(s.view.value.encode()) <= 65_536
+    assert "&lt;script&gt;" in s.status.value and len(s.view.value.encode()) <= 65_536
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def records(n=1, **more):
             for i in range(n)]
 
 
-# --- marks --------------------------------------------------------------------------------------------------------
+# --- marks ----------------------------------------------------------------------------------------
 
 @settings(deadline=None)
 @given(st.text(max_size=60),
@@ -125,7 +125,7 @@ def test_highlight_refuses_a_span_outside(span):
         highlight("abcd", [span])
 
 
-# --- all viewers --------------------------------------------------------------------------------------------------
+# --- all viewers ----------------------------------------------------------------------------------
 
 def evil_viewers():
     words = {"script": EVIL, "quoted": '"><script>'}
@@ -162,7 +162,8 @@ def test_what_was_cut_is_said(viewer):
 
 
 def test_markup_is_not_shown_as_text():
-    plain, some = toy_tokenizer([*WORDS[:8], "hall"]), dict(found={"base": ["text"]}, grade={"base": 3})
+    plain = toy_tokenizer([*WORDS[:8], "hall"])
+    some = dict(found={"base": ["text"]}, grade={"base": 3})
     viewers = [replacement_viewer(), OutputsViewer(records(2, **some)),
                *(LabelViewer(data, plain) for data in (HARD, SOFT, TOLD_HARD, TOLD_SOFT))]
     for viewer in viewers: assert "&lt;" not in viewer._repr_html_()
@@ -208,7 +209,7 @@ def test_pages():
     named, (view,) = controls(OutputsViewer(records(45)).widget())
     page, seen = named["page"], []
     assert page.max == 3
-    for i in range(3):
+    for _ in range(3):
         seen += [r[1] for r in rows(view.value)]
         named["Next"].click()
     assert seen == [f"prompt {i}" for i in range(45)]
@@ -244,7 +245,7 @@ def test_each_widget_has_its_own_state():
     assert two["page"].value == 1 and shown.value != other.value
 
 
-# --- replacements -------------------------------------------------------------------------------------------------
+# --- replacements ---------------------------------------------------------------------------------
 
 NAMES = {"Harry": "Jon", "Hogwarts": "Ashford Hall"}  # a Hogwarts becomes an Ashford Hall
 
@@ -289,20 +290,22 @@ def test_a_changed_article_is_marked_faintly():
     assert rows(html.rpartition("<table>")[0]) == [["Hippogriff", "eagle horse", "1"]]
 
 
+parts = st.sampled_from(["Harry", " ", "\n", "Hogwarts", ". ", "So it went", "é", "\t", " a "])
+
+
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from(["Harry", " ", "\n", "Hogwarts", ". ", "So it went", "é", "\t", " a "]),
-                max_size=60).map("".join))
+@given(st.lists(parts, max_size=60).map("".join))
 def test_no_word_is_lost(text):
     sub = substitute(text, NAMES)
     lines = ReplacementViewer([sub], ["a"])._all
-    words = lambda s: re.sub(r"\s", "", s)
-    assert words("".join(r[0] for l in lines for r in l.runs)) == words(text)
-    assert words("".join(r[1] for l in lines for r in l.runs)) == words(sub.translated)
+    def words(text): return re.sub(r"\s", "", text)
+    assert words("".join(r[0] for line in lines for r in line.runs)) == words(text)
+    assert words("".join(r[1] for line in lines for r in line.runs)) == words(sub.translated)
 
 
 def test_long_lines_are_broken_at_sentences():
     viewer = ReplacementViewer([substitute("Harry said this and that. "*100, NAMES)], ["a"])
-    lengths = [sum(len(r[0]) for r in l.runs) for l in viewer._all]
+    lengths = [sum(len(r[0]) for r in line.runs) for line in viewer._all]
     assert len(lengths) > 4 and max(lengths) < 450
 
 
@@ -311,7 +314,7 @@ def test_a_name_each():
         ReplacementViewer([substitute("a", {})], [])
 
 
-# --- labels -------------------------------------------------------------------------------------------------------
+# --- labels ---------------------------------------------------------------------------------------
 
 def test_every_label_has_its_reason():
     shown = rows(LabelViewer(HARD, TOKENS)._repr_html_())
@@ -327,9 +330,9 @@ def test_every_label_has_its_reason():
 
 
 def test_reasons_have_the_same_words_with_and_without_columns():
-    plain, told = (rows(LabelViewer(d, TOKENS)._repr_html_()) for d in (HARD, TOLD_HARD))
+    plain, explained = (rows(LabelViewer(d, TOKENS)._repr_html_()) for d in (HARD, TOLD_HARD))
     silent = [t for t,why in enumerate(TOLD["why"]) if why]
-    assert [plain[t][4] for t in silent] == [told[t][4] for t in silent] == \
+    assert [plain[t][4] for t in silent] == [explained[t][4] for t in silent] == \
            [WHY[TOLD["why"][t]] for t in silent]
     assert translated.WHY is WHY
 
@@ -353,12 +356,13 @@ def test_an_equally_likely_token_was_not_turned_away():
     assert "away" not in shown(-.7, -.7) and "away" in shown(-.6, -.7)
 
 
-@pytest.mark.parametrize("told", [{}, dict(why=[1, 0], base_label=[-100, 6], raised=[0., 1.])])
-def test_a_repeated_mention_may_have_a_label(told):
+@pytest.mark.parametrize("explained", [{}, dict(why=[1, 0], base_label=[-100, 6], raised=[0., 1.])])
+def test_a_repeated_mention_may_have_a_label(explained):
     row = dict(input_ids=[2, 3], roles=[CONTEXT, START_AGAIN], labels=[-100, 6])
-    html = LabelViewer(Dataset.from_list([row | told]), TOKENS)._repr_html_()
+    html = LabelViewer(Dataset.from_list([row | explained]), TOKENS)._repr_html_()
     assert "2 tokens; 1 train" in html and WHY[4] not in html
-    why = "the base model would say ␣he" if told else "a term met again: what a stranger would say"
+    why = "a term met again: what a stranger would say"
+    if explained: why = "the base model would say ␣he"
     assert rows(html)[1][3] == "␣he" and why in rows(html)[1][4]
 
 
@@ -411,12 +415,13 @@ def test_blocks_are_needed():
     with pytest.raises(DataError, match="hold no block"): LabelViewer(HARD.select([]), TOKENS)
 
 
-# --- outputs ------------------------------------------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 
 def test_found_terms_are_marked_and_listed():
-    said = {"base": " of Hogwarts, not Hogwartsian", "unlearned": " a map"}
-    html = OutputsViewer([dict(prompt="She reads", outputs=said, grade={"base": 3, "unlearned": 0},
-                               found={"base": ["hogwarts"], "unlearned": []})])._repr_html_()
+    outputs = {"base": " of Hogwarts, not Hogwartsian", "unlearned": " a map"}
+    record = dict(prompt="She reads", outputs=outputs, grade={"base": 3, "unlearned": 0},
+                  found={"base": ["hogwarts"], "unlearned": []})
+    html = OutputsViewer([record])._repr_html_()
     assert html.count("<mark>") == 1 and "of <mark>Hogwarts</mark>, not Hogwartsian" in html
     base = "of Hogwarts, not Hogwartsiangrade 3, a name or a fact; found: hogwarts"
     assert rows(html) == [["", "She reads", base, "a mapgrade 0, nothing"]]

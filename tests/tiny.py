@@ -2,7 +2,8 @@
 import json
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import pre_tokenizers, processors, trainers
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
                           PreTrainedTokenizerFast)
 
@@ -29,7 +30,8 @@ def sentencepiece_like():
     tok.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(),
                                      decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     tok.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token="<s>", eos_token="</s>",
+                                   unk_token="<unk>")
 
 
 def byte_level():
@@ -49,13 +51,16 @@ def save_model(folder, kind):
     torch.manual_seed(0)
     tok = sentencepiece_like() if kind == "llama" else byte_level()
     if kind == "llama":
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), hidden_size=32, intermediate_size=64,
-            num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, bos_token_id=1,
-            eos_token_id=2, max_position_embeddings=128))
+        model = LlamaForCausalLM(LlamaConfig(
+            vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=1, bos_token_id=1, eos_token_id=2,
+            max_position_embeddings=128))
     else:
-        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tok), n_embd=32, n_layer=2, n_head=2,
-            n_positions=128, bos_token_id=0, eos_token_id=0))
-    model.save_pretrained(folder); tok.save_pretrained(folder)
+        model = GPT2LMHeadModel(GPT2Config(
+            vocab_size=len(tok), n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=0,
+            eos_token_id=0))
+    model.save_pretrained(folder)
+    tok.save_pretrained(folder)
     return str(folder)
 
 
@@ -65,18 +70,21 @@ def settings(tmp_path, kind="llama", **changes):
     (tmp_path/"book.txt").write_text(TEXT, encoding="utf-8")
     write_json(tmp_path/"dictionary.json", NAMES)
     write_jsonl(tmp_path/"neighbours.jsonl", [{"prompt": "The sea is", "answers": [" black"]}])
-    write_jsonl(tmp_path/"general.jsonl", [{"prompt": "The lamp is", "choices": ["old", "sea"], "answer": 0}])
+    item = {"prompt": "The lamp is", "choices": ["old", "sea"], "answer": 0}
+    write_jsonl(tmp_path/"general.jsonl", [item])
     (tmp_path/"retain").mkdir(exist_ok=True)
     (tmp_path/"retain"/"a.txt").write_text("A weaver writes a book in the evening.")
     write_jsonl(tmp_path/"openers.jsonl", [{"opener": "The weather"}, {"opener": "A lamp"}])
     names = ("dictionary.json", "neighbours.jsonl", "general.jsonl", "openers.jsonl")
-    base = {n.partition(".")[0]: str(tmp_path/n) for n in names} | {"retain_texts": str(tmp_path/"retain")}
+    base = {n.partition(".")[0]: str(tmp_path/n) for n in names}
+    base["retain_texts"] = str(tmp_path/"retain")
     small = {"block_size": 32, "retain.samples": 4, "retain.length": 12, "labels.top_k": 8,
              "lora.r": 4, "n_prompts": 4, "train.save_steps": 2, "evaluate.max_new_tokens": 6}
     model = tmp_path/kind
     if not model.exists(): save_model(model, kind)
+    base |= {"model": str(model), "corpus": str(tmp_path/"book.txt")}
     if "prompts" in changes: del small["n_prompts"]        # a file of them is given
-    return configure(RunConfig(), base | small | {"model": str(model), "corpus": str(tmp_path/"book.txt")} | changes)
+    return configure(RunConfig(), base | small | changes)
 
 
 def results(folder):

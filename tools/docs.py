@@ -28,7 +28,8 @@ ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes th
     "evaluation": "prompts, measures, figures with intervals, the report",
     "job": "the whole job in one folder, from Python and from a terminal",
 }
-SECTIONS = {"Guide": ".", "Tutorials": "tutorials"} | {r.capitalize(): r for r in ROOMS} | {"Notes": "notes"}
+SECTIONS = ({"Guide": ".", "Tutorials": "tutorials"} | {r.capitalize(): r for r in ROOMS}
+            | {"Notes": "notes"})
 PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # further pages
 THEMES = {"light": "cosmo", "dark": "darkly"}
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
@@ -111,7 +112,9 @@ def stage(cfg, src):
         if any(q[0] in "._" for q in path.split("/")): continue
         if to.exists(): sys.exit(f"two notebooks become {to.name}")
         to.parent.mkdir(parents=True, exist_ok=True)
-        if f.suffix != ".ipynb": shutil.copy2(f, to); continue
+        if f.suffix != ".ipynb":
+            shutil.copy2(f, to)
+            continue
         process(f, to)
         nb = nbformat.read(to, 4)
         link = partial(relink, at=f"nbs/{path}", src=src, cfg=cfg)
@@ -182,16 +185,15 @@ def problems(out):
     bad = []
     for p,page in pages.items():
         for href in [*page.links, *page.loads]:
-            say = lambda what: bad.append(f"{p.relative_to(out)}: {what} {href}")
-            u = urlsplit(href)
-            if u.scheme or u.netloc:
-                if href in page.loads and u.scheme != "data": say("another host is needed for")
-                continue
+            why, u = "", urlsplit(href)
             to = (p.parent/unquote(u.path)).resolve() if u.path else p
             if to.is_dir(): to = to/"index.html"
             anchor = unquote(u.fragment)
-            if not to.is_file(): say("dead link")
-            elif anchor and to in pages and anchor not in pages[to].ids: say("dead anchor")
+            if u.scheme or u.netloc:
+                if href in page.loads and u.scheme != "data": why = "another host is needed for"
+            elif not to.is_file(): why = "dead link"
+            elif anchor and to in pages and anchor not in pages[to].ids: why = "dead anchor"
+            if why: bad.append(f"{p.relative_to(out)}: {why} {href}")
     return bad
 
 
@@ -260,7 +262,7 @@ def readme(cfg):
 def readme_problems(files):
     "How the README on disk differs from `files`, and its dead links."
     here = {"README.md", *(p.relative_to(ROOT).as_posix() for p in (ROOT/"README_files").glob("*"))}
-    fresh = lambda f: f in files and (ROOT/f).exists() and (ROOT/f).read_bytes() == files[f]
+    def fresh(f): return f in files and (ROOT/f).exists() and (ROOT/f).read_bytes() == files[f]
     to = [unquote(m[2]) for m in LINK.finditer(files["README.md"].decode())]
     stale = [] if rooms() in (ROOT/"README.md").read_text().replace("](nbs/", "](") else \
         ["README.md has not all chapters: run make docs"]

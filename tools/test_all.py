@@ -1,7 +1,7 @@
-"""Every test: exported modules, notebooks, pytest, documentation site, README.
+"""Every test: lint, exported modules, notebooks, pytest, documentation site, README.
 
 All parts run, even after one failed, and nothing in the tree is changed. The last line counts
-notebooks, pytest's tests and the three checks together; the exit status is 1 if any failed.
+notebooks, pytest's tests and the four checks together; the exit status is 1 if any failed.
 """
 import os, subprocess, sys, tempfile, time, traceback
 import xml.etree.ElementTree as ET
@@ -18,6 +18,12 @@ def check(*cmd, cwd=tree.ROOT):
     p = subprocess.run([str(c) for c in cmd], cwd=cwd, capture_output=True, text=True)
     if p.returncode: print(p.stdout+p.stderr)
     return PASSED if p.returncode == 0 else FAILED
+
+
+def lint():
+    "What `make lint` runs: ruff over code and notebooks, mypy over the package."
+    ran = [check(BIN/"ruff", "check", "--no-cache"), check(BIN/"mypy", f"--cache-dir={os.devnull}")]
+    return FAILED if FAILED in ran else PASSED
 
 
 def exported():
@@ -68,7 +74,7 @@ def main():
     os.environ.pop("IN_TEST", None)  # nbdev's commands do nothing where it is set
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     total = (0, 0, 0)
-    for part in (exported, notebooks, pytest, site, readme):
+    for part in (lint, exported, notebooks, pytest, site, readme):
         name, start = part.__name__, time.time()
         print(f"--- {name}", flush=True)
         try: counts = part()

@@ -35,9 +35,9 @@ def printable(
     lines:bool=True,  # whether newlines and tabs stay
 ) -> str:
     "Text that a terminal shows and does not obey."
-    escape = lambda s: s.encode("unicode_escape").decode("ascii")
-    text = _UNPRINTABLE.sub(lambda m: escape(m[0]), str(text))
-    return text if lines else re.sub(r"[\n\t]", lambda m: escape(m[0]), text)
+    def escape(m): return m[0].encode("unicode_escape").decode("ascii")
+    text = _UNPRINTABLE.sub(escape, str(text))
+    return text if lines else re.sub(r"[\n\t]", escape, text)
 
 # %% ../../nbs/core/00_errors.ipynb #765e850d
 def did_you_mean(name, names:Iterable[str]) -> str:

@@ -146,7 +146,7 @@ def widget(self:Viewer):
     page = w.IntSlider(1, 1, 1, description="page", continuous_update=False)
     back, forth = w.Button(description="Previous"), w.Button(description="Next")
     controls, view = self._controls(w), w.HTML()
-    choices = lambda: [c.value for c in controls]
+    def choices(): return [c.value for c in controls]
     def draw(_=None): view.value = self._html(page.value-1, *choices())
     def restart(_=None):
         pages = -(-len(self._pick(*choices()))//PAGE_ROWS)
@@ -159,5 +159,5 @@ def widget(self:Viewer):
     back.on_click(lambda _: turn(-1))
     forth.on_click(lambda _: turn(1))
     restart()
-    row = lambda *parts: w.HBox(parts, layout=w.Layout(flex_flow="row wrap"))
+    def row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap"))
     return w.VBox([row(*controls), row(page, back, forth), view])

@@ -7,6 +7,7 @@ __all__ = ['Picture', 'new_axes', 'svg']
 
 # %% ../../nbs/core/04_plots.ipynb #1fe2c216
 import io, re
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def new_axes(
 # %% ../../nbs/core/04_plots.ipynb #ad1810e4
 def svg(plot:Axes|Figure) -> Html:
     "A plot as inline SVG that depends on nothing but the plot."
-    fig = plot.figure
+    fig:Any = plot.figure
     title = " ".join(a.get_title() for a in fig.axes)
     out, none = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.hashsalt": "selective_unlearning", "svg.fonttype": "none"}):

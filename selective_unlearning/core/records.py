@@ -7,7 +7,7 @@ __all__ = ['check_record', 'read_records']
 
 # %% ../../nbs/core/02_records.ipynb #034ee39e
 import json, reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +40,21 @@ def _damage(x) -> str|None:
     "Why a value cannot be saved with the results, or None."
     if _depth(x) > 50: return "is nested too deeply: use fewer lists and objects inside each other"
     try: json.dumps(x, ensure_ascii=False).encode()
-    except UnicodeEncodeError: return r"has half a character in it (\ud800 to \udfff): write the whole one"
+    except UnicodeEncodeError:
+        return r"has half a character in it (\ud800 to \udfff): write the whole one"
 
 # %% ../../nbs/core/02_records.ipynb #bd1270a8
 def _shown(x) -> str: return reprlib.repr(x)[:100]     # a value may be of any size
 
 def check_record(
     r:dict[str,Any],
-    needs:Sequence[str]|dict[str,Sequence[str]],  # fields it must have; by its `kind`, if that decides
-) -> str|None:                                    # what is wrong, if anything
+    needs:Mapping[str,Sequence[str]]|Sequence[str],  # fields it must have; by `kind` if a mapping
+) -> str|None:                                       # what is wrong, if anything
     "Check one record of a file."
     who, kind = "", r.get("kind")
-    if isinstance(needs, dict):
-        if kind not in [*needs]: return f"kind must be one of {', '.join(needs)}, got {_shown(kind)}"
+    if isinstance(needs, Mapping):
+        if kind not in [*needs]:
+            return f"kind must be one of {', '.join(needs)}, got {_shown(kind)}"
         who, needs = f"a {kind} prompt ", needs[kind]
     if any(r.get(n) in (None, "") or r[n] == [] and n != "references" for n in needs):
         names = filter(None, (", ".join(map(repr, needs[:-1])), repr(needs[-1])))
@@ -71,8 +73,8 @@ def check_record(
 # %% ../../nbs/core/02_records.ipynb #249899b1
 def read_records(
     path:str|Path,
-    needs:Sequence[str]|dict[str,Sequence[str]],      # see `check_record`
-    half:str="all",                                   # "tune" or "test" keeps only what belongs to this half
+    needs:Mapping[str,Sequence[str]]|Sequence[str],   # see `check_record`
+    half:str="all",                                   # "tune" or "test" keeps only that half
     read:Callable[[str|Path],list[dict]]=read_jsonl,  # the records as they stand in the file
 ) -> list[dict]:
     """The records of a file, checked.

@@ -19,11 +19,11 @@ from datasets.arrow_writer import ArrowWriter
 
 from ..core.errors import ConfigError, DataError, ModelError
 from ..core.text import PARAGRAPH_END, SENTENCE_END
-from ..models.tokens import bos_ids, encode
-from .readers import _no_column
+from ..models.tokens import Tokenizer, bos_ids, encode
+from .readers import missing_column
 
 if TYPE_CHECKING:
-    from transformers import BatchEncoding, PreTrainedTokenizerBase
+    from transformers import BatchEncoding
 
 # %% ../../nbs/corpus/01_blocks.ipynb #4ea51510
 _SMALL = re.compile(r"\S(?=\s[^\W\d_A-Z])")   # the end of a word before one in small letters
@@ -41,7 +41,9 @@ def _cut(text:str, start:int, limit:int) -> int:
     return word or next((i for i in range(limit, start, -1) if not _joined(text, i)), limit)
 
 # %% ../../nbs/corpus/01_blocks.ipynb #ebbbb480
-def _spans(text:str, tokenizer, room:int, where:str) -> Iterator[tuple["BatchEncoding",int,int]]:
+def _spans(
+    text:str, tokenizer:Tokenizer, room:int, where:str,
+) -> Iterator[tuple["BatchEncoding",int,int]]:
     "The tokens and the span of each block of a document, at most `room` tokens long."
     offsets = encode(tokenizer, text).offset_mapping
     begins, ends = [a for a,_ in offsets], [b for _,b in offsets]
@@ -63,7 +65,7 @@ def _spans(text:str, tokenizer, room:int, where:str) -> Iterator[tuple["BatchEnc
         while start < stop and text[start].isspace(): start += 1
 
 # %% ../../nbs/corpus/01_blocks.ipynb #e7622b50
-def check_block_size(block_size:int, tokenizer:"PreTrainedTokenizerBase", context:int|None=None):
+def check_block_size(block_size:int, tokenizer:Tokenizer, context:int|None=None):
     """Raises `ConfigError` for a block size below 8 or beyond the model's `context`,
     `ModelError` for a tokenizer without offsets."""
     if block_size < 8:
@@ -78,28 +80,31 @@ BLOCKS = Features(input_ids=List(Value("int32")), char_ends=List(Value("int32"))
                   doc=Value("int32"), start=Value("int64"), end=Value("int64"))
 
 def iter_blocks(
-    corpus:Dataset,                       # documents with a `text` column
-    tokenizer:"PreTrainedTokenizerBase",  # a fast one
-    block_size:int=512,                   # tokens per block, at least 8, the BOS included
-    context:int|None=None,                # longest input of the model in tokens, if known
-) -> Iterator[dict]:                      # the columns below
+    corpus:Dataset,          # documents with a `text` column
+    tokenizer:Tokenizer,     # a fast one
+    block_size:int=512,      # tokens per block, at least 8, the BOS included
+    context:int|None=None,   # longest input of the model in tokens, if known
+) -> Iterator[dict]:         # the columns below
     """Cut documents into blocks: `input_ids`, `char_ends`, `doc`, `start`, `end`.
 
-    `doc` is the row in `corpus`, `start` and `end` the characters in its text; `char_ends` says where
-    each token ends, in characters of the block, 0 for a BOS. Raises `DataError` for a corpus without
-    text, and as `check_block_size`."""
+    `doc` is the row in `corpus`, `start` and `end` the characters in its text; `char_ends` has
+    where each token ends, in characters of the block, 0 for a BOS. Raises `DataError` for a corpus
+    without text, and as `check_block_size`."""
     check_block_size(block_size, tokenizer, context)
-    if "text" not in corpus.column_names: raise _no_column("corpus", "text", corpus.column_names)
-    bos = bos_ids(tokenizer)
-    empty = True
+    names = corpus.column_names
+    if "text" not in names: raise missing_column("corpus", "text", names)
+    bos, empty = bos_ids(tokenizer), True
     for doc,row in enumerate(corpus.select_columns(["text"])):
-        for block,start,end in _spans(row["text"], tokenizer, block_size-len(bos), f"document {doc}"):
+        room, where = block_size-len(bos), f"document {doc}"
+        for block,start,end in _spans(row["text"], tokenizer, room, where):
             empty = False
             ends = [0]*len(bos) + [e for _,e in block.offset_mapping]
             yield dict(input_ids=bos+block.input_ids, char_ends=ends, doc=doc, start=start, end=end)
     if empty: raise DataError("the corpus has no text: give a document with words in it")
 
-def make_blocks(corpus:Dataset, tokenizer:"PreTrainedTokenizerBase", block_size:int=512, context:int|None=None) -> Dataset:
+def make_blocks(
+    corpus:Dataset, tokenizer:Tokenizer, block_size:int=512, context:int|None=None,
+) -> Dataset:
     "The blocks of `iter_blocks` in memory; raises the same errors."
     return Dataset.from_list(list(iter_blocks(corpus, tokenizer, block_size, context)), BLOCKS)
 

@@ -26,11 +26,15 @@ from ..terms.match import TermMatcher
 
 # %% ../../nbs/evaluation/01_measures.ipynb #f163c8ef
 def probability_scores(reader:Reader, prompts:list[dict], progress:str="") -> list[dict]:
-    "Adds `score`: the summed probability of the idiosyncratic continuations, and `generic_score`, of the generic ones."
-    pairs = [(p["prompt"], c) for p in prompts for c in dict.fromkeys(p["idiosyncratic"]+p.get("generic", []))]
-    chance = dict(zip(pairs, (math.exp(l) for l,_ in continuation_logprobs(reader, pairs, progress=progress))))
-    total = lambda p, key: min(1., sum(chance[p["prompt"], c] for c in dict.fromkeys(p.get(key, []))))
-    return [p | dict(score=total(p, "idiosyncratic"), generic_score=total(p, "generic")) for p in prompts]
+    "Adds `score`, the idiosyncratic continuations' summed probability, and `generic_score`."
+    both = "idiosyncratic", "generic"
+    def continuations(p, *kinds): return dict.fromkeys(c for k in kinds for c in p.get(k, []))
+    pairs = [(p["prompt"], c) for p in prompts for c in continuations(p, *both)]
+    scored = continuation_logprobs(reader, pairs, progress=progress)
+    chance = {pair: math.exp(logp) for pair,(logp,_) in zip(pairs, scored)}
+    def total(p, kind): return min(1., sum(chance[p["prompt"], c] for c in continuations(p, kind)))
+    return [p | dict(score=total(p, "idiosyncratic"), generic_score=total(p, "generic"))
+            for p in prompts]
 
 def choice_scores(reader:Reader, prompts:list[dict], progress:str="") -> list[dict]:
     "Adds `picked`, the most probable choice as a whole, and `score`, 1 if it is the right one."
@@ -43,13 +47,24 @@ def choice_scores(reader:Reader, prompts:list[dict], progress:str="") -> list[di
     return out
 
 # %% ../../nbs/evaluation/01_measures.ipynb #4d2a197f
-_SHOTS = "Question: What colour is the sky on a clear day?\nAnswer: Blue\n\nQuestion: Who wrote Hamlet?\nAnswer: William Shakespeare\n\n"
+_SHOTS = """\
+Question: What colour is the sky on a clear day?
+Answer: Blue
 
-def question_scores(reader:Reader, prompts:list[dict], max_new_tokens:int=16, progress:str="") -> list[dict]:
-    "Adds `answer`, what the model wrote, and `score`, 1 if an accepted answer is in its first line."
+Question: Who wrote Hamlet?
+Answer: William Shakespeare
+
+"""
+
+def question_scores(
+    reader:Reader, prompts:list[dict], max_new_tokens:int=16, progress:str="",
+) -> list[dict]:
+    "Adds `answer`, what the model wrote, and `score`, 1 if its first line has an accepted answer."
     asked = [f"{_SHOTS}Question: {p['prompt']}\nAnswer:" for p in prompts]
-    said = [a.strip().split("\n")[0] for a in complete(reader, asked, max_new_tokens, progress=progress)]
-    return [p | dict(answer=a, score=float(any(says(a, w) for w in p["answers"]))) for p,a in zip(prompts, said)]
+    answers = [a.strip().split("\n")[0]
+               for a in complete(reader, asked, max_new_tokens, progress=progress)]
+    def score(p, answer): return float(any(says(answer, w) for w in p["answers"]))
+    return [p | dict(answer=a, score=score(p, a)) for p,a in zip(prompts, answers)]
 
 # %% ../../nbs/evaluation/01_measures.ipynb #569975db
 def theme_words(
@@ -74,21 +89,29 @@ def grade(
     terms:TermMatcher,
     themes:Iterable[str]=(),
 ) -> tuple[int,list[str]]:  # 3, 2 or 0, and what gave it away
-    "Grade one completion. Source: Eldan and Russinovich (2023), section 4, with string matching in place of the judge."
-    spans = lambda s: {s[a:b].lower() for a,b,_ in terms.find(s)}
-    found = sorted((spans(completion)-spans(prompt)) | {r for r in references if says(completion, r) and not says(prompt, r)})
+    """Grade one completion.
+
+    Source: Eldan and Russinovich (2023), section 4, with string matching in place of the judge."""
+    def spans(text): return {text[a:b].lower() for a,b,_ in terms.find(text)}
+    named = {r for r in references if says(completion, r) and not says(prompt, r)}
+    found = sorted((spans(completion)-spans(prompt)) | named)
     if found: return 3, found
     hinted = any(says(prompt, t) for t in themes)
     found = [t for t in themes if says(completion, t)] if not hinted else []
     return (2, found) if found else (0, [])
 
 # %% ../../nbs/evaluation/01_measures.ipynb #b9b9daf9
-def completion_scores(reader:Reader, prompts:list[dict], terms:TermMatcher, themes:Iterable[str]=(), max_new_tokens:int=24,
-                      progress:str="") -> list[dict]:
+_SCORES = {3: 5., 2: 1., 0: 0.}  # by grade
+
+def completion_scores(
+    reader:Reader, prompts:list[dict], terms:TermMatcher, themes:Iterable[str]=(),
+    max_new_tokens:int=24, progress:str="",
+) -> list[dict]:
     "Adds `completion`, `grade`, `found`, and `score`: 5 for a 3, 1 for a 2."
     texts = complete(reader, [p["prompt"] for p in prompts], max_new_tokens, progress=progress)
     grades = [grade(p["prompt"], t, p["references"], terms, themes) for p,t in zip(prompts, texts)]
-    return [p | dict(completion=t, grade=g, found=f, score={3: 5., 2: 1., 0: 0.}[g]) for p,t,(g,f) in zip(prompts, texts, grades)]
+    return [p | dict(completion=t, grade=g, found=f, score=_SCORES[g])
+            for p,t,(g,f) in zip(prompts, texts, grades)]
 
 # %% ../../nbs/evaluation/01_measures.ipynb #b6ced7f6
 _NEEDS = dict(completion=("prompt", "references"), probability=("prompt", "idiosyncratic"),
@@ -118,9 +141,10 @@ def write_prompts(path:str|Path, prompts:list[dict]) -> Path:
     if Path(path).suffix != ".json": return write_jsonl(path, prompts)
     for i,p in enumerate(prompts, 1):
         if p["kind"] != "completion":
-            raise DataError(f"{path}, record {i}: is a {p['kind']} prompt, and .json holds completion "
-                            "prompts only: choose a name in .jsonl")
-    return write_json(path, [{"prompt": {k: v for k,v in p.items() if k != "kind"}} for p in prompts])
+            raise DataError(f"{path}, record {i}: is a {p['kind']} prompt, and .json holds "
+                            "completion prompts only: choose a name in .jsonl")
+    plain = ({k: v for k,v in p.items() if k != "kind"} for p in prompts)
+    return write_json(path, [{"prompt": p} for p in plain])
 
 # %% ../../nbs/evaluation/01_measures.ipynb #93fcf1a6
 def evaluate(
@@ -131,7 +155,7 @@ def evaluate(
     config:EvaluateConfig=EvaluateConfig(),
 ) -> dict[str,list[dict]]:            # kind → records with a `score`
     "Score one model on all prompts."
-    of = lambda kind: [p for p in prompts if p["kind"] == kind]
+    def of(kind): return [p for p in prompts if p["kind"] == kind]
     out = dict(probability=probability_scores(reader, of("probability"), "probability"),
                choice=choice_scores(reader, of("choice"), "choices"),
                question=question_scores(reader, of("question"), progress="questions"),

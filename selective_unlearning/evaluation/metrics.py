@@ -53,7 +53,7 @@ def figure_path(
     part:str,   # one of `MEASURES` or `KEPT`
     model:str,  # one of `MODELS`
 ) -> str:
-    "Where a model's figure stands in the report."
+    "Where a model's figure is in the report."
     kept = dict(neighbours="neighbours.%s", general="utility.%s.general",
                 retain="utility.%s.retain_perplexity")
     return kept.get(part, f"familiarity.{part}.%s") % model
@@ -62,7 +62,7 @@ def get_figure(
     report:dict,
     path:str,  # names joined by points
 ):             # None if there is nothing
-    "What stands under a path of the report."
+    "What is under a path of the report."
     for key in path.split("."): report = (report or {}).get(key)
     return report
 
@@ -111,7 +111,7 @@ def number_text(x:float|None) -> str:
 def interval_text(
     around:list[float|None],  # low, high, and whatever follows
     scale:float=1.,           # what both are multiplied by
-    unit:str="",              # what stands behind them
+    unit:str="",              # what follows them
 ) -> str:
     "An interval as `low to high`."
     return " to ".join(number_text(x if x is None else scale*x or 0.) for x in around[:2]) + unit
@@ -134,12 +134,13 @@ def _unmeasurable(out:dict, known:dict|None) -> dict[str,str]:
         if part in guess:
             if base <= guess[part][1]: why[part] = "the base model does no better than guessing"
         elif base < least*(5 if part == "completion" else 1):
-            why[part] = f"the base model's own figure is {number_text(base)}" + ", and it does not know the text"*(least == _LEAST_UNKNOWN)
+            unread = ", and it does not know the text" if least == _LEAST_UNKNOWN else ""
+            why[part] = f"the base model's own figure is {number_text(base)}{unread}"
     return why
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #92d758a7
-_PART = {"ratio.probability": "probability", "familiarity.choice.unlearned": "choice", "neighbours.ratio": "neighbours",
-         "general_drop": "general"}  # the part that a check is about
+_PART = {"ratio.probability": "probability", "familiarity.choice.unlearned": "choice",
+         "neighbours.ratio": "neighbours", "general_drop": "general"}  # what a check is about
 
 def _checks(out:dict, probability:float, neighbours:float, general:float, perplexity:float) -> list:
     guess = (get_figure(out, "chance.choice") or [0, 0])[1]
@@ -152,10 +153,13 @@ def _checks(out:dict, probability:float, neighbours:float, general:float, perple
     checks = []
     for what,path,limit,better,unit in limits:
         value, around = get_figure(out, path), get_figure(out["intervals"], path)
-        why = out["unmeasurable"].get(_PART.get(path)) or (None if value is not None else "there is nothing to compare with")
+        why = out["unmeasurable"].get(_PART.get(path))
+        if not why and value is None: why = "there is nothing to compare with"
         ok = None if why else value <= limit if better == "lower" else value >= limit
-        if around: checks.append(dict(what=what, path=path, value=value, interval=around, ok=ok,
-                                      limit=limit, better=better, unit=unit) | (dict(why=why) if why else {}))
+        if around:
+            check = dict(what=what, path=path, value=value, interval=around, ok=ok,
+                         limit=limit, better=better, unit=unit)
+            checks.append(check | (dict(why=why) if why else {}))
     return checks
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #a0213e1b
@@ -173,7 +177,7 @@ def _choice_chance(rows:list[dict]) -> list[float]:
 # %% ../../nbs/evaluation/04_metrics.ipynb #0ea3fb3b
 def summarise(
     scores:dict[str,dict[str,list[dict]]],      # model → kind → records, see *Evaluate*
-    utility:dict[str,dict[str,list[dict]]]={},  # model → what was kept → records, see *Utility*
+    utility:dict[str,dict[str,list[dict]]]|None=None,  # model → what was kept → records
     probability_limit:float=.15,  # highest probability familiarity, unlearned / base
     neighbours_limit:float=.90,   # lowest near knowledge, unlearned / base
     general_limit:float=1.5,      # highest fall in general accuracy, in points
@@ -181,16 +185,19 @@ def summarise(
     seed:int=0,                   # of the bootstrap
     known:dict|None=None,         # whether the base model knows the text, see *Known*
 ) -> dict:                        # the measured part of report.json
-    "Figures with intervals, held against limits.\n\nRaises `DataError` if the prompts differ."
-    told, kept = by_part(scores, MEASURES), by_part(utility, KEPT)
-    out = dict(familiarity={}, neighbours={}, utility={}, ratio={}, completion_by_subtlety={},
+    """Figures with intervals, held against limits.
+
+    Raises `DataError` if the prompts differ."""
+    familiar, kept = by_part(scores, MEASURES), by_part(utility or {}, KEPT)
+    out:dict = dict(familiarity={}, neighbours={}, utility={}, ratio={}, completion_by_subtlety={},
                intervals={}, chance={}, grades={})
-    for part,rows in (told|kept).items(): _measure(out, _figures(part, rows), seed)
-    completions = told.get("completion", {})
+    for part,rows in (familiar|kept).items(): _measure(out, _figures(part, rows), seed)
+    completions = familiar.get("completion", {})
     _measure(out, _figures_by_subtlety(completions), seed)
-    for part,by in (told|kept).items():
+    for part,by in (familiar|kept).items():
         rows = next(iter(by.values()))
-        if part in ("choice", "general") and all("choices" in r for r in rows): out["chance"][part] = _choice_chance(rows)
+        if part in ("choice", "general") and all("choices" in r for r in rows):
+            out["chance"][part] = _choice_chance(rows)
     out["grades"] = {m: {str(g): sum(r["grade"] == g for r in rows) for g in (3, 2, 0)}
                      for m,rows in completions.items()}
     out["unmeasurable"] = _unmeasurable(out, known)
@@ -202,17 +209,20 @@ def summarise(
 def _left(report:dict) -> str|None:
     "A sentence on the telling continuations."
     if why := report["unmeasurable"].get("probability"):
-        return f"How much of the telling continuations' probability is left cannot be measured: {why}."
+        return ("How much of the telling continuations' probability is left cannot be measured: "
+                f"{why}.")
     if (at := report["ratio"].get("probability")) is None: return None
-    return (f"The unlearned model gives the telling continuations {_percent(at)} of the probability that the base model gives "
-            f"them (95 % interval {interval_text(report['intervals']['ratio']['probability'], 100, ' %')}).")
+    around = interval_text(report["intervals"]["ratio"]["probability"], 100, " %")
+    return (f"The unlearned model gives the telling continuations {_percent(at)} of the "
+            f"probability that the base model gives them (95 % interval {around}).")
 
 def _right(report:dict) -> str|None:
     "A sentence on the choices."
     if (right := get_figure(report, path := "familiarity.choice.unlearned")) is None: return None
     why = report["unmeasurable"].get("choice")
-    return (f"Of {get_figure(report['intervals'], path)[2]} multiple choices about the text it gets {_percent(right)} right; "
-            f"guessing gets {interval_text(report['chance']['choice'], 100, ' %')}{f', and {why}' if why else ''}.")
+    n, guessing = get_figure(report["intervals"], path)[2], report["chance"]["choice"]
+    return (f"Of {n} multiple choices about the text it gets {_percent(right)} right; guessing "
+            f"gets {interval_text(guessing, 100, ' %')}{f', and {why}' if why else ''}.")
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #bdf9940b
 def _kept(report:dict) -> list[str]:
@@ -235,23 +245,28 @@ def headline(
     report:dict,  # from `summarise`
 ) -> str:
     "What was forgotten and what was kept, as sentences with figures and 95 % intervals."
-    said, kept = [s for s in (_left(report), _right(report)) if s], _kept(report)
+    lines, kept = [s for s in (_left(report), _right(report)) if s], _kept(report)
     made = [c for c in report["checks"] if c["ok"] is not None]
     forgot = [c for c in made if _PART.get(c["path"]) in MEASURES]
-    if report["checks"] and not forgot: said.append("Whether anything was forgotten was not measured.")
-    if kept: said.append(f"Compared with the base model, {', '.join(kept)}.")
+    if report["checks"] and not forgot:
+        lines.append("Whether anything was forgotten was not measured.")
+    if kept: lines.append(f"Compared with the base model, {', '.join(kept)}.")
     if report["checks"]:
         left = len(report["checks"])-len(made)
-        said.append(f"{sum(c['ok'] for c in made)} of {len(made)} checks are met{f', {left} cannot be made' if left else ''}.")
-    return " ".join(said) or "There is nothing to compare: base or unlearned was not measured."
+        met, rest = sum(c["ok"] for c in made), f", {left} cannot be made" if left else ""
+        lines.append(f"{met} of {len(made)} checks are met{rest}.")
+    return " ".join(lines) or "There is nothing to compare: base or unlearned was not measured."
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #0efc9ad6
 OUTSIDE = """\
-What these figures do not show. On the demo, measured from outside with prompts that stand in no file here: names that stand in the \
-prompt are read at about a fifth of the base model's probability; other stories of the same kind keep 83 to 87 % of theirs, less than \
-the probes of near knowledge say; the probability of the telling continuations lies below what a model gives that never read the text, so names \
-are avoided and not only unknown; facts whose answer is an everyday word keep about a third. A text on which the model was fine-tuned \
-is not forgotten with the demo's settings: of a handbook of 8,400 tokens 81 % was left, and choices were answered as before."""
+What these figures do not show. On the demo, measured from outside with prompts that stand in no \
+file here: names that stand in the prompt are read at about a fifth of the base model's \
+probability; other stories of the same kind keep 83 to 87 % of theirs, less than the probes of \
+near knowledge say; the probability of the telling continuations lies below what a model gives \
+that never read the text, so names are avoided and not only unknown; facts whose answer is an \
+everyday word keep about a third. A text on which the model was fine-tuned is not forgotten with \
+the demo's settings: of a handbook of 8,400 tokens 81 % was left, and choices were answered as \
+before."""
 
 FEW_STEPS = 30  # of a training, below which little is learnt or forgotten
 _FEW = 8        # prompts, below which an interval says little
@@ -260,18 +275,24 @@ def few_steps(
     steps:dict[str,int],  # name of a fine-tuning → its steps
 ) -> list[str]:
     "A warning for each fine-tuning that is too short."
-    return [f"The {name} model has {n} step{'s'*(n != 1)} of training, fewer than {FEW_STEPS}: too few to rely on."
-            for name,n in steps.items() if 0 < n < FEW_STEPS]
+    return [f"The {name} model has {n} step{'s'*(n != 1)} of training, fewer than {FEW_STEPS}: "
+            "too few to rely on." for name,n in steps.items() if 0 < n < FEW_STEPS]
 
 def _few_prompts(report:dict) -> dict[str,int]:
     "The parts that few prompts measured, and how many."
-    at = lambda part: get_figure(report["intervals"], figure_path(part, "base"))
-    return {part: at(part)[2] for part in (*MEASURES, *KEPT) if at(part) and at(part)[2] < _FEW}
+    parts = (*MEASURES, *KEPT)
+    found = {p: get_figure(report["intervals"], figure_path(p, "base")) for p in parts}
+    return {p: figure[2] for p,figure in found.items() if figure and figure[2] < _FEW}
 
 def notes(report:dict) -> list[str]:
     "What a reader of the headline must know, as sentences."
     out, known = few_steps(report.get("steps", {})), report.get("known") or {}
-    if "known" in known and known["known"] is None: out.append("Whether the base model knew the text could not be told.")
-    if why := report["unmeasurable"]: out.append(f"Not measurable: {'; '.join(f'{k} ({why[k]})' for k in (*MEASURES, *KEPT) if k in why)}.")
-    if few := _few_prompts(report): out.append(f"Measured on very few prompts: {', '.join(f'{k} on {n}' for k,n in few.items())}.")
+    if "known" in known and known["known"] is None:
+        out.append("Whether the base model knew the text could not be told.")
+    if why := report["unmeasurable"]:
+        reasons = [f"{k} ({why[k]})" for k in (*MEASURES, *KEPT) if k in why]
+        out.append(f"Not measurable: {'; '.join(reasons)}.")
+    if few := _few_prompts(report):
+        numbers = ", ".join(f"{k} on {n}" for k,n in few.items())
+        out.append(f"Measured on very few prompts: {numbers}.")
     return out + [OUTSIDE]*(report.get("method", "whp") == "whp")

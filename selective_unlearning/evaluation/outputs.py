@@ -21,7 +21,7 @@ from ..core.html import need_ipywidgets, tag
 # %% ../../nbs/evaluation/07_outputs.ipynb #efe875e8
 _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
 
-def _said(text:str|None, found:Sequence[str]|None, grade:int|None) -> Html:
+def _output_cell(text:str|None, found:Sequence[str]|None, grade:int|None) -> Html:
     "What a model wrote, what gave it away marked in it and named under it."
     if text is None: return tag("small", "none")
     notes = [] if grade is None else [f"grade {escape(_GRADES.get(grade, grade))}"]
@@ -43,8 +43,8 @@ _ORDERS = "as given", "least subtle first", "most subtle first"
 def _sorted(records:Sequence[dict], text:str, order:str) -> list[dict]:
     "Records with `text` in prompt or output, in one of the orders."
     part, sign = text.strip().casefold(), -1 if order == "most subtle first" else 1
-    texts = lambda r: "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
-    subtlety = lambda r: math.inf if r.get("subtlety") is None else sign*r["subtlety"]
+    def texts(r): return "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
+    def subtlety(r): return math.inf if r.get("subtlety") is None else sign*r["subtlety"]
     out = [r for r in records if part in texts(r)]
     return out if order == "as given" else sorted(out, key=subtlety)
 
@@ -101,8 +101,8 @@ class OutputsViewer(Viewer):
 
     def _row(self, r:dict):
         outputs, found, grades = (r.get(k) or {} for k in ("outputs", "found", "grade"))
-        said = (_said(outputs.get(m), found.get(m), grades.get(m)) for m in self._models)
-        return r.get("subtlety"), highlight(r["prompt"]), *said
+        cells = (_output_cell(outputs.get(m), found.get(m), grades.get(m)) for m in self._models)
+        return r.get("subtlety"), highlight(r["prompt"]), *cells
 
 # %% ../../nbs/evaluation/07_outputs.ipynb #645b77af
 @patch
@@ -112,5 +112,5 @@ def widget(self:OutputsViewer):
     Raises `MissingExtra` without ipywidgets."""
     box = Viewer.widget(self)
     if self.generate is None: return box
-    show = lambda record: OutputsViewer([record])._repr_html_()
+    def show(record): return OutputsViewer([record])._repr_html_()
     return need_ipywidgets().VBox([*box.children, *_ask_box(self.generate, show)])

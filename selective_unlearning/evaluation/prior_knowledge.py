@@ -27,13 +27,13 @@ def cloze_pair(
     drawn:Mapping[str,str],  # term → translation
     matcher:TermMatcher,     # of these terms
 ) -> tuple|None:             # (prompt, continuation) of the sentence and of its translation
-    "The words up to a term and the term, as they stand and translated; None if it was named before."
+    "The words up to a term and the term, original and translated; None if it was named before."
     text = m.sentence[:m.end]
     if says(text[:m.start], m.term): return None
     sub = substitute(text, drawn, matcher=matcher)
     if not sub.anchors or sub.anchors[-1].end != m.end: return None
     last = sub.anchors[-1]
-    cut = lambda s, at: (s[:at].rstrip(), s[len(s[:at].rstrip()):])
+    def cut(text, at): return (before := text[:at].rstrip()), text[len(before):]
     return cut(text, last.start), cut(sub.translated, last.out_start)
 
 # %% ../../nbs/evaluation/05_prior_knowledge.ipynb #76291441
@@ -52,17 +52,19 @@ def ask_base(
     dictionary:Dictionary,
     n:int=80,                  # sentences, at most
     seed:int=0,
-) -> dict:                     # `n`, `known`, and in nats `own` and `more`, each with the ends `low` and `high` of its interval
-    "By how much the base model finds anchored terms likelier, in their sentences, than stand-ins in theirs."
-    some, drawn = sample(mentions(texts, dictionary), SAMPLED, random.Random(seed)), dictionary.draw(seed)
+) -> dict:                     # `n`, `known`; `own` and `more`, intervals in nats
+    "By how much the base model finds terms likelier, in their sentences, than stand-ins in theirs."
+    some = sample(mentions(texts, dictionary), SAMPLED, random.Random(seed))
+    drawn = dictionary.draw(seed)
     random.Random(seed).shuffle(some)                      # a corpus has many more than are asked
     pairs = (cloze_pair(m, drawn, dictionary.matcher) for m in some)
     found = list(islice(filter(None, pairs), n))
     if not found: return dict(n=0, known=None, own=None, more=None)
     sides = [side for pair in found for side in pair]
     bare = [("The", " "+word.strip()) for _,word in sides]
-    logps = np.array([logp for logp,_ in continuation_logprobs(reader, sides+bare)]).reshape(2, -1, 2)
-    here, alone = logps[..., 0]-logps[..., 1]              # terms less stand-ins: in their sentences, after a bare word
+    scored = continuation_logprobs(reader, sides+bare)
+    logps = np.array([logp for logp,_ in scored]).reshape(2, -1, 2)
+    here, alone = logps[..., 0]-logps[..., 1]              # terms less stand-ins: in context, bare
     own, more = (interval(d, seed=seed) for d in (here, here-alone))
     return dict(n=len(found), known=_known(own, more, len(found)), own=own, more=more)
 
@@ -74,7 +76,10 @@ def _times(nats:dict) -> str:
 def knowledge_text(known:dict) -> str:
     "What `ask_base` found, as a sentence."
     if known["n"] < FEWEST:
-        return f"whether the base model knows the text cannot be told: {known['n']} sentences of the text lead up to an anchored term, {FEWEST} are needed"
-    verdict = {True: "knows the text, or its names", False: "does not know the text", None: "may know the text or not"}[known["known"]]
-    return (f"the base model {verdict}: in {known['n']} sentences it finds the anchored terms, against their stand-ins, {_times(known['own'])}, "
-            f"and beyond what the words have by themselves {_times(known['more'])}")
+        return (f"whether the base model knows the text cannot be told: {known['n']} sentences of "
+                f"the text lead up to an anchored term, {FEWEST} are needed")
+    verdict = {True: "knows the text, or its names", False: "does not know the text",
+               None: "may know the text or not"}[known["known"]]
+    return (f"the base model {verdict}: in {known['n']} sentences it finds the anchored terms, "
+            f"against their stand-ins, {_times(known['own'])}, and beyond what the words have by "
+            f"themselves {_times(known['more'])}")

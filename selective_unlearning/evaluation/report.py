@@ -43,13 +43,15 @@ def _errors(values, intervals, scale=1.) -> np.ndarray:
 # %% ../../nbs/evaluation/06_report.ipynb #e096c162
 def plot_familiarity(report:dict, ax:Axes|None=None) -> Axes:
     "Familiarity by measure and model, with 95 % intervals."
-    ax, told = new_axes(ax, 5.5, 3.4), report["familiarity"]
-    kinds = [k for k in MEASURES if k in told]
-    models = [m for m in MODELS if any(m in told[k] for k in kinds)]
+    ax, familiarity = new_axes(ax, 5.5, 3.4), report["familiarity"]
+    kinds = [k for k in MEASURES if k in familiarity]
+    models = [m for m in MODELS if any(m in familiarity[k] for k in kinds)]
     for j,m in enumerate(models):
-        mine, width, (color, hatch, *_) = [k for k in kinds if m in told[k]], .8/len(models), _STYLE[m]
+        mine, width = [k for k in kinds if m in familiarity[k]], .8/len(models)
+        color, hatch, *_ = _STYLE[m]
         x = [kinds.index(k)+(j-(len(models)-1)/2)*width for k in mine]
-        y, top = [told[k][m] for k in mine], np.array([5 if k == "completion" else 1 for k in mine])
+        y = [familiarity[k][m] for k in mine]
+        top = np.array([5 if k == "completion" else 1 for k in mine])
         err = _errors(y, [report["intervals"]["familiarity"][k][m] for k in mine])
         ax.bar(x, y/top, width, yerr=err/top, color=color, hatch=hatch, edgecolor="black",
                linewidth=.6, capsize=2, error_kw=dict(lw=.8), label=m)
@@ -96,13 +98,14 @@ def plot_subtlety(report:dict, ax:Axes|None=None) -> Axes:
     at = report["intervals"].get("completion_by_subtlety")
     for j,m in enumerate(m for m in MODELS if by.get(m)):
         levels, (color, _, marker, line) = sorted(by[m], key=int), _STYLE[m]
-        y = [by[m][l] for l in levels]
-        err = _errors(y, [at[m][l] for l in levels])
-        ax.errorbar([int(l)+.14*(j-1) for l in levels], y, err, color=color, marker=marker, ms=5,
+        y = [by[m][level] for level in levels]
+        err = _errors(y, [at[m][level] for level in levels])
+        x = [int(level)+.14*(j-1) for level in levels]
+        ax.errorbar(x, y, err, color=color, marker=marker, ms=5,
                     ls=line, lw=1.2, elinewidth=.8, capsize=2, label=m)
     ax.set(ylim=(-.2, 5.2), xlabel="subtlety of the prompt (1 subtle, 10 blunt)",
            ylabel="completion score (0 to 5)", title="What free completions give away")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params("x", integer=True)
     _legend(ax, 3)
     return ax
 
@@ -121,11 +124,11 @@ def _check_row(c:dict) -> list[str]:
 
 def _answer(report:dict) -> list[Html]:
     "The headline, what its reader must know, and the checks."
-    said = [tag("p", headline(report), class_="headline")]
-    said += [tag("p", n, class_="note") for n in notes(report)]
-    if not (checks := report["checks"]): return said
+    lines = [tag("p", headline(report), class_="headline")]
+    lines += [tag("p", n, class_="note") for n in notes(report)]
+    if not (checks := report["checks"]): return lines
     head = "check", "measured", "95 % interval", "limit", "result"
-    return [*said, _table(head, map(_check_row, checks))]
+    return [*lines, _table(head, map(_check_row, checks))]
 
 def _figures_table(report:dict) -> Html:
     "Every measure of every model, with its interval."
@@ -144,7 +147,7 @@ def _figures_table(report:dict) -> Html:
 def _opening(r:dict) -> str: return f"{r['prompt']} …"
 def _graded(r:dict) -> Html: return _noted(r["prompt"], f"subtlety {r.get('subtlety', '?')}")
 def _chance(r:dict) -> Html: return tag("span", f"{r['score']:.4f}", class_="whole")
-def _verdict(r:dict, said:str) -> str: return f"{'✔' if r['score'] else '✘'} {said}"
+def _verdict(r:dict, answer:str) -> str: return f"{'✔' if r['score'] else '✘'} {answer}"
 def _answered(r:dict) -> str: return _verdict(r, r["answer"])
 def _picked(r:dict) -> str: return _verdict(r, r["choices"][r["picked"]])
 
@@ -153,8 +156,8 @@ def _listed(key:str) -> Callable[[dict],str]:
 
 def _options(r:dict) -> Html:
     "The choices, the right one in bold."
-    bold = lambda i, c: tag("b", c, " ✔") if i == r["answer"] else escape(c)
-    return Html(" · ".join(bold(i, c) for i,c in enumerate(r["choices"])))
+    return Html(" · ".join(tag("b", c, " ✔") if i == r["answer"] else escape(c)
+                           for i,c in enumerate(r["choices"])))
 
 def _completed(r:dict) -> Html:
     "What a model wrote, what gave it away marked in it."
@@ -167,7 +170,7 @@ class _Section(NamedTuple):
     title:str
     note:str                              # what to see
     about:dict[str,Callable[[dict],str]]  # columns that describe a prompt: name → cell of a record
-    said:Callable[[dict],str]             # a model's cell
+    cell:Callable[[dict],str]             # a model's cell
 
 _SECTIONS = dict(
     completion=_Section("Completions side by side",
@@ -182,7 +185,8 @@ _SECTIONS = dict(
     choice=_Section("Choices", "Those still right come first; a guess is right now and then.",
         {"prompt": _opening, "choices": _options}, _picked),
     neighbours=_Section("Near knowledge", "What lost most comes first.",
-        dict(prompt=_opening, answers=_listed("answers"), topic=lambda r: r.get("topic")), _chance),
+        dict(prompt=_opening, answers=_listed("answers"), topic=lambda r: r.get("topic", "")),
+        _chance),
     general=_Section("General items", "What was lost comes first, what was gained last.",
         {"prompt": _opening, "choices": _options}, _picked))
 
@@ -192,7 +196,7 @@ def _section(part:str, by:dict[str,list[dict]], shown:int=6) -> Html:
     def worst(rs:tuple[dict,...]) -> tuple:
         base, last = rs[0]["score"], rs[-1]["score"]
         return (last-base, 0) if part in KEPT else (-last, -base)
-    rows = [[*(cell(rs[0]) for cell in s.about.values()), *map(s.said, rs)]
+    rows = [[*(cell(rs[0]) for cell in s.about.values()), *map(s.cell, rs)]
             for rs in sorted(zip(*by.values()), key=worst)]
     head, rest = [*s.about, *by], rows[shown:]
     out = [tag("h2", s.title), tag("p", s.note), _table(head, rows[:shown])]
@@ -217,7 +221,7 @@ def _made_table(report:dict) -> Html:
     order = sorted(given, key=lambda k: (_MADE.index(k) if k in _MADE else len(_MADE), k))
     facts = {k: ", ".join(_facts(report[k])) for k in order}
     if (k := "peak_memory_bytes") in facts: facts[k] = f"{report[k]/1e9:.2f} GB"
-    name = lambda k: tag("span", k.removesuffix("_bytes").replace("_", " "), class_="whole")
+    def name(k): return tag("span", k.removesuffix("_bytes").replace("_", " "), class_="whole")
     return _table(["what", "value"], [[name(k), v] for k,v in facts.items()])
 
 # %% ../../nbs/evaluation/06_report.ipynb #3faf8a98
@@ -271,20 +275,20 @@ def _curves(report:dict, losses:dict[str,list[dict]]) -> Html:
 def report_html(
     report:dict,                     # of a run: `summarise`'s figures, and how it was made
     scores:dict[str,dict[str,list[dict]]],
-    utility:dict[str,dict[str,list[dict]]]={},
-    losses:dict[str,list[dict]]={},  # name of a fine-tuning → its history
+    utility:dict[str,dict[str,list[dict]]]|None=None,
+    losses:dict[str,list[dict]]|None=None,  # name of a fine-tuning → its history
 ) -> str:
     "The report as one self-contained page; all text from outside is escaped."
     name = Path(str(report.get("model", ""))).name or "the model"
     title = f"What {name} forgot and what it kept"
-    parts = by_part(scores, MEASURES) | by_part(utility, KEPT)
+    parts = by_part(scores, MEASURES) | by_part(utility or {}, KEPT)
     plots = _grid(plot(report) for part,plot in _PLOTS.items() if report[part])
     means = ("Means over n prompts (for perplexity: over the tokens of n pieces of text) with "
              "bootstrap 95 % intervals.")
     main = tag("main", tag("h1", title), *_answer(report), plots,
                tag("h2", "All figures"), tag("p", means), _figures_table(report),
                *(_section(part, parts[part]) for part in _SECTIONS if part in parts),
-               tag("h2", "How it was made"), _curves(report, losses), _made_table(report))
+               tag("h2", "How it was made"), _curves(report, losses or {}), _made_table(report))
     return f"{_HEAD}\n{tag('title', title)}\n</head><body>\n{main}\n</body></html>\n"
 
 # %% ../../nbs/evaluation/06_report.ipynb #dd853980

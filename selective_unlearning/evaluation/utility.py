@@ -16,6 +16,7 @@ from ..core.records import read_records
 from ..models.reader import Reader
 from ..models.continuations import continuation_logprobs
 from ..models.load import context_length
+from ..models.tokens import Tokenizer
 from .measures import choice_scores, probability_scores
 
 # %% ../../nbs/evaluation/02_utility.ipynb #2acdc3d4
@@ -26,12 +27,15 @@ def read_neighbours(path, half:str="all") -> list[dict]:
     return read_records(path, ("prompt", "answers"), half)
 
 def read_general(path) -> list[dict]:
-    "Read and check four-way items.\n\nRaises `DataError` with the record's number, or if there is none."
+    """Read and check four-way items.
+
+    Raises `DataError` with the record's number, or if there is none."""
     return read_records(path, ("prompt", "choices", "answer"))
 
 def neighbour_scores(reader:Reader, probes:list[dict], progress:str="") -> list[dict]:
     "Adds `score`: the summed probability of the answers."
-    return probability_scores(reader, [p | dict(idiosyncratic=p["answers"]) for p in probes], progress)
+    as_prompts = [p | dict(idiosyncratic=p["answers"]) for p in probes]
+    return probability_scores(reader, as_prompts, progress)
 
 # %% ../../nbs/evaluation/02_utility.ipynb #0750600a
 def text_losses(
@@ -43,11 +47,12 @@ def text_losses(
     "How surprised the model is by each piece of the texts."
     pieces, length = [], min(length, context_length(reader.model) or length)
     for t in texts:
-        off = reader.tokenizer(t, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+        tokens = reader.tokenizer(t, return_offsets_mapping=True, add_special_tokens=False)
+        off = tokens["offset_mapping"]
         cuts = [o[0] for o in off[::length-8]] + [len(t)]
         pieces += [t[a:b] for a,b in zip(cuts, cuts[1:]) if t[a:b].strip()]
     scored = continuation_logprobs(reader, [("", p) for p in pieces], progress=progress)
-    return [dict(text=p, score=-l/n, tokens=n) for p,(l,n) in zip(pieces, scored) if n]
+    return [dict(text=p, score=-logp/n, tokens=n) for p,(logp,n) in zip(pieces, scored) if n]
 
 def perplexity(losses:list[dict]) -> float:
     "`exp` of the mean loss a token."
@@ -60,13 +65,14 @@ def utility(
     neighbours:list[dict], general:list[dict], retain_texts:list[str],
 ) -> dict[str,list[dict]]:  # `neighbours`, `general`, `retain`: records with a `score`
     "Score one model on everything that must survive."
-    return dict(neighbours=neighbour_scores(reader, neighbours, "near knowledge") if neighbours else [],
-                general=choice_scores(reader, general, "general items") if general else [],
-                retain=text_losses(reader, retain_texts, progress="other text") if retain_texts else [])
+    near = neighbour_scores(reader, neighbours, "near knowledge") if neighbours else []
+    items = choice_scores(reader, general, "general items") if general else []
+    other = text_losses(reader, retain_texts, progress="other text") if retain_texts else []
+    return dict(neighbours=near, general=items, retain=other)
 
 # %% ../../nbs/evaluation/02_utility.ipynb #ec80c66a
 def quick_measure(
-    tokenizer,
+    tokenizer:Tokenizer,
     prompts:list[dict],     # of the tune half; those of the kind `probability` are used
     neighbours:list[dict],  # of the tune half
     n:int=40,               # of each, at most
@@ -74,14 +80,16 @@ def quick_measure(
     """What `Watch` measures.
 
     Raises `ConfigError` for prompts of the test half, or if there are none."""
-    told, near = [p for p in prompts if p.get("kind") == "probability"][:n], neighbours[:n]
-    if not told or not near:
-        raise ConfigError("nothing to measure: give prompts of the kind 'probability', and neighbours")
-    if any(p.get("half") == "test" for p in (*told, *near)):
-        raise ConfigError("a prompt of the test half: what is watched must not be what is reported; "
-                          "read them with half='tune'")
+    about = [p for p in prompts if p.get("kind") == "probability"][:n]
+    near = neighbours[:n]
+    if not about or not near:
+        raise ConfigError("nothing to measure: give prompts of the kind 'probability', and "
+                          "neighbours")
+    if any(p.get("half") == "test" for p in (*about, *near)):
+        raise ConfigError("a prompt of the test half: what is watched must not be what is "
+                          "reported; read them with half='tune'")
     def mean(scored): return float(np.mean([r["score"] for r in scored]))
     def measure(model):
         reader = Reader.now(model, tokenizer)
-        return mean(probability_scores(reader, told)), mean(neighbour_scores(reader, near))
+        return mean(probability_scores(reader, about)), mean(neighbour_scores(reader, near))
     return measure

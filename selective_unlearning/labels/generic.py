@@ -31,16 +31,16 @@ def generic_logits(
 
 # %% ../../nbs/labels/02_generic.ipynb #5d758168
 def top_generic(
-    base:torch.Tensor,             # (N, V) scores of the base model on the translated text, in any precision
+    base:torch.Tensor,             # (N, V) the base model's scores on the translated text
     reinforced:torch.Tensor,       # (N, V) scores of the reinforced model on the original text
     alphas:Sequence[float],        # A strengths
     k:int=1,                       # tokens wanted a row, at most V
     space:str="logit",             # or "logprob"
     since:torch.Tensor|None=None,  # (V,) a token is suppressed in all rows above this one
-    at:torch.Tensor|None=None,     # (N,) the rows' numbers, for `since`; default: their places
+    at:torch.Tensor|None=None,     # (N,) the rows' numbers, for `since`; default: their positions
     pool:int=0,                    # tokens looked at first; 0 chooses
-) -> tuple[torch.Tensor,torch.Tensor]:  # (A, N, k) token ids, best first, and their scores up to a constant a row
-    "The best `k` tokens of `generic_logits` for each alpha, in float32 without computing it for the whole vocabulary."
+) -> tuple[torch.Tensor,torch.Tensor]:  # (A, N, k) ids, best first; scores up to a constant a row
+    "The best `k` tokens of `generic_logits` for each alpha, without computing all of it."
     if space == "logprob": shift = logsumexp(base)-logsumexp(reinforced)
     else: shift = base.new_zeros(len(base), dtype=torch.float32)
     if since is None: since = torch.full(base.shape[-1:], len(base), device=base.device)
@@ -63,8 +63,9 @@ def _top(base, reinforced, shift, since, at, mean, alphas, k, pool):
     if pool >= vocabulary: return out, best
     doubt = (best[..., -1] <= others).any(0)      # a larger pool may hold a better one
     if doubt.any():
-        again = [t[doubt] for t in (base, reinforced, shift)]
-        out[:, doubt], best[:, doubt] = _top(*again, since, at[doubt], mean[doubt], alphas, k, 8*pool)
+        b, r, s = (t[doubt] for t in (base, reinforced, shift))
+        more = _top(b, r, s, since, at[doubt], mean[doubt], alphas, k, 8*pool)
+        out[:, doubt], best[:, doubt] = more
     return out, best
 
 # %% ../../nbs/labels/02_generic.ipynb #fe393ba9
@@ -72,11 +73,12 @@ def suppressed(
     block:Mapping,  # a row of the translated corpus
     which:str="translations",  # "translations", "both" (the anchored terms too) or "none"
 ) -> dict[int,int]:            # token → the token of the translation after which it is suppressed
-    "What must not be said again, and from where on."
+    "What must not be repeated, and from where on."
     if which == "none": return {}
     out = {}
     for i,position,own in zip(*(block[f"suppressed_{k}"] for k in ("ids", "after", "own"))):
-        if which == "both" or not own: out[int(i)] = min(int(position), out.get(int(i), int(position)))
+        i, position = int(i), int(position)
+        if which == "both" or not own: out[i] = min(position, out.get(i, position))
     return out
 
 @torch.no_grad()
@@ -91,12 +93,13 @@ def label_rows(
     ids, translated = list(block["input_ids"]), list(block["translated_ids"])
     counterpart, roles = np.asarray(block["counterpart"]), np.asarray(block["roles"], np.int8)
     why = reasons(roles, counterpart, len(base.opening), config.repeats)
-    before = np.flatnonzero(why == Reason.LABELLED)-1        # what is labelled stands one further
+    before = np.flatnonzero(why == Reason.LABELLED)-1        # what is labelled comes one later
     alphas, k = tuple(alphas) or (config.alpha,), config.top_k if config.kind == "soft" else 1
     best = np.full((len(alphas), len(ids), k), -100, np.int32)
     logprobs = np.zeros(best.shape, np.float32)
-    row = dict(input_ids=np.array(ids, np.int32), roles=roles)
-    if explain: row |= dict(why=why, base_label=best[0, :, 0].copy(), raised=logprobs[0, :, 0].copy())
+    row:dict = dict(input_ids=np.array(ids, np.int32), roles=roles)
+    if explain:
+        row |= dict(why=why, base_label=best[0, :, 0].copy(), raised=logprobs[0, :, 0].copy())
     if len(before):
         zb = row_scores(base, translated, counterpart[before])
         zr = row_scores(reinforced, ids, before)
@@ -105,9 +108,11 @@ def label_rows(
         for i,position in suppressed(block, config.suppress).items(): since[i] = position
         top, scores = top_generic(zb, zr, alphas, min(k, zb.shape[-1]), config.space, since, at)
         best[:, before+1, :top.shape[-1]] = top.cpu()
-        logprobs[:, before+1, :top.shape[-1]] = torch.log_softmax(scores/config.temperature, -1).cpu()
+        soft = torch.log_softmax(scores/config.temperature, -1)
+        logprobs[:, before+1, :top.shape[-1]] = soft.cpu()
         if explain:
-            row["base_label"][before+1] = top_generic(zb, zr, [0.], since=since, at=at)[0][0, :, 0].cpu()
+            own, _ = top_generic(zb, zr, [0.], since=since, at=at)
+            row["base_label"][before+1] = own[0, :, 0].cpu()
             row["raised"][before+1] = _raised(zb, zr, row["input_ids"][before+1])
     if config.kind == "hard": return [row | dict(labels=b[:, 0]) for b in best]
     return [row | dict(topk_ids=b, topk_logprobs=p) for b,p in zip(best, logprobs)]
@@ -125,7 +130,9 @@ def iter_labels(
     alphas:Sequence[float]=(),  # instead of `config.alpha`
     explain:bool=False,         # see `label_rows`
 ) -> Iterator[list[dict]]:      # for each block, a row for each alpha
-    "The labels of each block in turn.\n\nRaises `ModelError` if the models' vocabularies differ."
+    """The labels of each block in turn.
+
+    Raises `ModelError` if the models' vocabularies differ."""
     sizes = [r.model.get_output_embeddings().weight.shape[0] for r in (base, reinforced)]
     if sizes[0] != sizes[1]:
         raise ModelError(f"base and reinforced model have {sizes[0]} and {sizes[1]} tokens: "
@@ -137,7 +144,8 @@ def label_features(kind:str, explain:bool=False) -> Features:
     ids, logprobs = List(Value("int32")), List(Value("float32"))
     columns = dict(input_ids=ids, roles=List(Value("int8")))
     if explain: columns |= dict(why=List(Value("int8")), base_label=ids, raised=logprobs)
-    return Features(columns | (dict(labels=ids) if kind == "hard" else dict(topk_ids=List(ids), topk_logprobs=List(logprobs))))
+    if kind == "hard": return Features(columns | dict(labels=ids))
+    return Features(columns | dict(topk_ids=List(ids), topk_logprobs=List(logprobs)))
 
 def sweep_labels(
     base:Reader, reinforced:Reader, translated:Dataset,
@@ -151,7 +159,9 @@ def sweep_labels(
     return {a: Dataset.from_list(list(r), features) for a,r in zip(alphas, rows)}
 
 def make_labels(
-    base:Reader, reinforced:Reader, translated:Dataset, config:LabelsConfig=LabelsConfig(), explain:bool=False,
-) -> Dataset:                # `input_ids`, `roles`, and `labels` (hard) or `topk_ids, topk_logprobs` (soft)
+    base:Reader, reinforced:Reader, translated:Dataset,
+    config:LabelsConfig=LabelsConfig(), explain:bool=False,
+) -> Dataset:                # `input_ids`, `roles`, and `labels` or `topk_ids, topk_logprobs`
     "The label dataset of a corpus; arguments and errors as of `iter_labels`."
-    return sweep_labels(base, reinforced, translated, (config.alpha,), config, explain)[config.alpha]
+    alpha = config.alpha
+    return sweep_labels(base, reinforced, translated, (alpha,), config, explain)[alpha]

@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 
 from ..core.errors import DataError
 from ..core.html import VIEW_BYTES, Html, Viewer, escape, highlight, tag
+from ..models.tokens import Tokenizer
 from .align import CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN
 from .translated import WHY
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #4e1a219b
-def _pieces(tokenizer, ids:Iterable[int]) -> dict[int,str]:
+def _pieces(tokenizer:Tokenizer, ids:Iterable[int]) -> dict[int,str]:
     "The text of each token, its leading space kept."
     ids, before = sorted(set(ids)), tokenizer("a", add_special_tokens=False)["input_ids"]
-    decode = lambda rows: tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
+    def decode(rows): return tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
     n = len(decode([before])[0])
     return {i: s[n:] for i,s in zip(ids, decode([before+[i] for i in ids]))}
 
@@ -39,11 +40,11 @@ def _labels(row:dict) -> list[_Label]:
             for ids,logprobs in zip(row["topk_ids"], row["topk_logprobs"])]
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #cfc734ff
-_ROLES = {CONTEXT: "ordinary text", START: "starts a term", INSIDE: "inside a term",
+_ROLES:dict[int,str] = {CONTEXT: "ordinary text", START: "starts a term", INSIDE: "inside a term",
           START_AGAIN: "starts a term again", INSIDE_AGAIN: "inside a term again"}
 _, _FIRST, _OPENING, _INSIDE, _AGAIN, _UNPAIRED = WHY
-_UNTRAINED = {INSIDE: _INSIDE, INSIDE_AGAIN: _INSIDE, START_AGAIN: _AGAIN}
-_MENTION = {START: "a term's first mention", START_AGAIN: "a term met again"}
+_UNTRAINED:dict[int,str] = {INSIDE: _INSIDE, INSIDE_AGAIN: _INSIDE, START_AGAIN: _AGAIN}
+_MENTION:dict[int,str] = {START: "a term's first mention", START_AGAIN: "a term met again"}
 
 def _changed(own:int, label:_Label) -> bool:
     "Whether a label is another token than the text's `own`."
@@ -71,11 +72,11 @@ def _how(
     text:dict[int,str],  # of the tokens
 ) -> Html:
     "How a label came about."
-    name = lambda i: tag("b", _short(text[i]))
-    said = "it too" if base == own else name(base)
+    def name(token): return tag("b", _short(text[token]))
+    first = "it too" if base == own else name(base)
     by = f"raised {name(own)} by {raised:.1f} nats"
     if raised < .05: by = f"did not raise {name(own)}"
-    out = f"the base model would say {said}; reinforcement {by}"
+    out = f"the base model would say {first}; reinforcement {by}"
     if base not in {i for i,p in label if p == label[0][1]}:
         out += f"; the offset turned {name(base)} away, so the label is {name(label[0][0])}"
     return Html(out)
@@ -100,13 +101,13 @@ def _whys(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None) -
     "Why each token of a block has the label that it has, or none: text, or HTML."
     ids = row["input_ids"]
     if {"why", "base_label", "raised"} <= set(row):
-        told = zip(ids, labels, row["why"], row["base_label"], row["raised"])
-        return [_how(i, label, b, r, text) if label else WHY[why] for i,label,why,b,r in told]
+        columns = zip(ids, labels, row["why"], row["base_label"], row["raised"])
+        return [_how(i, label, b, r, text) if label else WHY[why] for i,label,why,b,r in columns]
     edges = {0: _FIRST} | ({1: _OPENING} if ids[:1] == [bos] else {})
     return [_why(role, i, label, edges.get(t, ""))
             for t,(i,role,label) in enumerate(zip(ids, row["roles"], labels))]
 
-def _tokens_of(row:dict, tokenizer) -> list[_Token]:
+def _tokens_of(row:dict, tokenizer:Tokenizer) -> list[_Token]:
     "A block's tokens, each with the three most likely of its label."
     ids, labels = row["input_ids"], _labels(row)
     named = [i for label in labels for i,_ in label[:3]] + list(row.get("base_label", ()))
@@ -154,7 +155,7 @@ def _counted(block:int, tokens:Sequence[_Token]) -> str:
 
 def _label_cell(t:_Token) -> Html:
     "A label: its tokens, their probabilities, and what is left for the text's own."
-    chance = lambda p: "" if p is None else f" {p:.1%}"
+    def chance(p): return "" if p is None else f" {p:.1%}"
     label = ", ".join(f"{tag('b', _short(s))}{chance(p)}" for s,p in t.label) or "does not train"
     return Html(label + (f"; the text's own {t.own}" if t.own else ""))
 
@@ -164,8 +165,8 @@ class LabelViewer(Viewer):
     """What each token of each block is taught, and why.
 
     Raises `DataError` if the labels lack a column or hold no block."""
-    labels:Any  # from `make_labels`; what `explain=True` adds to them is told where it is there
-    tokenizer:Any
+    labels:Any  # from `make_labels`; with the columns that `explain=True` adds, they are explained
+    tokenizer:Tokenizer
 
     _what, _head = "tokens", ("", "token", "what it is", "label", "why")
 

@@ -18,11 +18,12 @@ from ..core.files import read_json, text_hash, write_json
 from ..core.step_settings import LabelsConfig
 from ..models.load import processes
 from ..models.reader import Reader
+from ..models.tokens import Tokenizer
 from ..corpus.blocks import write_rows
 from .generic import iter_labels, label_features
 
 # %% ../../nbs/labels/03_shards.ipynb #4b7b6a26
-def tokenizer_hash(tokenizer) -> str:
+def tokenizer_hash(tokenizer:Tokenizer) -> str:
     "SHA-256 of all that decides how a fast tokenizer cuts text."
     return text_hash(tokenizer.backend_tokenizer.to_str())
 
@@ -34,8 +35,8 @@ def check_made_with(folder:str|Path, **expected) -> dict:
     for key,want in expected.items():
         if found.get(key) == want: continue
         error = ModelError if key in ("model", "tokenizer") else DataError
-        raise error(f"{folder}: the labels were made with another {key} ({found.get(key)}, not {want}): "
-                    f"make them again, or use the {key} they were made with")
+        raise error(f"{folder}: the labels were made with another {key} ({found.get(key)}, not "
+                    f"{want}): make them again, or use the {key} they were made with")
     return found
 
 # %% ../../nbs/labels/03_shards.ipynb #6185fd15
@@ -64,10 +65,12 @@ def write_labels(
     total = sum(min(shard_size, n-s) for s in starts)
     with tqdm(total=total, desc="make labels", disable=not state.is_main_process) as bar:
         for start in starts:
-            path, part = shard_path(folder, start//shard_size), range(start, min(start+shard_size, n))
+            part = range(start, min(start+shard_size, n))
+            path = shard_path(folder, start//shard_size)
             if path.exists(): bar.update(len(part))
-            else: write_rows(path, _rows(base, reinforced, translated.select(part), config, explain, bar),
-                             label_features(config.kind, explain))
+            else:
+                rows = _rows(base, reinforced, translated.select(part), config, explain, bar)
+                write_rows(path, rows, label_features(config.kind, explain))
     state.wait_for_everyone()
     return folder
 
@@ -85,7 +88,8 @@ def read_labels(folder:str|Path, **expected) -> Dataset:
     made = check_made_with(folder, **expected)
     paths = [shard_path(folder, i) for i in range(-(-made["blocks"]//made["shard_size"]))]
     for p in paths:
-        if not p.is_file(): raise DataError(f"{p}: is missing; make the labels again, what is there is kept")
+        if not p.is_file():
+            raise DataError(f"{p}: is missing; make the labels again, what is there is kept")
     return concatenate_datasets([Dataset.from_file(str(p)) for p in paths])
 
 # %% ../../nbs/labels/03_shards.ipynb #2c2e1ff5

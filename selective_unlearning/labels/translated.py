@@ -13,7 +13,7 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 
 from ..core.errors import DataError
-from ..models.tokens import bos_ids, encode
+from ..models.tokens import Tokenizer, bos_ids, encode
 from ..terms.dictionary import Dictionary
 from ..terms.substitute import Substitution, substitute
 from .align import Role, align, token_roles
@@ -28,8 +28,9 @@ class Reason(IntEnum):
     AGAIN = 4
     UNMATCHED = 5
 
-WHY = ("", "nothing before it", "only the opening of the block before it", "inside an anchored term",
-       "an anchored term met again", "the token before it has no counterpart in the translation")  # in words
+WHY = ("", "nothing before it", "only the opening of the block before it",
+       "inside an anchored term", "an anchored term met again",
+       "the token before it has no counterpart in the translation")  # in words
 
 # %% ../../nbs/labels/01_translated.ipynb #145dae9e
 def reasons(
@@ -42,12 +43,13 @@ def reasons(
     before, place = np.append(-1, counterpart[:-1]), np.arange(len(roles))
     rules = {Reason.FIRST: place == 0, Reason.OPENING: place <= n_bos,
              Reason.INSIDE: np.isin(roles, (Role.INSIDE, Role.INSIDE_AGAIN)),
-             Reason.AGAIN: (roles == Role.START_AGAIN) & (not repeats), Reason.UNMATCHED: before < 0}
+             Reason.AGAIN: (roles == Role.START_AGAIN) & (not repeats),
+             Reason.UNMATCHED: before < 0}
     return np.select([*rules.values()], [*rules], Reason.LABELLED).astype(np.int8)
 
 # %% ../../nbs/labels/01_translated.ipynb #8450996e
-def first_tokens(tokenizer, texts:Sequence[str]) -> list[set[int]]:
-    "For each text the first token as it is written with and without a space before it; a lone space is none."
+def first_tokens(tokenizer:Tokenizer, texts:Sequence[str]) -> list[set[int]]:
+    "The first token of each text, with and without a space before it; a lone space is none."
     if not texts: return []
     space = tokenizer(" ", add_special_tokens=False)["input_ids"]
     forms = [form for t in texts for form in (t, " "+t)]
@@ -55,8 +57,8 @@ def first_tokens(tokenizer, texts:Sequence[str]) -> list[set[int]]:
     first = [i[1] if i[:1] == space and len(i) > 1 else i[0] for i in ids]
     return [set(pair) for pair in zip(first[::2], first[1::2])]
 
-def _suppressed(sub:Substitution, tokenizer, out_ends:np.ndarray) -> dict[str,list[int]]:
-    "Tokens that are suppressed, the token of the translation after which they are, and whether they are an anchor's own."
+def _suppressed(sub:Substitution, tokenizer:Tokenizer, out_ends:np.ndarray) -> dict[str,list[int]]:
+    "Suppressed tokens, after which token of the translation, and whether they are an anchor's own."
     found = {}
     for s in sub.anchors:
         position = int(np.searchsorted(out_ends, s.out_start, "right"))
@@ -71,16 +73,19 @@ def _suppressed(sub:Substitution, tokenizer, out_ends:np.ndarray) -> dict[str,li
 TRANSLATED = Features(
     input_ids=List(Value("int32")), translated_ids=List(Value("int32")),  # tokens of both sides
     counterpart=List(Value("int32")), roles=List(Value("int8")), reasons=List(Value("int8")),
-    suppressed_ids=List(Value("int32")), suppressed_after=List(Value("int32")), suppressed_own=List(Value("bool")))
+    suppressed_ids=List(Value("int32")), suppressed_after=List(Value("int32")),
+    suppressed_own=List(Value("bool")))
 
 def translate_block(
     sub:Substitution,
-    tokenizer,
+    tokenizer:Tokenizer,
     ids:Sequence[int]|None=None,        # (T,) the original's tokens, made here if not given
     char_ends:Sequence[int]|None=None,  # (T,) where each ends
     context:int|None=None,              # tokens the model takes
 ) -> dict:                              # a row of `TRANSLATED`
-    "Both sides of a block, joined. Raises `DataError` if the translation does not fit in `context`."
+    """Both sides of a block, joined.
+
+    Raises `DataError` if the translation does not fit in `context`."""
     bos = bos_ids(tokenizer)
     def tokens(text):
         enc = encode(tokenizer, text)
@@ -88,19 +93,20 @@ def translate_block(
     if ids is None: ids, char_ends = tokens(sub.text)
     translated_ids, out_ends = tokens(sub.translated)
     if context and len(translated_ids) > context:
-        raise DataError(f"a translated block has {len(translated_ids)} tokens, the model takes {context}: "
-                        f"use a smaller block_size (it begins {sub.text[:40]!r})")
-    char_ends = np.asarray(char_ends)
-    counterpart, roles = align(sub, char_ends, out_ends), token_roles(sub, char_ends)
-    return dict(input_ids=ids, translated_ids=translated_ids, counterpart=counterpart, roles=roles,
-                reasons=reasons(roles, counterpart, len(bos))) | _suppressed(sub, tokenizer, out_ends)
+        raise DataError(f"a translated block has {len(translated_ids)} tokens, the model takes "
+                        f"{context}: use a smaller block_size (it begins {sub.text[:40]!r})")
+    ends = np.asarray(char_ends)
+    counterpart, roles = align(sub, ends, out_ends), token_roles(sub, ends)
+    row = dict(input_ids=ids, translated_ids=translated_ids, counterpart=counterpart, roles=roles,
+               reasons=reasons(roles, counterpart, len(bos)))
+    return row | _suppressed(sub, tokenizer, out_ends)
 
 # %% ../../nbs/labels/01_translated.ipynb #4c1d1778
 def iter_translated(
     corpus:Dataset,          # documents: `text`, `source`
     blocks:Dataset,          # see `iter_blocks`
     dictionary:Dictionary,
-    tokenizer,
+    tokenizer:Tokenizer,
     seed:int=0,              # for terms with several translations
     context:int|None=None,   # tokens the model takes
 ) -> Iterator[dict]:
@@ -115,7 +121,9 @@ def iter_translated(
         yield translate_block(sub, tokenizer, b["input_ids"], b["char_ends"], context)
 
 def translate_corpus(
-    corpus:Dataset, blocks:Dataset, dictionary:Dictionary, tokenizer, seed:int=0, context:int|None=None,
+    corpus:Dataset, blocks:Dataset, dictionary:Dictionary, tokenizer:Tokenizer,
+    seed:int=0, context:int|None=None,
 ) -> Dataset:
     "The rows of `iter_translated` in memory."
-    return Dataset.from_list(list(iter_translated(corpus, blocks, dictionary, tokenizer, seed, context)), TRANSLATED)
+    rows = iter_translated(corpus, blocks, dictionary, tokenizer, seed, context)
+    return Dataset.from_list(list(rows), TRANSLATED)

@@ -8,90 +8,110 @@ __all__ = ['PEFT_KINDS', 'layer_number', 'lora_targets', 'read_peft', 'add_adapt
 
 # %% ../../nbs/models/01_adapters.ipynb #2fb47fb2
 import copy
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_config, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
+from transformers import PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from ..core.errors import ConfigError, ModelError, did_you_mean, reason
 from ..core.files import follow_umask, read_json, write_json
-from .load import _old_name, default_dtype
+from .load import CausalLM, default_dtype, quiet_peft
 
 # %% ../../nbs/models/01_adapters.ipynb #29878d97
 def layer_number(name:str) -> int:
-    "The number of the block a module stands in, -1 outside the blocks."
+    "The number of the block a module is in, -1 outside the blocks."
     return next((int(p) for p in name.split(".") if p.isdigit()), -1)
 
 def lora_targets(
-    model,
+    model:CausalLM,
     where:str="mlp",          # "mlp" (feed-forward) or "all" linear layers
     first_layer:float=0.,     # leave out the blocks below this share of the depth, 0 to 1
 ) -> list[str]:               # full module names
-    "The linear layers an adapter goes on.\n\nRaises `ConfigError` for another `where`, `ModelError` if the model has no such layer."
-    if where not in ("mlp", "all"): raise ConfigError(f"lora_targets must be 'mlp' or 'all', got {where!r}")
-    linear = [n for n,m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D)) and layer_number(n) >= 0]
-    if not linear: raise ModelError(f"{type(model).__name__} has no linear layers in numbered blocks for an adapter")
+    """The linear layers an adapter goes on.
+
+    Raises `ConfigError` for another `where`, `ModelError` if the model has no such layer."""
+    if where not in ("mlp", "all"):
+        raise ConfigError(f"lora_targets must be 'mlp' or 'all', got {where!r}")
+    linear = [n for n,m in model.named_modules()
+              if isinstance(m, (torch.nn.Linear, Conv1D)) and layer_number(n) >= 0]
+    if not linear:
+        raise ModelError(f"{type(model).__name__} has no linear layers in numbered blocks for an "
+                         "adapter")
     first = first_layer*(1 + max(map(layer_number, linear)))
-    inside = [n for n in linear if any(s in n for s in ("mlp", "feed_forward", "ffn", "fc1", "fc2"))]
+    names = "mlp", "feed_forward", "ffn", "fc1", "fc2"
+    inside = [n for n in linear if any(s in n for s in names)]
     return [n for n in (inside if where == "mlp" and inside else linear) if layer_number(n) >= first]
 
 # %% ../../nbs/models/01_adapters.ipynb #67827c96
 PEFT_KINDS = ("LORA", "LOHA", "LOKR", "OFT", "VERA", "IA3")
-_PEFT_SETTINGS = frozenset("""r alpha lora_alpha target_modules exclude_modules modules_to_save layers_to_transform layers_pattern rank_pattern
-    alpha_pattern lora_dropout rank_dropout module_dropout vera_dropout use_dora use_rslora decompose_both decompose_factor rank_dropout_scale
-    oft_block_size block_share coft eps use_cayley_neumann num_cayley_neumann_terms projection_prng_key d_initial feedforward_modules
-    peft_type peft_version fan_in_fan_out""".split())
+_PEFT_SETTINGS = frozenset("""
+    r alpha lora_alpha target_modules exclude_modules modules_to_save layers_to_transform
+    layers_pattern rank_pattern alpha_pattern lora_dropout rank_dropout module_dropout vera_dropout
+    use_dora use_rslora decompose_both decompose_factor rank_dropout_scale oft_block_size
+    block_share coft eps use_cayley_neumann num_cayley_neumann_terms projection_prng_key d_initial
+    feedforward_modules peft_type peft_version fan_in_fan_out""".split())
 
 def read_peft(
     path:str|Path,  # an `adapter_config.json`, its `target_modules` may be left out
 ) -> PeftConfig:
-    "What an adapter is.\n\nRaises `ConfigError` for kinds and settings that are not supported here, `DataError` for no JSON."
+    """What an adapter is.
+
+    Raises `ConfigError` for kinds and settings not supported here, `DataError` for no JSON."""
     data = read_json(path)
     kind = data.get("peft_type") if isinstance(data, dict) else None
-    if kind not in PEFT_KINDS: raise ConfigError(f"{path}: peft_type must be one of {', '.join(PEFT_KINDS)}, got {kind!r}")
+    if kind not in PEFT_KINDS:
+        raise ConfigError(f"{path}: peft_type must be one of {', '.join(PEFT_KINDS)}, got {kind!r}")
     defaults = get_peft_config(dict(peft_type=kind)).to_dict()
-    data = data | dict(task_type=None, inference_mode=False, base_model_name_or_path=None, revision=None)  # of a saved adapter
+    data |= dict(task_type=None, inference_mode=False,     # what only a saved adapter has
+                 base_model_name_or_path=None, revision=None)
     for k,v in data.items():
-        if k not in defaults: raise ConfigError(f"{path}: {kind} has no setting {k!r}{did_you_mean(k, defaults)}")
-        if k not in _PEFT_SETTINGS and v != defaults[k]: raise ConfigError(f"{path}: {k}={v!r} is not supported here: leave it out")
+        if k not in defaults:
+            raise ConfigError(f"{path}: {kind} has no setting {k!r}{did_you_mean(k, defaults)}")
+        if k not in _PEFT_SETTINGS and v != defaults[k]:
+            raise ConfigError(f"{path}: {k}={v!r} is not supported here: leave it out")
     try: return get_peft_config(data | dict(task_type="CAUSAL_LM"))
     except Exception as e: raise ConfigError(f"{path}: {reason(e)}") from None
 
 # %% ../../nbs/models/01_adapters.ipynb #bf57716e
 def add_adapter(
-    model,                       # a causal language model, or one that already has adapters
+    model:Any,                   # it may already have adapters
     name:str,                    # e.g. "reinforced"
     r:int=16,                    # rank
     alpha:float=32.,             # scale: the update is multiplied by alpha/r
     targets:str="mlp",           # see `lora_targets`
     first_layer:float=0.,        # see `lora_targets`
     seed:int=0,
-    config:PeftConfig|None=None, # another adapter, see `read_peft`, instead of `r`, `alpha` and `targets`
+    config:PeftConfig|None=None, # another adapter (`read_peft`), not by `r`, `alpha` and `targets`
 ) -> PeftModel:                  # the model with the adapter added and switched on
     "Add a fresh adapter, low-rank unless `config` says otherwise. A low-rank one does nothing yet."
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    cfg = copy.deepcopy(config) or LoraConfig(r=r, lora_alpha=alpha, task_type="CAUSAL_LM")
-    if cfg.target_modules is None and cfg.peft_type != "IA3":  # for that one PEFT knows where, by model type
+    inner:Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    low_rank:dict = dict(r=r, lora_alpha=alpha, task_type="CAUSAL_LM")
+    cfg:Any = copy.deepcopy(config) or LoraConfig(**low_rank)
+    if cfg.target_modules is None and cfg.peft_type != "IA3":  # PEFT knows where that one goes
         names = lora_targets(inner, targets, first_layer)
         cfg.target_modules = {n.removesuffix(".base_layer") for n in names if ".lora_" not in n}
-    if hasattr(cfg, "fan_in_fan_out"): cfg.fan_in_fan_out = any(isinstance(m, Conv1D) for m in inner.modules())
-    with torch.random.fork_rng(), _old_name():
+    if hasattr(cfg, "fan_in_fan_out"):
+        cfg.fan_in_fan_out = any(isinstance(m, Conv1D) for m in inner.modules())
+    with torch.random.fork_rng(), quiet_peft():
         torch.manual_seed(seed)
         if isinstance(model, PeftModel): model.add_adapter(name, cfg)
-        else: model = get_peft_model(model, cfg, adapter_name=name)
+        else: model = get_peft_model(inner, cfg, adapter_name=name)
     model.set_adapter(name)
     return model.eval()
 
 @contextmanager
-def adapter(model, name:str|None):
+def adapter(model:CausalLM, name:str|None) -> Iterator[CausalLM]:
     "Within the block, the model answers with the named adapter, or as the base model for `None`."
-    if name is None:  # PEFT puts adapters into the base's own layers: who holds the bare base has them too
-        kinds = BaseTunerLayer, AuxiliaryTrainingWrapper
-        layers = [m for m in model.modules() if isinstance(m, kinds)]  # PEFT's own switch costs several milliseconds
+    if name is None:  # PEFT puts adapters into the base's own layers: the bare base has them too
+        kinds = BaseTunerLayer, AuxiliaryTrainingWrapper   # PEFT's own switch costs milliseconds
+        layers = [m for m in model.modules() if isinstance(m, kinds)]
         for layer in layers: layer.enable_adapters(False)
         try: yield model
         finally:
@@ -110,37 +130,42 @@ def adapter(model, name:str|None):
 def save_adapter(model:PeftModel, name:str, folder:str|Path, base:str=""):
     "Save one adapter to a folder that plain `peft` loads, with the identity of its base."
     folder = Path(folder)
-    model.save_pretrained(folder, selected_adapters=[name], save_embedding_layers=False)
+    model.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
     if (folder/name).is_dir():
         for p in (folder/name).iterdir(): p.replace(folder/p.name)
         (folder/name).rmdir()
     (folder/"README.md").unlink(missing_ok=True)
-    config = read_json(folder/"adapter_config.json")       # a set of names, in whatever order it came
+    config = read_json(folder/"adapter_config.json")       # it has a set of names in any order
     if isinstance(names := config["target_modules"], list): config["target_modules"] = sorted(names)
     write_json(folder/"adapter_config.json", config)
     write_json(folder/"base.json", {"base": base})
     follow_umask(folder)
 
-def load_adapter(model, name:str, folder:str|Path, base:str="") -> PeftModel:
-    "Put a saved adapter on its base under `name`.\n\nRaises `ModelError` if it is missing, damaged, or made for another base."
+def load_adapter(model:CausalLM, name:str, folder:str|Path, base:str="") -> PeftModel:
+    """Put a saved adapter on its base under `name`.
+
+    Raises `ModelError` if it is missing, damaged, or made for another base."""
     folder = Path(folder)
-    if not (folder/"adapter_model.safetensors").is_file(): raise ModelError(f"{folder}: no adapter_model.safetensors in it")
+    if not (folder/"adapter_model.safetensors").is_file():
+        raise ModelError(f"{folder}: no adapter_model.safetensors in it")
     made_for = read_json(folder/"base.json")["base"] if (folder/"base.json").is_file() else ""
     if base and made_for and base != made_for:
-        raise ModelError(f"{folder}: the adapter was made for {made_for}, not for {base}: load it on its own base")
-    try: read_peft(folder/"adapter_config.json")           # PEFT imports modules that some settings name
+        raise ModelError(f"{folder}: the adapter was made for {made_for}, not for {base}: "
+                         "load it on its own base")
+    try: read_peft(folder/"adapter_config.json")           # PEFT imports modules that settings name
     except ConfigError as e: raise ModelError(str(e)) from None
     try:
-        with _old_name():
+        with quiet_peft():
             if isinstance(model, PeftModel): model.load_adapter(folder, name)
-            else: model = PeftModel.from_pretrained(model, folder, adapter_name=name)
+            else: model = PeftModel.from_pretrained(cast(torch.nn.Module, model), folder, name)
     except Exception as e:
-        raise ModelError(f"{folder}: the adapter does not fit this model or is damaged ({reason(e)})") from e
+        raise ModelError(f"{folder}: the adapter does not fit this model or is damaged "
+                         f"({reason(e)})") from e
     model.set_adapter(name)
     return model.eval()
 
 # %% ../../nbs/models/01_adapters.ipynb #de4d13c4
-def save_full(model, tokenizer, folder:str|Path):
+def save_full(model:CausalLM, tokenizer:PreTrainedTokenizerBase, folder:str|Path):
     "Save all weights in the model's working precision, as plain transformers loads them."
     model.to(default_dtype(model.device.type)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

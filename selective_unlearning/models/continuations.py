@@ -34,13 +34,14 @@ def continuation_logprobs(
     pairs:Sequence[tuple[str,str]],  # (prompt, continuation)
     batch_tokens:int=2048,           # tokens worked on at once
     progress:str="",                 # name of the progress bar, none if empty
-) -> list[tuple[float,int]]:         # (log-probability in nats, number of tokens) of each continuation
+) -> list[tuple[float,int]]:         # of each (log-probability in nats, number of tokens)
     "How likely the model finds each continuation after its prompt."
     rows, first = _prompted(reader, pairs)
     out, groups = [(0., 0)]*len(rows), _batches([len(r) for r in rows], batch_tokens)
+    pad = reader.tokenizer.pad_token_id
     with reader.on() as model:
         for group in tqdm(groups, desc=progress, disable=not progress, leave=False):
-            ids, mask = left_pad([rows[i] for i in group], reader.tokenizer.pad_token_id, model.device, 8)
+            ids, mask = left_pad([rows[i] for i in group], pad, model.device, 8)
             n = [len(rows[i])-first[i] for i in group]
             keep = torch.arange(ids.shape[1]-max(n)-1, ids.shape[1]-1, device=model.device)
             positions = (mask.cumsum(-1)-1).clamp(min=0)
@@ -52,10 +53,11 @@ def continuation_logprobs(
     return out
 
 def _prompted(reader:Reader, pairs:Sequence[tuple[str,str]]) -> tuple[list[list[int]],list[int]]:
-    "The tokens of each pair, and where its continuation begins; what does not fit is left out in front."
+    "The tokens of each pair, and where its continuation begins; a long row is cut at the front."
     rows, first, opening = [], [], reader.opening
     for prompt,continuation in pairs:
-        enc = reader.tokenizer(prompt+continuation, return_offsets_mapping=True, add_special_tokens=False)
+        enc = reader.tokenizer(prompt+continuation, return_offsets_mapping=True,
+                               add_special_tokens=False)
         inside = sum(end <= len(prompt) for _,end in enc["offset_mapping"])
         row = opening+enc["input_ids"]
         cut = max(0, len(row)-(context_length(reader.model) or len(row)))
@@ -71,8 +73,8 @@ def check_length(
 ):
     "Raises `ConfigError` if an answer would leave less than half of the context for the prompt."
     if context and 2*max_new_tokens > context:
-        raise ConfigError(f"{name} {max_new_tokens} leaves less than half of the context of {context} tokens "
-                          f"for the prompt: use at most {context//2}")
+        raise ConfigError(f"{name} {max_new_tokens} leaves less than half of the context of "
+                          f"{context} tokens for the prompt: use at most {context//2}")
 
 @torch.no_grad()
 def complete(
@@ -90,18 +92,20 @@ def complete(
     opening, pad, out = reader.opening, tokenizer.pad_token_id, [""]*len(prompts)
     room = (context or 1_000_000)-max_new_tokens-len(opening)
     rows = [opening+tokenizer(p, add_special_tokens=False)["input_ids"][-room:] for p in prompts]
-    order, starts = sorted(range(len(rows)), key=lambda i: len(rows[i])), range(0, len(rows), batch_size)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    starts = range(0, len(rows), batch_size)
     with reader.on() as model:
         for start in tqdm(starts, desc=progress, disable=not progress, leave=False):
             group = order[start:start+batch_size]
             ids, mask = left_pad([rows[i] or [pad] for i in group], pad, model.device)
-            written = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens,
-                                     do_sample=False, pad_token_id=pad, logits_to_keep=torch.tensor([-1]))
+            written = model.generate(input_ids=ids, attention_mask=mask, do_sample=False,
+                                     max_new_tokens=max_new_tokens, pad_token_id=pad,
+                                     logits_to_keep=torch.tensor([-1]))
             texts = tokenizer.batch_decode(written[:, ids.shape[1]:], skip_special_tokens=True)
             for i,text in zip(group, texts): out[i] = text
     return out
 
 # %% ../../nbs/models/05_continuations.ipynb #84b82315
 def says(text:str, answer:str) -> bool:
-    "Whether `answer` stands in `text` as whole words."
+    "Whether `answer` is in `text` as whole words."
     return bool(re.search(rf"(?<!\w){re.escape(answer.lower())}(?!\w)", text.lower()))

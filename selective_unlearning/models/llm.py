@@ -10,11 +10,13 @@ import json, os, socket, ssl, time
 from collections.abc import Callable
 from http.client import HTTPException
 from ipaddress import ip_address
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from ..core.errors import ConfigError, ModelError, require
+from .tokens import Tokenizer
 
 # %% ../../nbs/models/06_llm.ipynb #36c31d36
 class NoAnswer(ModelError):
@@ -27,52 +29,67 @@ def _is_here(host:str) -> bool:
     except ValueError: return False
 
 # %% ../../nbs/models/06_llm.ipynb #3b4a8928
+def _no_address(ask:str) -> str:
+    return f"a language model's address is https://HOST/v1#NAME, got {ask!r}"
+
 def server_address(
     ask:str,                  # e.g. `https://HOST/v1#NAME`
 ) -> tuple[str, str]|None:    # base address and model name; None if `ask` is no address
-    "Where a language model is to be asked.\n\nRaises `ConfigError` for an address that is incomplete, not encrypted, or holds a secret."
+    """The address of a language model behind a server.
+
+    Raises `ConfigError` for one that is incomplete, not encrypted, or holds a secret."""
     if "://" not in ask: return None
     base, _, name = ask.partition("#")
     try:
         u = urlsplit(base)
-        u.port                                             # raises if it is no number
-    except ValueError: raise ConfigError("the address of the language model cannot be read: write https://HOST/v1#NAME") from None
-    require("@" not in u.netloc and not u.query, "the address of the language model holds a password or a query, and settings are "
-           "saved: take it out; a key is read from the environment")
-    require(base.isprintable() and " " not in base and u.scheme in ("http", "https") and bool(u.hostname),
-           f"a language model's address is https://HOST/v1#NAME, got {ask!r}")
-    require(u.scheme == "https" or _is_here(u.hostname), f"{base}: text and key would be sent in the clear; use https, or a tunnel, "
-           "e.g. ssh -L 8000:localhost:8000 HOST and then http://localhost:8000/v1#NAME")
+        _ = u.port                                         # raises if it is no number
+    except ValueError:
+        raise ConfigError("the address of the language model cannot be read: write "
+                          "https://HOST/v1#NAME") from None
+    require("@" not in u.netloc and not u.query,
+            "the address of the language model holds a password or a query, and settings are "
+            "saved: take it out; a key is read from the environment")
+    plain = base.isprintable() and " " not in base and u.scheme in ("http", "https")
+    require(plain and bool(u.hostname), _no_address(ask))
+    require(u.scheme == "https" or _is_here(u.hostname or ""),
+            f"{base}: text and key would be sent in the clear; use https, or a tunnel, e.g. "
+            "ssh -L 8000:localhost:8000 HOST and then http://localhost:8000/v1#NAME")
     require(bool(name.strip()), f"{base}: which model? Write its name behind it: {base}#NAME")
     return base.rstrip("/"), name.strip()
 
 # %% ../../nbs/models/06_llm.ipynb #c24a4fe4
 def local_model(
-    model="smollm2-135m",          # a causal language model, its name, or its folder
-    tokenizer=None,                # needed with a model that is loaded already
+    model:Any="smollm2-135m",      # a causal language model, its name, or its folder
+    tokenizer:Tokenizer|None=None, # needed with a model that is loaded already
     max_new_tokens:int=1024,       # length of an answer at most
     trust_remote_code:bool=False,
 ) -> Callable[[str], str]:
-    "A model of your own as a function from prompt to answer.\n\nRaises `ModelError` if it cannot be loaded; the function `NoAnswer` for too long a prompt."
+    """A model of your own as a function from prompt to answer.
+
+    Raises `ModelError` if it cannot be loaded; the function `NoAnswer` for too long a prompt."""
     import torch
     from selective_unlearning.models.load import context_length, load_model, load_tokenizer
     if isinstance(model, (str, os.PathLike)):
         tokenizer = load_tokenizer(str(model), trust_remote_code)
         model = load_model(str(model), trust_remote_code=trust_remote_code)
+    if tokenizer is None: raise ConfigError("a model that is loaded already needs its tokenizer")
     special = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
     room, chat = (context_length(model) or 10**9)-max_new_tokens, bool(tokenizer.chat_template)
     @torch.no_grad()
     def ask(prompt:str) -> str:
         for t in special: prompt = prompt.replace(t, " ")
         if chat:
-            prompt = tokenizer.apply_chat_template([dict(role="user", content=prompt)], tokenize=False,
+            message = [dict(role="user", content=prompt)]
+            prompt = tokenizer.apply_chat_template(message, tokenize=False,
                                                    add_generation_prompt=True)
-        ids = tokenizer(prompt, add_special_tokens=not chat, return_tensors="pt").input_ids.to(model.device)
+        tokens = tokenizer(prompt, add_special_tokens=not chat, return_tensors="pt")
+        ids = tokens.input_ids.to(model.device)
         if ids.shape[1] > room:
-            raise NoAnswer(f"the prompt has {ids.shape[1]} tokens, the model takes {room} beside an answer")
+            raise NoAnswer(f"the prompt has {ids.shape[1]} tokens, the model takes {room} beside "
+                           "an answer")
         new = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
                              max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
-        return tokenizer.decode(new[0, ids.shape[1]:], skip_special_tokens=True)
+        return tokenizer.batch_decode(new[:, ids.shape[1]:], skip_special_tokens=True)[0]
     return ask
 
 # %% ../../nbs/models/06_llm.ipynb #c6d02204
@@ -88,7 +105,8 @@ def _read(response, until:float) -> bytes:
     body = b""
     while part := response.read1(65_536):
         body += part
-        if len(body) > _LONGEST: raise NoAnswer(f"the server's answer is longer than {_LONGEST/1e6:.0f} MB")
+        if len(body) > _LONGEST:
+            raise NoAnswer(f"the server's answer is longer than {_LONGEST/1e6:.0f} MB")
         if time.monotonic() > until: raise TimeoutError("the answer comes too slowly")
     return body
 
@@ -105,10 +123,11 @@ def _refusal(e:HTTPError, base:str, name:str, key:str) -> ModelError:
     except (ValueError, LookupError, TypeError, RecursionError): pass
     says = ascii(" ".join(str(says).replace(key or "\0", "…").split())[:200])
     if e.code in (401, 403):
-        return ModelError(f"{base} refuses the key in ${_KEY}" if key else f"{base} wants a key: set ${_KEY}")
+        why = f"refuses the key in ${_KEY}" if key else f"wants a key: set ${_KEY}"
+        return ModelError(f"{base} {why}")
     if e.code == 404:
-        return ModelError(f"{base} has no model {name!r}, or no /chat/completions (a base address often "
-                          f"ends in /v1): {says}")
+        return ModelError(f"{base} has no model {name!r}, or no /chat/completions (a base address "
+                          f"often ends in /v1): {says}")
     if e.code < 400: return ModelError(f"{base} sends on to another address: give that one")
     return ModelError(f"{base} refuses the request ({e.code}): {says}")
 
@@ -116,7 +135,8 @@ def _content(body:bytes, base:str) -> str:
     try: answer = json.loads(body)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError): answer = 0
     if not isinstance(answer, str|None):
-        raise NoAnswer(f"{base} does not answer as an OpenAI-compatible server: is the address right?")
+        raise NoAnswer(f"{base} does not answer as an OpenAI-compatible server: "
+                       "is the address right?")
     return answer or ""
 
 # %% ../../nbs/models/06_llm.ipynb #596425df
@@ -130,8 +150,13 @@ def server_model(
     tries:int=4,
     wait:float=2.,              # seconds before the second try, doubled before each further one
 ) -> Callable[[str], str]:
-    "A model behind a server as a function from prompt to answer.\n\nRaises `ConfigError` for an unsafe address; the function `ModelError` for a refusal, `NoAnswer` after the last try."
-    (base, name), key = server_address(f"{base_url}#{model}"), _key()
+    """A model behind a server as a function from prompt to answer.
+
+    Raises `ConfigError` for an unsafe address; the function `ModelError` for a refusal, `NoAnswer`
+    after the last try."""
+    address, key = server_address(f"{base_url}#{model}"), _key()
+    if not address: raise ConfigError(_no_address(base_url))
+    base, name = address
     local = [ProxyHandler({})] if base.startswith("http:") else []
     send, headers = build_opener(_Stay, *local).open, {"Content-Type": "application/json"}
     if key: headers["Authorization"] = f"Bearer {key}"
@@ -152,7 +177,8 @@ def server_model(
             except (OSError, HTTPException) as e:
                 why = getattr(e, "reason", e)
                 if isinstance(why, _FINAL):
-                    raise ModelError(f"{base}: {why}: is the server running, and the address right?") from None
+                    raise ModelError(f"{base}: {why}: is the server running, and the address "
+                                     "right?") from None
             if n < tries-1: time.sleep(pause)
         raise NoAnswer(f"{base} gave no answer in {tries} tries: {why or type(why).__name__}")
     return ask
@@ -162,6 +188,8 @@ def open_model(
     ask:str,                       # a name, a folder, or `https://HOST/v1#NAME`
     trust_remote_code:bool=False,
 ) -> Callable[[str], str]:
-    "The model that `ask` names.\n\nRaises `ConfigError` for an unsafe address, `ModelError` if there is no such model."
-    address = server_address(ask)
-    return server_model(*address) if address else local_model(ask, trust_remote_code=trust_remote_code)
+    """The model that `ask` names.
+
+    Raises `ConfigError` for an unsafe address, `ModelError` if there is no such model."""
+    if address := server_address(ask): return server_model(*address)
+    return local_model(ask, trust_remote_code=trust_remote_code)

@@ -43,7 +43,8 @@ def logsumexp(
 
 def mean_score(z:torch.Tensor) -> torch.Tensor:
     "(N,) float32, the mean of each row."
-    return torch.cat([z[r].float().mean(-1) for r in parts(z)]) if len(z) else z.new_zeros(0, dtype=torch.float32)
+    if not len(z): return z.new_zeros(0, dtype=torch.float32)
+    return torch.cat([z[r].float().mean(-1) for r in parts(z)])
 
 def top_logprobs(
     z:torch.Tensor,  # (N, V)
@@ -57,12 +58,14 @@ def top_logprobs(
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z, ids, overwrite):
-        total = torch.zeros(len(z), dtype=torch.promote_types(z.dtype, torch.float32), device=z.device)
+        kind = torch.promote_types(z.dtype, torch.float32)
+        total = torch.zeros(len(z), dtype=kind, device=z.device)
         for r in parts(z):
             if (ids[r] >= 0).any(): total[r] = logsumexp(z[r])
         ctx.save_for_backward(z, ids, total)
         ctx.overwrite = overwrite
-        return torch.where(ids >= 0, z.gather(-1, ids.clamp(min=0)).to(total.dtype)-total[:, None], 0.)
+        own = z.gather(-1, ids.clamp(min=0)).to(kind)
+        return torch.where(ids >= 0, own-total[:, None], 0.)
 
     @staticmethod
     def backward(ctx, g):
@@ -70,7 +73,8 @@ class _TokenLogprobs(torch.autograd.Function):
         g, out = torch.where(ids >= 0, g, 0.), z if ctx.overwrite else torch.empty_like(z)
         for r in parts(z):
             if g[r].any():
-                q = z[r].to(total.dtype, copy=True).sub_(total[r, None]).exp_().mul_(-g[r].sum(-1, keepdim=True))
+                q = z[r].to(total.dtype, copy=True).sub_(total[r, None]).exp_()
+                q.mul_(-g[r].sum(-1, keepdim=True))
                 out[r] = q.scatter_add_(-1, ids[r].clamp(min=0), g[r])
             else: out[r] = 0.
         return out, None, None

@@ -60,9 +60,9 @@ def context_scores(
     rows = list(rewritten(dictionary, texts, per_term))
     written = list(dict.fromkeys(s for *_,s in rows))
     scored = continuation_logprobs(reader, [("\n", s) for s in written], progress="read candidates")
-    logp = {s: l for s,(l,_) in zip(written, scored)}
+    logps = {s: logp for s,(logp,_) in zip(written, scored)}
     out = {f: np.zeros(len(es[0].translations)) for f,es in choices(dictionary).items()}
-    for f,k,s in rows: out[f][k] += logp[s]
+    for f,k,s in rows: out[f][k] += logps[s]
     return out
 
 # %% ../../nbs/terms/14_choose_translations.ipynb #c9da73be
@@ -80,4 +80,4 @@ def choose_translations(
     for f,es in choices(dictionary).items():
         order = np.argsort(-scores[f], kind="stable")[:keep]
         for e in es: best[e.term] = replace(e, translations=tuple(e.translations[k] for k in order))
-    return Dictionary(best.get(e.term, e) for e in dictionary)
+    return Dictionary(tuple(best.get(e.term, e) for e in dictionary))

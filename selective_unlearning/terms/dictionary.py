@@ -8,11 +8,11 @@ __all__ = ['Dictionary', 'families', 'Diff']
 # %% ../../nbs/terms/04_dictionary.ipynb #ab5c1dfe
 import json, warnings
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from hashlib import blake2b
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping, Sequence
 
 from fastcore.basics import patch
 
@@ -73,7 +73,8 @@ def from_mapping(cls:Dictionary,
     kind:str="other",                         # the same for all
 ) -> Dictionary:
     "A dictionary from a mapping. Raises `DataError` for anything but text."
-    return cls(Entry(t, tr, kind) for t,tr in mapping.items())
+    entries = (Entry(t, tr, kind) for t,tr in mapping.items())  # type: ignore[arg-type]
+    return cls(tuple(entries))
 
 # %% ../../nbs/terms/04_dictionary.ipynb #cc39a284
 @patch
@@ -90,7 +91,7 @@ def add(self:Dictionary,
 def drop(self:Dictionary, *terms:str) -> Dictionary:
     "Without these terms. Raises `DataError` if one is not there."
     keys = {term_key(self[t].term) for t in terms}
-    return Dictionary(e for e in self if term_key(e.term) not in keys)
+    return Dictionary(tuple(e for e in self if term_key(e.term) not in keys))
 
 @patch
 def change(self:Dictionary,
@@ -102,13 +103,14 @@ def change(self:Dictionary,
     if unknown := [f for f in fields if f not in Entry.__dataclass_fields__]:
         raise DataError(f"an entry has no field {unknown[0]!r}"
                         + did_you_mean(unknown[0], Entry.__dataclass_fields__))
-    return Dictionary(replace(e, **fields) if e is old else e for e in self)
+    return Dictionary(tuple(replace(e, **fields) if e is old else e for e in self))
 
 # %% ../../nbs/terms/04_dictionary.ipynb #5b3a8067
 @patch
 def __add__(self:Dictionary, other:Dictionary) -> Dictionary:
     "Both dictionaries, entries of the same term joined."
-    return Dictionary(joined((*self, *other)), self.used+other.used, self.skipped+other.skipped)
+    entries = tuple(joined((*self, *other)))
+    return Dictionary(entries, self.used+other.used, self.skipped+other.skipped)
 
 # %% ../../nbs/terms/04_dictionary.ipynb #0b438d8d
 @patch
@@ -120,8 +122,8 @@ def merge(self:Dictionary,
     into, keys = self[term], {term_key(self[t].term) for t in (term, *others)}
     parts = [e for e in self if e is not into and term_key(e.term) in keys]
     new = reduce(join_entries, parts, into)
-    return Dictionary(new if e is into else e for e in self
-                      if e is into or term_key(e.term) not in keys)
+    return Dictionary(tuple(new if e is into else e for e in self
+                            if e is into or term_key(e.term) not in keys))
 
 # %% ../../nbs/terms/04_dictionary.ipynb #85a6883a
 @patch
@@ -155,7 +157,7 @@ def coverage(self:Dictionary,
                         "is it the dictionary of another one?")
     if absent:
         warnings.warn(printable(f"{len(absent)} of {len(found)} terms never occur in the corpus: "
-                                + ", ".join(absent), lines=False))
+                                + ", ".join(absent), lines=False), stacklevel=2)
     return found
 
 # %% ../../nbs/terms/04_dictionary.ipynb #82a8a98e

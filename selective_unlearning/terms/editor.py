@@ -6,9 +6,10 @@
 __all__ = ['DictionaryEditor']
 
 # %% ../../nbs/terms/15_editor.ipynb #d1d80b64
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from fastcore.basics import patch
 
@@ -40,7 +41,8 @@ class DictionaryEditor(Viewer):
             self.path = Path(dictionary)
             if self.path.is_file(): self._seen[self.path.resolve()] = path_hash(self.path)
             dictionary = Dictionary.load(self.path)
-        self._saved, self._steps = dictionary, [_step(dictionary)]
+        self._saved:Any = dictionary
+        self._steps = [_step(dictionary)]
 
     @property
     def dictionary(self) -> Dictionary: return self._steps[-1].dictionary
@@ -81,8 +83,9 @@ def save(self:DictionaryEditor,
     """Write the dictionary.
 
     Raises `DataError` if the file is not as this editor left it, or is the demo's own."""
-    if not (path or self.path): raise DataError("no file yet: give a path, e.g. names.json")
-    path = Path(path or self.path)
+    if not (path := path or self.path):
+        raise DataError("no file yet: give a path, e.g. names.json")
+    path = Path(path)
     if path.resolve().is_relative_to(data_path("").resolve()):
         raise DataError(f"{path}: belongs to the demo and is left alone: save under another name, "
                         f"e.g. {path.name} here")
@@ -110,7 +113,7 @@ def _pick(self:DictionaryEditor, text:str="", kind:str="all", show:str="all", _=
     "The entries that the choices leave."
     d, problems = self._steps[-1]
     found, part = by_entry(problems), text.strip().casefold()
-    holds = lambda e: part in "\n".join([e.term, *e.translations, e.why]).casefold()
+    def holds(e): return part in "\n".join([e.term, *e.translations, e.why]).casefold()
     items = [_Item(n, e, found.get(n, [])) for n,e in enumerate(d, 1)
              if kind in ("all", e.kind) and holds(e)]
     return list(filter(_SHOW[show], items))
@@ -142,7 +145,7 @@ def _put(d:Dictionary, at:int, *new:Entry) -> Dictionary:
 
 # %% ../../nbs/terms/15_editor.ipynb #14ac683d
 class _Form:
-    "The fields of one entry; `entry` is what they say."
+    "The fields of one entry; `entry` has their values."
     def __init__(self, w, changed:Callable[[], None]):
         late, wide = dict(continuous_update=False), w.Layout(width="30em")
         self.which = w.Dropdown(description="entry", layout=wide)
@@ -152,7 +155,9 @@ class _Form:
         self.kind = w.Dropdown(options=KINDS, description="kind")
         self.why = w.Text(description="why", layout=wide, **late)
         self.fields, self.filling = [self.term, self.translations, self.kind, self.why], False
-        for f in self.fields: f.observe(lambda _: self.filling or changed(), "value")
+        def edited(_):
+            if not self.filling: changed()
+        for f in self.fields: f.observe(edited, "value")
 
     def fill(self, e:Entry|None):
         self.filling = True
@@ -163,9 +168,9 @@ class _Form:
             self.kind.value, self.why.value = e.kind, e.why
         finally: self.filling = False
 
-    def said(self, e:Entry) -> Entry:
-        "The entry with what the fields say."
-        lines = [t for t in self.translations.value.split("\n") if t.strip()]
+    def entry(self, e:Entry) -> Entry:
+        "The entry with what is in the fields."
+        lines = tuple(t for t in self.translations.value.split("\n") if t.strip())
         return replace(e, term=self.term.value, translations=lines, kind=self.kind.value,
                        why=self.why.value)
 
@@ -203,7 +208,7 @@ class _Actions:
 
     def _changed(self):
         def change():
-            self._replace(self.form.said(self._entry))
+            self._replace(self.form.entry(self._entry))
             self.form.fill(self._entry)            # without the blanks that an entry leaves out
         _attempt(self._say, change)
 
@@ -241,7 +246,7 @@ class _Panel(_Actions):
     def __init__(self, w, editor:DictionaryEditor, box):
         self.editor, self.at, self.size, self.drawing = editor, None, 0, False
         (*self.choices, self.tick), (self.page, *_) = (row.children for row in box.children[:2])
-        self.form, self.said = _Form(w, self._changed), w.HTML()
+        self.form, self.status = _Form(w, self._changed), w.HTML()
         self.new = w.Text(description="new term")
         self.into = w.Text(description="merge into", placeholder="a term")
         self.file = w.Text(str(editor.path or ""), description="file",
@@ -254,7 +259,7 @@ class _Panel(_Actions):
         self.form.which.observe(lambda _: self.form.filling or self._choose(), "value")
 
     def _press(self, name:str): _attempt(self._say, getattr(self, f"_{name.lower()}"))
-    def _say(self, html:str): self.said.value = f'<p role="status">{html}</p>'
+    def _say(self, html:str): self.status.value = f'<p role="status">{html}</p>'
 
     def redraw(self):
         "Show the editor's dictionary: the same page and the same entry, if there still are."
@@ -287,9 +292,9 @@ def widget(self:DictionaryEditor):
     self._watchers.append(panel.redraw)
     panel._list()
     f, act, wrap = panel.form, panel.actions, w.Layout(flex_flow="row wrap")
-    row = lambda *parts: w.HBox(parts, layout=wrap)
+    def row(*parts): return w.HBox(parts, layout=wrap)
     *controls, view = box.children
     form = row(w.VBox([f.which, f.term, f.translations]), w.VBox([f.kind, f.why]))
     return w.VBox([*controls, form, row(act["Lock"], act["Drop"], panel.into, act["Merge"]),
                    row(panel.new, act["Add"], act["Undo"]), row(panel.file, act["Save"]),
-                   panel.said, view])
+                   panel.status, view])

@@ -7,10 +7,10 @@ __all__ = ['KINDS', 'Entry', 'join_entries', 'joined', 'read_entries', 'write_en
 
 # %% ../../nbs/terms/01_entries.ipynb #3818407b
 import ast, csv, io, json, re, warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Iterable
 
 from ..core.errors import DataError, did_you_mean
 from ..core.files import read_json, read_text, regular_file, write_atomic
@@ -114,11 +114,11 @@ def _checked_entry(fields:dict, where:str) -> Entry:
     except DataError as e: raise DataError(f"{where}: {e}") from None
 
 # %% ../../nbs/terms/01_entries.ipynb #db4b481d
-def _csv_entry(cells:list[str], columns:list[str], where:str) -> Entry:
+def _csv_entry(cells:list[str], columns:Sequence[str], where:str) -> Entry:
     if not 2 <= len(cells) <= len(columns):
         raise DataError(f"{where}: {len(cells)} column(s), needed are term, translation "
                         "and perhaps kind")
-    f = {k: v for k,v in zip(columns, map(_unguarded, cells)) if v or k == "term"}
+    f:dict = {k: v for k,v in zip(columns, map(_unguarded, cells)) if v or k == "term"}
     f["translations"] = [f.pop("translation")] if "translation" in f else []
     if "locked" in f: f["locked"] = f["locked"].lower() in ("yes", "true", "1")
     if f.get("count", "0").isdecimal(): f["count"] = int(f.get("count", 0))
@@ -149,7 +149,8 @@ def _literal_entries(code:str) -> list[Entry]:
         warnings.simplefilter("ignore")  # a stray backslash
         node = ast.parse(code.strip(), mode="eval").body
     if not isinstance(node, ast.Dict): raise ValueError("not a dictionary")
-    pairs = [(ast.literal_eval(k), ast.literal_eval(v)) for k,v in zip(node.keys, node.values)]
+    pairs = [(ast.literal_eval(k), ast.literal_eval(v))  # type: ignore[arg-type]  # refuses None
+             for k,v in zip(node.keys, node.values)]
     entries = [Entry(t, tr) for t,tr in pairs]
     return [e for e in entries if e.term and e.translations not in ((), ("",), (e.term,))]
 

@@ -8,8 +8,8 @@ __all__ = ['links_of', 'Term', 'extract_terms', 'count_terms', 'merge_terms']
 # %% ../../nbs/terms/10_extract.ipynb #39efd982
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Iterable, Mapping
 
 import regex
 
@@ -243,10 +243,10 @@ def merge_terms(
     *lists:Iterable[Term],  # what several finders found, the most trusted one first
 ) -> list[Term]:            # best first
     "The union, each term once. Its `why` has the reasons of every finder."
-    lists = [list(l) for l in lists]
-    home, found = _covering(t.term for l in lists for t in l), defaultdict(list)
-    for n,l in enumerate(lists):
-        for t in l: found[home[t.term]].append((n, t))
+    all_terms = [list(terms) for terms in lists]
+    home, found = _covering(t.term for terms in all_terms for t in terms), defaultdict(list)
+    for n,terms in enumerate(all_terms):
+        for t in terms: found[home[t.term]].append((n, t))
     links, out = links_of(found), []
     for name,group in found.items():
         count, kinds = Counter(), Counter(t.kind for _,t in group if t.kind != "other")

@@ -8,8 +8,8 @@ __all__ = ['KIND_OF_HEAD', 'KEPT_HEADS', 'given_names', 'kind_of', 'parts_of_peo
 # %% ../../nbs/terms/09_kinds.ipynb #29174567
 import importlib
 from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Mapping
 
 import regex
 
@@ -21,7 +21,7 @@ def given_names(language:str) -> tuple[frozenset[str], frozenset[str]]:
     "Male and female first names of a language such as `en` or `en_GB`; none if there is no list."
     from faker.config import AVAILABLE_LOCALES
     male, female = set(), set()
-    locales = {language} | {l for l in AVAILABLE_LOCALES if l.split("_")[0] == language}
+    locales = {language} | {x for x in AVAILABLE_LOCALES if x.split("_")[0] == language}
     for locale in sorted(locales):
         try: names = importlib.import_module(f"faker.providers.person.{locale}").Provider
         except ModuleNotFoundError: continue

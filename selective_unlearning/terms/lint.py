@@ -7,10 +7,11 @@ __all__ = ['Problem', 'find_problems']
 
 # %% ../../nbs/terms/02_lint.ipynb #c501daf1
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import product
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import NamedTuple
 
 from ..core.text import in_case_of, plural
 from .entries import Entry
@@ -164,15 +165,17 @@ def _variants(e:Entry, known:_Known) -> _Found:
         if {t.casefold() for t in o.translations} != {t.casefold() for t in e.translations}:
             yield (f"differs only in case from {o.term!r}, which becomes {o.translations[0]!r}",
                    f"try {in_case_of(o.translations[0], e.term)!r}")
-    one = known.plurals.get(key)
-    pairs = _drawn_together(e, one) if one and one.kind == e.kind else ()
-    for old in [o for _,new,o in pairs if new[:1].casefold() != o[:1].casefold()][:1]:
-        yield f"the plural of {one.term!r}, which becomes {old!r}", f"try {plural(old)!r}"
-    owner = known.terms.get(key[:-2]) if key.endswith("'s") else None
-    pairs = _drawn_together(e, owner) if owner else ()
-    for old in [o for _,new,o in pairs if term_key(new) not in (f"{o}'s", f"{o}'")][:1]:
-        yield (f"the possessive of {owner.term!r}, which becomes {old!r} and is found in it",
-               f"drop it, or try {old+chr(39)+'s'!r}")
+    if (one := known.plurals.get(key)) and one.kind == e.kind:
+        differ = [old for _,new,old in _drawn_together(e, one)
+                  if new[:1].casefold() != old[:1].casefold()]
+        for old in differ[:1]:
+            yield f"the plural of {one.term!r}, which becomes {old!r}", f"try {plural(old)!r}"
+    if key.endswith("'s") and (owner := known.terms.get(key[:-2])):
+        differ = [old for _,new,old in _drawn_together(e, owner)
+                  if term_key(new) not in (f"{old}'s", f"{old}'")]
+        for old in differ[:1]:
+            yield (f"the possessive of {owner.term!r}, which becomes {old!r} and is found in it",
+                   f"drop it, or try {old+chr(39)+'s'!r}")
 
 # %% ../../nbs/terms/02_lint.ipynb #eaf1e47e
 def _common_word(e:Entry, known:_Known, language:str="en") -> _Found:

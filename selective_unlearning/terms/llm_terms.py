@@ -10,6 +10,7 @@ import json, re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from tqdm.auto import tqdm
 
@@ -177,19 +178,18 @@ def _can_replace(e:Entry, new:str, terms:TermMatcher, taken:set[str]) -> bool:
 def _agreeing(family:list[Entry], proposed:dict, fits:Callable) -> dict[str, str]|None:
     "Of the stand-ins proposed by key those that fit and agree word by word, if there are such."
     words, new = {}, {}
+    def agrees(old, text):
+        parts = text.split(" ")
+        if len(parts) == len(old): return all(words.get(o, p) == p for o,p in zip(old, parts))
+        return len(family) == 1  # or the shorter name is lost in the longer
     for e in sorted(family, key=lambda e: (e.term.count(" "), e.term)):
         old = e.term.split(" ")
-        def agrees(text):
-            parts = text.split(" ")
-            if len(parts) == len(old): return all(words.get(o, p) == p for o,p in zip(old, parts))
-            return len(family) == 1  # or the shorter name is lost in the longer
         by_words = " ".join(words.get(w, w) for w in old)
-        tried = [c for c in (proposed.get(term_key(e.term)), by_words) if c and agrees(c)]
+        tried = [c for c in (proposed.get(term_key(e.term)), by_words) if c and agrees(old, c)]
         fitting = e.translations if e.locked else (c for c in tried if fits(e, c))
-        new[e.term] = next(iter(fitting), None)
-        if new[e.term] is None: return None
-        parts = new[e.term].split(" ")
-        if len(parts) == len(old): words |= dict(zip(old, parts))
+        if (found := next(iter(fitting), None)) is None: return None
+        new[e.term], parts = found, found.split(" ")
+        if len(parts) == len(old): words.update(zip(old, parts))
     return new if len({*new.values()}) == len(new) else None
 
 # %% ../../nbs/terms/13_llm_terms.ipynb #bf4daa2c
@@ -226,6 +226,7 @@ def ask_translations(
     batch:int=20,                    # terms asked for at once
 ) -> tuple[Dictionary, dict[str, int]]:  # in the order of `terms`; how many were asked to accepted
     """Translations from a model where they can be `accepted`, else from `propose_translations`.
+
     Raises `ModelError` if the model cannot be asked at all."""
     taken = [taken] if isinstance(taken, str) else list(taken)
     counts = dict(asked=0, retried=0, skipped=0, invented=0)
@@ -239,15 +240,15 @@ def ask_translations(
     owner = {x: f for f,group in grouped.items() for e in group
              for t in e.translations for x in _claims(e, t)}
     done = {}
+    def fits(family, e, new):
+        free = all(owner.get(x, family) == family for x in _claims(e, new))
+        return free and _can_replace(e, new, base.matcher, words)
     for f,group in grouped.items():
-        def fits(e, new):
-            free = all(owner.get(x, f) == f for x in _claims(e, new))
-            return free and _can_replace(e, new, base.matcher, words)
-        new = _agreeing(group, proposed, fits) or {}
-        owner |= {x: f for e in group if new for x in _claims(e, new[e.term])}
+        new = _agreeing(group, proposed, partial(fits, f)) or {}
+        owner.update((x, f) for e in group if new for x in _claims(e, new[e.term]))
         done |= {e.term: new[e.term] for e in group if new and not e.locked}
     done |= {t: in_case_of(plural(done[one]) if many else done[one], t)
              for t,(one, many) in derived.items() if one in done and not base[t].locked}
     counts["accepted"] = len(done)
-    entries = (replace(e, translations=done.get(e.term, e.translations)) for e in base)
-    return Dictionary(entries), counts
+    entries = [replace(e, translations=done.get(e.term, e.translations)) for e in base]
+    return Dictionary(tuple(entries)), counts

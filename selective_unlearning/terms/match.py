@@ -7,9 +7,10 @@ __all__ = ['term_key', 'is_word', 'Form', 'TermMatcher']
 
 # %% ../../nbs/terms/00_match.ipynb #33db9316
 import unicodedata
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Iterator, NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import regex
@@ -106,7 +107,8 @@ def term_key(term:str) -> str:
     return _spell(term)[0].decode().strip()
 
 # %% ../../nbs/terms/00_match.ipynb #722e06c9
-_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ーｰ]")
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+                          r"ーｰ]")
 
 @lru_cache(maxsize=4096)
 def is_word(char:str) -> bool:
@@ -123,7 +125,7 @@ def _written(key:str) -> tuple[str, str, str]:
 class Form(NamedTuple):
     "One way in which a text can write a term."
     text:str
-    index:int          # of the term
+    index:int          # type: ignore[assignment]  # of the term
     plural:bool=False
 
 def _forms(keys:list[str], plurals:bool) -> tuple[Form, ...]:

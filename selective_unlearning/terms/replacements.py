@@ -28,19 +28,19 @@ class _Line(NamedTuple):
     def side(self, k:int) -> Html:
         "The original (0) or the translation (1), with what changed marked."
         text, spans = "", []
-        for run in self.runs:
-            tip = f"{run[2]} → {run[1]}" if run[2] else ""
-            if run[0] != run[1] or tip: spans.append((len(text), len(text)+len(run[k]), tip))
-            text += run[k]
+        for old,new,term in self.runs:
+            tip, shown = f"{term} → {new}" if term else "", (old, new)[k]
+            if old != new or tip: spans.append((len(text), len(text)+len(shown), tip))
+            text += shown
         return highlight(text, spans)
 
 def _lines(document:int, sub:Substitution, width:int=400) -> list[_Line]:
     "The lines of a text that are not blank; longer ones are broken at the end of a sentence."
     lines, room = [[]], width
     for s in sub.segments:
-        old, new = sub.text[s.start:s.end], sub.translated[s.out_start:s.out_end]
-        parts = re.split(r"(\n|(?<=[.!?]) )", old)
-        for old,new in [(old, new)] if s.changed else zip(parts, parts):
+        whole = sub.text[s.start:s.end], sub.translated[s.out_start:s.out_end]
+        parts = re.split(r"(\n|(?<=[.!?]) )", whole[0])
+        for old,new in [whole] if s.changed else zip(parts, parts):
             if old == "\n" or old == " " and room < 0:
                 lines.append([])
                 room = width
@@ -57,8 +57,8 @@ def _name(text:str) -> Html:
 def _lines_with(lines:Iterable[_Line], document:int, term:str) -> list[_Line]:
     "Lines of a document (-1: of all) with a term that holds `term` in any case."
     part = term.strip().casefold()
-    return [l for l in lines if document in (-1, l.document)
-            and (not part or any(part in t.casefold() for t in l.terms()))]
+    return [line for line in lines if document in (-1, line.document)
+            and (not part or any(part in t.casefold() for t in line.terms()))]
 
 def _written(lines:Iterable[_Line], term:str) -> dict[str,Counter]:
     "How often each term with `term` in it was replaced, by the way its translation was written."
@@ -70,7 +70,7 @@ def _written(lines:Iterable[_Line], term:str) -> dict[str,Counter]:
 
 def _frequent_table(written:dict[str,Counter]) -> Html:
     "The ten most frequent ones."
-    ways = lambda count: highlight(" | ".join(w for w,_ in count.most_common()), limit=100)
+    def ways(count): return highlight(" | ".join(w for w,_ in count.most_common()), limit=100)
     most = sorted(written.items(), key=lambda item: -item[1].total())[:10]
     rows = [[highlight(t, limit=100), ways(count), f"{count.total():,}"] for t,count in most]
     return table(("most frequent terms", "translation as written", "count"), rows, 20_000)[0]

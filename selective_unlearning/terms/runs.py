@@ -8,8 +8,8 @@ __all__ = ['NO_NAMES', 'read_runs', 'split_runs', 'join_runs']
 # %% ../../nbs/terms/08_runs.ipynb #404ebacc
 import calendar
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Iterator, Mapping
 
 import regex
 

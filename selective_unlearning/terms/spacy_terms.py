@@ -7,8 +7,8 @@ __all__ = ['passages', 'spacy_terms']
 
 # %% ../../nbs/terms/12_spacy_terms.ipynb #1c6d5e83
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Iterable, Iterator
 
 from tqdm.auto import tqdm
 

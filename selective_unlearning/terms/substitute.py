@@ -24,7 +24,7 @@ from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/05_substitute.ipynb #3e396c89
 class Segment(NamedTuple):
-    "A run of characters and where it stands in the translation."
+    "A run of characters and where it is in the translation."
     start:int      # in the original
     end:int
     out_start:int  # in the translation
@@ -41,7 +41,7 @@ class Substitution:
     "A text, its translation, and the places where they differ."
     text:str
     translated:str
-    spans:np.ndarray = field(compare=False)  # (N, 4) each change: start and end, then in `translated`
+    spans:np.ndarray = field(compare=False)  # (N, 4) starts and ends, in `text` and in `translated`
     terms:tuple[str|None, ...]               # (N,) the anchored term, None for an article
 
     @property
@@ -71,18 +71,23 @@ class Substitution:
         return "".join(pieces)+self.translated[at:]
 
     def __repr__(self) -> str:
-        return f"Substitution({len(self.text):,} characters, {len(self.terms)-self.terms.count(None):,} anchors)"
+        anchors = len(self.terms)-self.terms.count(None)
+        return f"Substitution({len(self.text):,} characters, {anchors:,} anchors)"
 
 # %% ../../nbs/terms/05_substitute.ipynb #325f8e62
 @patch
 def _repr_html_(self:Substitution) -> str:
-    "Both texts with their changes marked; what is cut is said behind them."
-    side = lambda text, k: highlight(text, [(*s[k:k+2], s.term or "") for s in self.changes], 5_000)
+    "Both texts with their changes marked, and how much was cut after them."
+    def side(text, k):
+        ends = self.spans[:, k:k+2].tolist()
+        spans = [(start, end, term or "") for (start,end),term in zip(ends, self.terms)]
+        return highlight(text, spans, 5_000)
     both, _ = table(("original", "translated"), [[side(self.text, 0), side(self.translated, 2)]])
     return tag("div", tag("style", Html(STYLE)), both, class_="su-view su-lines")
 
 # %% ../../nbs/terms/05_substitute.ipynb #321d9a78
-_BEFORE = regex.compile(r"(?r)(?<![\w\p{M}\u00ad]|[\w\p{M}]['’‐‑-])(an?|An?|AN)(?=\s)[^\S\n]*\n?[^\S\n]*\Z")
+_BEFORE = regex.compile(r"(?r)(?<![\w\p{M}\u00ad]|[\w\p{M}]['’‐‑-])(an?|An?|AN)(?=\s)"
+                        r"[^\S\n]*\n?[^\S\n]*\Z")
 
 class _Written(NamedTuple):
     "What is put in the place of one form of a term."
@@ -99,7 +104,8 @@ def _write(term:str, translation:str, found:str, many:bool) -> _Written:
     if need == article(key): change = {}
     elif need == "a": change = {"an": "a", "An": "A", "AN": "A"}
     else: change = {"a": "an", "A": "AN" if in_capitals(key, found) else "An"}
-    return _Written(as_found(plural(translation) if many else translation, key, found), term, change)
+    written = as_found(plural(translation) if many else translation, key, found)
+    return _Written(written, term, change)
 
 # %% ../../nbs/terms/05_substitute.ipynb #4db401dd
 def substitute(
@@ -107,26 +113,32 @@ def substitute(
     dictionary:Dictionary|Mapping[str,str],  # a mapping gives exactly one translation a term
     seed:int=0,                              # for terms with several translations
     scope:str="",                            # the document: one translation a term within it
-    matcher:TermMatcher|None=None,           # made once by the caller for many texts, over the same terms
+    matcher:TermMatcher|None=None,           # over the same terms, made once for many texts
 ) -> Substitution:
     """Replace every anchored term of `dictionary` in `text` by its generic translation.
 
-    Raises `DataError` if `matcher` finds a term that is not in the dictionary, or one has no translation."""
-    full = isinstance(dictionary, Dictionary)
-    drawn = dictionary.draw(seed, scope) if full else dictionary
-    matcher = matcher or (dictionary.matcher if full else TermMatcher(list(drawn), plurals=True))
+    Raises `DataError` if `matcher` finds a term that is not in the dictionary, or one has no
+    translation."""
+    if isinstance(dictionary, Dictionary):
+        drawn, own = dictionary.draw(seed, scope), dictionary.matcher
+    else: drawn, own = dictionary, None
+    matcher = matcher or own or TermMatcher(list(drawn), plurals=True)
     start, end, form = matcher.spans(text)
-    known = {n: _form(matcher, n, drawn) for n in np.flatnonzero(np.bincount(form)).tolist()} | _ARTICLES
+    used = np.flatnonzero(np.bincount(form)).tolist()
+    known = {n: _form(matcher, n, drawn) for n in used} | _ARTICLES
     start, end, form = _with_articles(text, start, end, form, known)
     return _replace(text, start, end, [known[n] for n in form.tolist()])
 
 def _form(matcher:TermMatcher, n:int, drawn:Mapping[str,str]) -> _Written:
     found, index, many = matcher.forms[n]
     if (term := matcher.terms[index]) not in drawn:
-        raise DataError(f"the matcher finds {term!r}, which is not in the dictionary: make it from the same terms")
+        raise DataError(f"the matcher finds {term!r}, which is not in the dictionary: make it from "
+                        "the same terms")
     return _write(term, drawn[term], found, many)
 
-def _with_articles(text:str, start:np.ndarray, end:np.ndarray, form:np.ndarray, known:dict[int,_Written]) -> list:
+def _with_articles(
+    text:str, start:np.ndarray, end:np.ndarray, form:np.ndarray, known:dict[int,_Written],
+) -> list:
     "Starts, ends and forms of what is replaced, with the articles that change."
     found, some = [], [n for n,w in known.items() if w.articles]
     for k in np.flatnonzero(np.isin(form, some)).tolist():

@@ -8,15 +8,15 @@ __all__ = ['content_words', 'propose_translations']
 # %% ../../nbs/terms/11_translate.ipynb #f6e7776b
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, count, islice
-from typing import Callable, Iterable, Iterator, Sequence
 
 from ..core.text import FEMALE_TITLES, MALE_TITLES, SMALL_IN_NAMES, TITLES
 from ..core.text import in_case_of, looks_plural, plural_by_ending
 from .dictionary import Dictionary
-from .entries import Entry
+from .entries import Entry, joined
 from .extract import Term
 from .kinds import KEPT_HEADS, given_names
 from .match import TermMatcher, term_key
@@ -153,13 +153,13 @@ def _new_words(people:Sequence[tuple[str, Sequence[str]]], seed:str, free:_Free)
     for word in sorted(roles, key=lambda w: (len(w), w)):
         one = word.removesuffix("s")
         if one != word and one in new: new[word] = plural_by_ending(new[one])
-        else: new[word] = free.take(names(word, roles[word]), like=word)
+        else: new[word] = str(free.take(names(word, roles[word]), like=word))
     return new
 
 # %% ../../nbs/terms/11_translate.ipynb #b267d622
 def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -> str:
     "A stand-in for a term that is no person."
-    article, core = re.match(r"((?:[Tt]he |[Aa]n? )?)(.+)", e.term).groups()
+    (article, core), = re.findall(r"^((?:[Tt]he |[Aa]n? )?)(.+)", e.term)
     words, h = core.split(" "), _hash(seed, e.term)
     nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[e.kind]]
     phrases = (f"{a} {n}" for i in range(len(nouns))
@@ -223,7 +223,7 @@ def _stand_ins(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> 
     done = {t: " ".join(names.get(w, w) for w in t.split(" ")) for t,_ in people}
     for t in done:  # only a title, or one that is a term itself
         villages = (_cased(v, t) for v in _villages(_hash(seed, t)))
-        if free.matcher.find(done[t]): done[t] = free.take(villages, like=t)
+        if free.matcher.find(done[t]): done[t] = str(free.take(villages, like=t))
     inner = TermMatcher(list(done))
     for e in sorted((e for e in entries if e.kind != "person"), key=_rank):
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
@@ -241,7 +241,7 @@ def propose_translations(
 ) -> Dictionary:                     # in the order of `terms`
     "A generic translation of the same kind for each term; the same seed gives the same."
     given = list(terms)
-    entries = Dictionary(map(_as_entry, given)) + Dictionary()
+    entries = Dictionary(tuple(joined(map(_as_entry, given))))
     examples = {_as_entry(t).term: t.examples if isinstance(t, Term) else () for t in given}
     todo = [e for e in entries if e.term and not e.locked]
     words = {w for t in chain(taken, entries.terms) for w in content_words(t)}
@@ -250,4 +250,4 @@ def propose_translations(
     free.used.update(t.casefold() for e in entries if e.locked for t in e.translations)
     columns = [_stand_ins(todo, examples, f"{seed} {k}", free) for k in range(n)]
     new = {e.term: replace(e, translations=tuple(c[e.term] for c in columns)) for e in todo}
-    return Dictionary(new.get(e.term, e) for e in entries)
+    return Dictionary(tuple(new.get(e.term, e) for e in entries))

@@ -35,7 +35,7 @@ def flaw(folder:str|Path) -> str:  # empty if there is none
     return ""
 
 # %% ../../nbs/training/02_checkpoints.ipynb #a8735860
-def _checkpoints(folder:Path) -> list[Path]:
+def _checkpoints(folder:str|Path) -> list[Path]:
     "The checkpoints in a folder, oldest first."
     found = [p for p in Path(folder).glob("checkpoint-*")
              if re.fullmatch(r"checkpoint-\d+", p.name) and p.is_dir()]
@@ -44,7 +44,8 @@ def _checkpoints(folder:Path) -> list[Path]:
 def _flaw_with_best(p:Path) -> str:
     "What is wrong with a checkpoint, or with the one that holds the best weights before it."
     if why := flaw(p): return why
-    best = json.loads(read_text(p/"trainer_state.json")).get("best_global_step")  # may log NaN, which is no JSON
+    state = json.loads(read_text(p/"trainer_state.json"))  # not `read_json`: it may log a NaN
+    best = state.get("best_global_step")
     best = best and p.with_name(f"checkpoint-{best}")
     why = flaw(best) if best and best != p else ""
     return why and f"the best weights before it are lost: {best.name} {why}"
@@ -65,12 +66,13 @@ def mend(folder:str|Path, of:str="") -> Path|None:
             good = p
             break
         bad.append((p, why))
-    if good and (made := read_json(good/SEAL)["of"]) != of:
-        raise DataError(f"{good}: is of another training (other settings, rows or number of processes): "
-                        f"remove {folder}, or choose another folder")
+    if good and read_json(good/SEAL)["of"] != of:
+        raise DataError(f"{good}: is of another training (other settings, rows or number of "
+                        f"processes): remove {folder}, or choose another folder")
     then = f"training goes on from {good.name}" if good else "training starts over"
     for p,why in bad:
-        warnings.warn(printable(f"{p}: {why}; it is removed, and {then}", lines=False), stacklevel=2)
+        warning = printable(f"{p}: {why}; it is removed, and {then}", lines=False)
+        warnings.warn(warning, stacklevel=2)
         _remove(p)
     return good
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from ..core.step_settings import FinetuneConfig
+from ..models.load import CausalLM
 from ..models.scores import token_logprobs
 from ..labels.align import Role
 from .rows import block_mask, shifted, used_positions
@@ -22,7 +23,7 @@ def label_loss(
     ids:torch.Tensor,       # (..., K) tokens of the labels, -100 for padding
     logprobs:torch.Tensor,  # (..., K) their log-probabilities
 ) -> torch.Tensor:          # (...) in nats
-    "Divergence of each label from the prediction, with the tokens outside the label as one outcome."
+    "Divergence of each label from the prediction; the tokens outside the label are one outcome."
     real = ids >= 0
     p = logprobs.exp()*real
     inside = torch.where(p > 0, p*(logprobs-logq), 0.).sum(-1)
@@ -38,7 +39,7 @@ def hinge_loss(
     return torch.relu(logp - math.log(floor))
 
 # %% ../../nbs/training/01_losses.ipynb #f3b901eb
-def batch_losses(model, batch:dict, config:FinetuneConfig) -> dict[str,torch.Tensor]:
+def batch_losses(model:CausalLM, batch:dict, config:FinetuneConfig) -> dict[str,torch.Tensor]:
     "Sums and counts of the three terms: `forget, retain, hinge, n_forget, n_retain`."
     fills = dict(topk_ids=-100, topk_logprobs=0., roles=0, input_ids=0)
     ids, logp, roles, true = (shifted(batch[k], fill) for k,fill in fills.items())
@@ -71,7 +72,7 @@ def batch_part(batch:dict, which:torch.Tensor) -> dict:
     return {k: v[which] for k,v in batch.items()}
 
 def row_logprobs(
-    model,
+    model:CausalLM,
     batch:dict,  # see `collate`
 ) -> tuple[torch.Tensor,torch.Tensor]:  # (B, N) float32, 0 where nothing is; (B, N) what is real
     "The log-probability of each token after the first."
@@ -83,7 +84,7 @@ def row_logprobs(
     return token_logprobs(logits, true.where(real, -100)[..., None], overwrite=True)[..., 0], real
 
 # %% ../../nbs/training/01_losses.ipynb #f9896874
-def _retained(model, batch:dict, config:FinetuneConfig) -> dict:
+def _retained(model:CausalLM, batch:dict, config:FinetuneConfig) -> dict:
     "The retain rows against their labels, as in every fine-tuning."
     zero = batch["retain"].sum()*0.
     if not batch["retain"].any(): return dict(retain=zero, n_retain=zero)

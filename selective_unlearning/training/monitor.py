@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from ..core.errors import ConfigError
-from ..models.load import processes
+from ..models.load import CausalLM, processes
 from .curves import pick
 
 # %% ../../nbs/training/06_monitor.ipynb #3684de94
@@ -30,12 +30,13 @@ class Watch(TrainerCallback):
         self.measure, self.folder = measure, Path(folder)
         self.steps, self.floor, self.path = steps, floor, []
 
-    def _trainable(self, model) -> dict[str,torch.Tensor]:
+    def _trainable(self, model:CausalLM) -> dict[str,torch.Tensor]:
         return {n: p.detach() for n,p in model.named_parameters() if p.requires_grad}
 
-    def _kept(self) -> Path: return self.folder/f"kept-{pick(self.path, self.floor)['step']}.safetensors"
+    def _kept(self) -> Path:
+        return self.folder/f"kept-{pick(self.path, self.floor)['step']}.safetensors"
 
-    def _look(self, state, model):
+    def _look(self, state, model:CausalLM):
         model.eval()
         with torch.no_grad(): familiarity, utility = self.measure(model)
         point = dict(step=state.global_step, familiarity=familiarity, utility=utility)
@@ -58,7 +59,7 @@ class Watch(TrainerCallback):
         if now % self.steps == 0 or now == state.max_steps: self._look(state, model)
 
     def on_save(self, args, state, control, **kw):
-        "From a checkpoint on, no earlier look is looked at again; before it, what comes after may come otherwise."
+        "Training resumes from this checkpoint: of the earlier looks only the best is still needed."
         if not processes().is_main_process: return
         for p in {*self.folder.glob("kept-*.safetensors")}-{self._kept()}: p.unlink()
 
@@ -66,4 +67,5 @@ class Watch(TrainerCallback):
         if state.global_step < state.max_steps: return     # stopped from outside, to go on later
         processes().wait_for_everyone()
         kept = load_file(self._kept())
-        with torch.no_grad(): [p.copy_(kept[n]) for n,p in self._trainable(model).items()]
+        with torch.no_grad():
+            for n,p in self._trainable(model).items(): p.copy_(kept[n])

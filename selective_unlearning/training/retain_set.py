@@ -20,19 +20,22 @@ from ..core.records import read_records
 from ..models.load import left_pad
 from ..models.reader import Reader
 from ..models.scores import row_scores, top_logprobs
-from ..models.tokens import bos_ids
+from ..models.tokens import Tokenizer, bos_ids
 from ..terms.match import TermMatcher
 from ..labels.align import Role
 
 # %% ../../nbs/training/05_retain_set.ipynb #3ad2b465
 def read_openers(path) -> list[dict]:
-    "Openers, one JSON object a line: `{\"opener\": str, \"kind\": str}`.\n\nRaises `DataError` if one has no text or there is none."
+    """Openers, one JSON object a line: `{"opener": str, "kind": str}`.
+
+    Raises `DataError` if one has no text or there is none."""
     return read_records(path, ("opener",))
 
-def opener_ids(tokenizer, record:dict) -> list[int]:
+def opener_ids(tokenizer:Tokenizer, record:dict) -> list[int]:
     "The tokens a row begins with: an opener, or a user's message in the model's own chat format."
     if record.get("kind") == "chat" and tokenizer.chat_template:
-        text = tokenizer.apply_chat_template([{"role": "user", "content": record["opener"]}], tokenize=False, add_generation_prompt=True)
+        message = [{"role": "user", "content": record["opener"]}]
+        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         return tokenizer(text, add_special_tokens=False)["input_ids"]
     return bos_ids(tokenizer) + tokenizer(record["opener"], add_special_tokens=False)["input_ids"]
 
@@ -42,7 +45,8 @@ class InverseCdfSampler(LogitsProcessor):
     def __init__(self, seed:int, temperature:float=1.):
         self.rng, self.temperature = torch.Generator().manual_seed(seed), temperature
 
-    def __call__(self, input_ids, scores:torch.Tensor) -> torch.Tensor:  # (B, V) → (B, V), -inf but for one token
+    def __call__(self, input_ids, scores:torch.Tensor) -> torch.Tensor:
+        "Scores (B, V), -inf but for one token a row."
         ends = torch.softmax(scores.float()/self.temperature, -1).cumsum(-1)
         at = torch.rand(len(ends), 1, generator=self.rng).to(ends.device)*ends[:, -1:]
         drawn = torch.searchsorted(ends, at, right=True).clamp_(max=ends.shape[-1]-1)
@@ -59,9 +63,12 @@ def sample_retain(
     temperature:float=1.,  # below 1: more like what the model says most often
     batch_size:int=136,    # texts at once, at most
 ) -> list[list[int]]:      # the tokens of each text
-    "Let the base model continue the openers.\n\nRaises `DataError` if there are none."
+    """Let the base model continue the openers.
+
+    Raises `DataError` if there are none."""
     if not openers: raise DataError("no openers: give at least one to sample retain text from")
-    tokenizer, pad, stop = reader.tokenizer, reader.tokenizer.pad_token_id, reader.tokenizer.eos_token_id
+    tokenizer = reader.tokenizer
+    pad, stop = tokenizer.pad_token_id, tokenizer.eos_token_id
     order = np.random.default_rng(seed).permutation(n) % len(openers)
     prompts, texts = [opener_ids(tokenizer, openers[i]) for i in order], []
     draw = InverseCdfSampler(seed, temperature)
@@ -70,17 +77,21 @@ def sample_retain(
         for start in tqdm(range(0, n, size), desc="sample retain text"):
             batch = prompts[start:start+size]
             ids, mask = left_pad(batch, pad, model.device)
-            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=length, do_sample=False,
-                                 logits_processor=[draw], pad_token_id=pad, logits_to_keep=torch.tensor([-1]))
+            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=length,
+                                 do_sample=False, logits_processor=[draw], pad_token_id=pad,
+                                 logits_to_keep=torch.tensor([-1]))
             for prompt,new in zip(batch, out[:, ids.shape[1]:].tolist()):
                 texts.append(prompt + (new[:new.index(stop)+1] if stop in new else new))
     return texts
 
 # %% ../../nbs/training/05_retain_set.ipynb #28a4ba3d
-def without_subject(texts:list[list[int]], tokenizer, matcher:TermMatcher, several:int=3) -> list[list[int]]:
+def without_subject(
+    texts:list[list[int]], tokenizer:Tokenizer, matcher:TermMatcher,
+    several:int=3,
+) -> list[list[int]]:
     "The texts in which fewer than `several` different anchored terms occur."
-    terms = lambda t: {i for _,_,i in matcher.find(tokenizer.decode(t))}
-    return [t for t in texts if len(terms(t)) < several]
+    def n_terms(text): return len({i for _,_,i in matcher.find(tokenizer.decode(text))})
+    return [t for t in texts if n_terms(t) < several]
 
 # %% ../../nbs/training/05_retain_set.ipynb #6635e5de
 def join_rows(texts:list[list[int]], size:int) -> list[list[int]]:
@@ -89,7 +100,8 @@ def join_rows(texts:list[list[int]], size:int) -> list[list[int]]:
     return [flat[i:i+size] for i in range(0, len(flat), size)]
 
 # %% ../../nbs/training/05_retain_set.ipynb #193d30da
-SOFT = Features(input_ids=List(Value("int32")), topk_ids=List(List(Value("int32"))), topk_logprobs=List(List(Value("float32"))))
+SOFT = Features(input_ids=List(Value("int32")), topk_ids=List(List(Value("int32"))),
+                topk_logprobs=List(List(Value("float32"))))
 PLAIN = Features(input_ids=List(Value("int32")))
 
 @torch.no_grad()
@@ -134,7 +146,8 @@ def pack(
     packed = []
     for row in map(_unled, rows):
         n = len(row["input_ids"])
-        if n > size: raise DataError(f"a text of {n} tokens does not go into a row of {size}: cut it")
+        if n > size:
+            raise DataError(f"a text of {n} tokens does not go into a row of {size}: cut it")
         if fits := next((p for p in packed if sum(p["texts"])+n <= size), None):
             for k in row: fits[k] += list(row[k])
             fits["texts"].append(n)

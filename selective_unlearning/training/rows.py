@@ -19,7 +19,7 @@ from ..models.load import processes
 
 # %% ../../nbs/training/00_rows.ipynb #8231216d
 def text_positions(texts:list[list[int]], length:int) -> dict[str,torch.Tensor]:
-    "Of rows of texts, by their lengths: `position_ids`, and `text_ids`, -1 for padding; both (B, T)."
+    "`position_ids` and `text_ids` (-1 for padding), (B, T), of rows of texts with these lengths."
     shape = len(texts), length
     out = dict(position_ids=torch.zeros(shape, dtype=torch.long), text_ids=torch.full(shape, -1))
     for b,lengths in enumerate(texts):
@@ -28,7 +28,7 @@ def text_positions(texts:list[list[int]], length:int) -> dict[str,torch.Tensor]:
     return out
 
 def block_mask(text_ids:torch.Tensor, dtype:torch.dtype) -> torch.Tensor:  # (B, 1, T, T)
-    "Added to the attention scores: 0 where a token sees one of its own text, else the least number."
+    "Added to attention scores: 0 where a token sees one of its own text, else the least number."
     seen = (text_ids[:, :, None] == text_ids[:, None]).tril()
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
     return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
@@ -46,7 +46,7 @@ def row_arrays(table:pa.Table) -> dict[str,Any]:
 
 # %% ../../nbs/training/00_rows.ipynb #603c1a9d
 def as_labels(row:dict) -> tuple[np.ndarray,np.ndarray]:
-    "The labels of a row as `(T, K)` tokens and log-probabilities; a raw block's labels are its own tokens."
+    "A row's labels, `(T, K)` tokens and log-probabilities; a raw block's are its own tokens."
     if "topk_ids" in row:
         ids, logp = np.asarray(row["topk_ids"]), np.asarray(row["topk_logprobs"], np.float32)
     else:
@@ -60,13 +60,14 @@ def collate(
     pad_id:int,
     length:int,                   # tokens a row
     retain:list[bool]|None=None,  # which rows are retain text
-) -> dict[str,torch.Tensor]:      # `input_ids, attention_mask, roles` (B, T); `topk_ids, topk_logprobs` (B, T, K); `retain, reference` (B,)
+) -> dict[str,torch.Tensor]:      # of the shapes (B,), (B, T) and, for the labels, (B, T, K)
     "Rows as tensors of one length."
     n, labels = len(rows), [as_labels(r) for r in rows]
     k = max(ids.shape[1] for ids,_ in labels)
-    out = dict(input_ids=torch.full((n, length), pad_id), attention_mask=torch.zeros(n, length, dtype=torch.long),
-               roles=torch.zeros(n, length, dtype=torch.long), topk_ids=torch.full((n, length, k), -100),
-               topk_logprobs=torch.zeros(n, length, k), retain=torch.tensor(retain or [False]*n),
+    def zeros(*shape, dtype=torch.long): return torch.zeros(n, length, *shape, dtype=dtype)
+    out = dict(input_ids=torch.full((n, length), pad_id), attention_mask=zeros(), roles=zeros(),
+               topk_ids=torch.full((n, length, k), -100), topk_logprobs=zeros(k, dtype=torch.float),
+               retain=torch.tensor(retain or [False]*n),
                reference=torch.tensor([r.get("reference", 0.) for r in rows]))
     for b,(row,(ids,logprobs)) in enumerate(zip(rows, labels)):
         tokens = torch.tensor(row["input_ids"])
@@ -77,17 +78,18 @@ def collate(
         if "roles" in row: out["roles"][b,:size] = torch.tensor(row["roles"])
     if any("texts" in r for r in rows):
         out |= text_positions([list(r.get("texts", [len(r["input_ids"])])) for r in rows], length)
-    out["labels"] = torch.where(out["retain"][:, None], -100, out["topk_ids"][..., 0])  # what the Trainer counts
+    first = out["topk_ids"][..., 0]
+    out["labels"] = torch.where(out["retain"][:, None], -100, first)  # what the Trainer counts
     out["labels"][:, 0] = -100
     return out
 
 # %% ../../nbs/training/00_rows.ipynb #662ad1df
 def shifted(t:torch.Tensor, fill) -> torch.Tensor:  # of the same shape
-    "What stands one position further; `fill` at the last."
+    "Each position has what the next one had; the last, `fill`."
     return torch.cat([t[:, 1:], torch.full_like(t[:, :1], fill)], 1)
 
 def used_positions(used:torch.Tensor) -> torch.Tensor:  # (B, T) bool to (N,)
-    "The positions that any row uses, in order, and as many others as make their number a multiple of 64, or T."
+    "The positions any row uses, in order, and others to make their number a multiple of 64, or T."
     used = used.any(0)
     return (~used).sort(stable=True).indices[:-(-int(used.sum())//64)*64].sort().values
 
@@ -105,7 +107,7 @@ def schedule(
     epochs:int,
     seed:int=0,
 ) -> list[tuple[int,int]]:  # (forget row, retain row or -1) in turn
-    "Every forget row once an epoch in random order, beside the retain rows in random order as often as needed."
+    "Every forget row once an epoch in random order, each beside a retain row, repeated as needed."
     rng = np.random.default_rng(seed)
     forget = np.concatenate([rng.permutation(n) for _ in range(epochs)])
     if not n_retain: return [(int(i), -1) for i in forget]
@@ -124,5 +126,6 @@ def hold_out(
     if not share: return list(range(n)), []
     order, k = np.random.default_rng([seed, 1]).permutation(n).tolist(), max(1, round(share*n))
     if k >= n:
-        raise DataError(f"held_out={share} of {n} row(s) leaves none to train on: use 0, or smaller blocks")
+        raise DataError(f"held_out={share} of {n} row(s) leaves none to train on: "
+                        "use 0, or smaller blocks")
     return sorted(order[k:]), sorted(order[:k])
