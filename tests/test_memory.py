@@ -20,14 +20,16 @@ def write_corpus(folder, megabytes):
     for i in range(megabytes*1_000_000//DOCUMENT):
         paragraphs, size = [], 0
         while size < DOCUMENT:
-            paragraphs.append(" ".join(rng.choices(sentences, k=8)) + f" It was day {rng.randrange(10**6)}.")
+            day = f" It was day {rng.randrange(10**6)}."
+            paragraphs.append(" ".join(rng.choices(sentences, k=8)) + day)
             size += len(paragraphs[-1])
         (folder/f"{i:05d}.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
 
 
 def anonymous():
-    "What this process holds of its own, in bytes; a file that is mapped into memory is not counted."
-    return int(re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])*1024
+    "What this process holds of its own, in bytes, without files that are mapped into memory."
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssAnon:\s*(\d+) kB", status)[1])*1024
 
 
 def growth(home, megabytes):
@@ -50,7 +52,8 @@ def grown(home, megabytes):
     "The same in a process of its own."
     home.mkdir()
     env = os.environ | {"SELECTIVE_UNLEARNING_CACHE": str(home/"cache"), "OMP_NUM_THREADS": "1"}
-    p = subprocess.run([sys.executable, __file__, str(home), str(megabytes)], env=env, capture_output=True, text=True)
+    command = [sys.executable, __file__, str(home), str(megabytes)]
+    p = subprocess.run(command, env=env, capture_output=True, text=True)
     assert p.returncode == 0, p.stderr[-2000:]
     return json.loads(p.stdout.splitlines()[-1])
 
