@@ -18,26 +18,23 @@ corpus.
     python benchmarks/cost.py                 everything
     python benchmarks/cost.py --peak SIZE     one size only, printing what memory grows by
 """
-import argparse, json, os, re, statistics, subprocess, sys, tempfile, time
+import argparse, os, statistics, tempfile, time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from _cost_model import Device, adapter_shapes, block_work, layer_shapes, parameter_count
 from _cost_model import part_seconds, peak_memory
+from _kit import Demo, alone, labelled, status
+from _kit import timed as wall_clock
 from run import save
-from selective_unlearning.core.files import data_path
 from selective_unlearning.job.settings import RunConfig
-from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.labels.shards import label_bytes, write_labels
-from selective_unlearning.labels.generic import iter_labels, pairs_of
+from selective_unlearning.labels.generic import iter_labels
 from selective_unlearning.models.adapters import add_adapter
-from selective_unlearning.models.load import load_tokenizer
-from selective_unlearning.corpus.blocks import make_blocks
-from selective_unlearning.corpus.readers import read_corpus
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.models.scores import row_scores
 
 RUN = RunConfig()
@@ -58,30 +55,20 @@ def random_model(config):
     return add_adapter(model, "reinforced", f.r, f.alpha, f.targets, f.first_layer)
 
 
-class Data:
+class Data(Demo):
     def __init__(self, blocks=2):
-        self.tok = load_tokenizer()
-        self.terms = Dictionary.load(data_path("harry_potter/dictionary.json"))
-        self.corpus = read_corpus(data_path("harry_potter/corpus"))
-        self.blocks = make_blocks(self.corpus, self.tok, RUN.block_size)
-        def full(ids): return len(ids) > RUN.block_size-16
-        self.blocks = self.blocks.filter(full, input_columns="input_ids").select(range(blocks))
-        pairs = list(pairs_of(self.corpus, self.blocks, self.terms, self.tok))
-        self.tokens = sum(len(p.x) for p in pairs)
-        self.labelled = sum(len(p.at) for p in pairs)/self.tokens
+        super().__init__(RUN.block_size, blocks, RUN.block_size-16)
+        self.labelled = sum(len(labelled(b)) for b in self.translated)/self.tokens
         self.run = replace(RUN, block_size=round(self.tokens/blocks))
 
-    def work(self, model): return self.tok, self.corpus, self.blocks, self.terms, RUN.labels
+    def readers(self, model): return Reader(model, self.tok), Reader(model, self.tok, "reinforced")
+
+
+timed = partial(wall_clock, clock=time.process_time)
 
 
 def make(d, model):
-    for _ in iter_labels(model, *d.work(model)): pass
-
-
-def timed(work, repeats=1):
-    start = time.process_time()
-    for _ in range(repeats): work()
-    return (time.process_time()-start)/repeats
+    for _ in iter_labels(*d.readers(model), d.translated, RUN.labels): pass
 
 
 class Products:
@@ -126,12 +113,6 @@ class Speeds:
         return 2*self.layers*attention, timed(lambda: self.scores.topk(self.pool))
 
 
-def status(what):
-    "A figure of this process, in bytes."
-    text = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{what}:\s*(\d+) kB", text)[1])*1024
-
-
 def grown(size):
     d = Data()
     make(d, random_model(shape(IDLE, len(d.tok))))           # what is loaded on first use
@@ -141,10 +122,8 @@ def grown(size):
 
 
 def peak(size):
-    cmd = [sys.executable, __file__, "--peak", size]
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000"}         # what is freed is given back
-    out = subprocess.run(cmd, capture_output=True, text=True, check=True, env=env).stdout
-    return json.loads(out.splitlines()[-1])
+    return alone(__file__, "--peak", size, env=env)
 
 
 def row(claim, unit, ours, peer, target=1.25):
@@ -157,7 +136,7 @@ def row(claim, unit, ours, peer, target=1.25):
 
 def starting(idle):
     "Seconds that starting a layer's operations takes, mean of both models."
-    def ask(name): return timed(lambda: row_scores(idle, [0]*16, [0], name), 3)
+    def ask(name): return timed(lambda: row_scores(Reader(idle, adapter=name), [0]*16, [0]), 3)
     return (ask(None)+ask("reinforced"))/2/IDLE[2]
 
 
@@ -190,7 +169,7 @@ def main(rounds=5):
     for n, c in configs.items():
         predicted = sum(peak_memory(c, d.run, d.labelled).values())
         rows.append(row(f"{n}: peak memory", "MiB", [predicted/2**20], [peak(n)/2**20]))
-    folder = write_labels(tempfile.mkdtemp()+"/labels", idle, *d.work(idle))
+    folder = write_labels(tempfile.mkdtemp()+"/labels", *d.readers(idle), d.translated, RUN.labels)
     size = sum(p.stat().st_size for p in folder.glob("*.arrow"))/d.tokens
     rows.append(row("label files", "bytes a token", [label_bytes(RUN.labels)], [size], 1.05))
     def of(what): return {n: round(statistics.median(map(what, found[n])), 3) for n in SIZES}

@@ -12,24 +12,24 @@ kept. Peak memory is measured in a process of its own for each side.
     python benchmarks/labels.py                               everything
     python benchmarks/labels.py --side NAME --blocks N --adapter FOLDER    one side's peak memory
 """
-import argparse, json, re, statistics, subprocess, sys, tempfile, time
-from pathlib import Path
+import argparse, tempfile
 
 import numpy as np
 import torch
 from datasets import Dataset
 
+from _kit import Demo, alone, in_turn, labelled, status
+from _kit import throughput as row
 from run import save
-from selective_unlearning.core.files import data_path
 from selective_unlearning.core.step_settings import LabelsConfig
-from selective_unlearning.terms.dictionary import Dictionary
-from selective_unlearning.labels.shards import write_labels
-from selective_unlearning.labels.generic import iter_labels, pairs_of, suppressed
-from selective_unlearning.models.adapters import adapter, load_adapter
-from selective_unlearning.models.load import load_model, load_tokenizer
-from selective_unlearning.job.run import demo_config, run
 from selective_unlearning.corpus.blocks import make_blocks
-from selective_unlearning.corpus.readers import read_corpus
+from selective_unlearning.job.run import demo_config, run
+from selective_unlearning.labels.generic import iter_labels, suppressed
+from selective_unlearning.labels.shards import write_labels
+from selective_unlearning.labels.translated import TRANSLATED, iter_translated
+from selective_unlearning.models.adapters import load_adapter
+from selective_unlearning.models.load import load_model
+from selective_unlearning.models.reader import Reader
 
 HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
 SOFT = LabelsConfig(kind="soft", alpha=5., space="logit", top_k=64)
@@ -46,70 +46,40 @@ def reinforced_model(folder, dtype):
     return load_adapter(load_model(dtype=dtype), "reinforced", folder)
 
 
-class Data:
-    def __init__(self, blocks):
-        self.tok = load_tokenizer()
-        self.terms = Dictionary.load(data_path("harry_potter/dictionary.json"))
-        self.corpus = read_corpus(data_path("harry_potter/corpus"))
-        self.blocks = make_blocks(self.corpus, self.tok, 512)
-        def full(ids): return len(ids) > 400
-        self.blocks = self.blocks.filter(full, input_columns="input_ids").select(range(blocks))
-        self.pairs = list(pairs_of(self.corpus, self.blocks, self.terms, self.tok))
+def demo(blocks): return Demo(512, blocks, 400)
 
 
 def ours(d, model, config, **kw):
-    return [rows for rows in iter_labels(model, d.tok, d.corpus, d.blocks, d.terms, config, **kw)]
+    readers = Reader(model, d.tok), Reader(model, d.tok, "reinforced")
+    return list(iter_labels(*readers, d.translated, config, **kw))
 
 
 @torch.no_grad()
 def floor(d, model):
-    for p in d.pairs:
-        with adapter(model, None): model(input_ids=torch.tensor([p.y]))
-        with adapter(model, "reinforced"): model(input_ids=torch.tensor([p.x]))
+    base, reinforced = Reader(model), Reader(model, adapter="reinforced")
+    for b in d.translated:
+        with base.on(): model(input_ids=torch.tensor([b["translated_ids"]]))
+        with reinforced.on(): model(input_ids=torch.tensor([b["input_ids"]]))
 
 
 @torch.no_grad()
 def plain(d, base, reinforced):
     "Hard labels as one would first write them; returns those of each block."
     out = []
-    for p in d.pairs:
-        zb = base(torch.tensor([p.y])).logits[0].float()
-        zr = reinforced(torch.tensor([p.x])).logits[0].float()
-        mean = zb.mean(-1)
-        for token, j in suppressed(p, d.tok).items(): zb[j+1:, token] = mean[j+1:]
-        zb, zr = zb[p.index[p.at]], zr[p.at]
-        labels = np.full(len(p.x), -100)
-        labels[p.at+1] = (zb-5.*torch.relu(zr-zb)).argmax(-1)
+    for b in d.translated:
+        zb = base(torch.tensor([b["translated_ids"]])).logits[0].float()
+        zr = reinforced(torch.tensor([b["input_ids"]])).logits[0].float()
+        mean, at = zb.mean(-1), labelled(b)
+        for token, j in suppressed(b).items(): zb[j+1:, token] = mean[j+1:]
+        zb, zr = zb[np.array(b["counterpart"])[at]], zr[at]
+        labels = np.full(len(b["input_ids"]), -100)
+        labels[at+1] = (zb-5.*torch.relu(zr-zb)).argmax(-1)
         out.append(labels)
     return out
 
 
 def plain_models(folder, dtype=torch.float32):
     return load_model(dtype=dtype), reinforced_model(folder, dtype).merge_and_unload()
-
-
-def timed(work):
-    start = time.perf_counter()
-    work()
-    return time.perf_counter()-start
-
-
-def in_turn(repeats, **sides):
-    "name → seconds of each repeat; each side warms up once."
-    for work in sides.values(): work()
-    seconds = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, work in sides.items(): seconds[name].append(timed(work))
-    return seconds
-
-
-def row(claim, seconds, a, b, tokens, target, unit="tok/s"):
-    "Throughput of side `a` over that of side `b`."
-    ratios = sorted(y/x for x, y in zip(seconds[a], seconds[b]))
-    def rate(side): return round(tokens/statistics.median(seconds[side]), 1)
-    return dict(claim=claim, ours=rate(a), peer=rate(b), unit=unit,
-                ratio=round(statistics.median(ratios), 3),
-                spread=round((ratios[-1]-ratios[0])/2, 3), target=target, better="higher")
 
 
 def agreement(mine, theirs):
@@ -119,41 +89,40 @@ def agreement(mine, theirs):
 
 def peak(side, blocks, folder):
     "Peak memory of one side in a process of its own, in bytes."
-    cmd = [sys.executable, __file__, "--side", side, "--blocks", str(blocks), "--adapter", folder]
-    out = subprocess.run(cmd, capture_output=True, text=True, check=True).stdout
-    return json.loads(out.splitlines()[-1])
+    return alone(__file__, "--side", side, "--blocks", blocks, "--adapter", folder)
 
 
 def lengthened(d, times):
-    "The demo corpus many times over, on disk, as a run keeps it: read a piece at a time."
+    "The demo corpus many times over, translated and on disk, as a run keeps it."
     folder = tempfile.mkdtemp()
     texts, sources = d.corpus["text"][:3]*times, [str(i) for i in range(3*times)]
-    Dataset.from_dict({"text": texts, "source": sources}).save_to_disk(f"{folder}/corpus")
-    corpus = Dataset.load_from_disk(f"{folder}/corpus")
-    make_blocks(corpus, d.tok, 512).save_to_disk(f"{folder}/blocks")
-    return folder, corpus, Dataset.load_from_disk(f"{folder}/blocks")
+    corpus = Dataset.from_dict({"text": texts, "source": sources})
+    blocks = make_blocks(corpus, d.tok, 512)
+    rows = list(iter_translated(corpus, blocks, d.terms, d.tok))
+    Dataset.from_list(rows, TRANSLATED).save_to_disk(f"{folder}/translated")
+    return folder, Dataset.load_from_disk(f"{folder}/translated")
 
 
 def one_side(side, blocks, folder):
     "Run one side alone, in this process, then print its peak memory."
     if side.startswith("corpus"):
         from transformers import LlamaConfig, LlamaForCausalLM
-        d = Data(1)
+        d = demo(1)
         tiny = LlamaForCausalLM(LlamaConfig(
             vocab_size=len(d.tok), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
             num_attention_heads=2)).eval()
-        folder, corpus, blocks = lengthened(d, int(side.removeprefix("corpus")))
-        write_labels(f"{folder}/labels", tiny, d.tok, corpus, blocks, d.terms, HARD, (tiny, None))
-    elif side == "plain": plain(Data(blocks), *plain_models(folder))
-    else: ours(Data(blocks), reinforced_model(folder, torch.bfloat16), HARD)
-    status = Path("/proc/self/status").read_text()             # of this program, not of its parent
-    print(int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])*1024)
+        folder, translated = lengthened(d, int(side.removeprefix("corpus")))
+        reader = Reader(tiny, d.tok)
+        write_labels(f"{folder}/labels", reader, reader, translated, HARD)
+    elif side == "plain": plain(demo(blocks), *plain_models(folder))
+    else: ours(demo(blocks), reinforced_model(folder, torch.bfloat16), HARD)
+    print(status("VmHWM"))
 
 
 def main(blocks, repeats=7):
     folder = train_reinforced(tempfile.mkdtemp()+"/run")
-    d, model = Data(blocks), reinforced_model(folder, torch.bfloat16)
-    tokens = sum(len(p.x) for p in d.pairs)
+    d, model = demo(blocks), reinforced_model(folder, torch.bfloat16)
+    tokens = d.tokens
     s = in_turn(repeats, floor=lambda: floor(d, model), hard=lambda: ours(d, model, HARD),
                 soft=lambda: ours(d, model, SOFT), demo=lambda: ours(d, model, DEMO),
                 sweep=lambda: ours(d, model, HARD, alphas=SWEEP))

@@ -17,8 +17,8 @@ runs/bench-methods, so that a run that is stopped goes on where it was.
 import argparse, json
 from pathlib import Path
 
+from _kit import FIGURES
 from run import save
-from selective_unlearning.models.reader import Reader
 from selective_unlearning.core.files import data_path, read_json, text_hash, write_json
 from selective_unlearning.training.methods import METHODS
 from selective_unlearning.job.settings import configure, to_yaml
@@ -30,13 +30,8 @@ from selective_unlearning.evaluation.utility import read_neighbours, utility
 
 NAME = "methods"
 RATES, LOWER, STRENGTHS, KEPT = (4e-4, 1.5e-3), {"ga": (1e-4,)}, (.5, 1., 2.), .9
-FIGURES = [  # name; paths in report.json: figure, the base's, ratio; target, better, unit
-    ("probability familiarity", "familiarity.probability.unlearned",
-     "familiarity.probability.base", "ratio.probability", .15, "lower", "probability"),
-    ("near knowledge", "neighbours.unlearned",
-     "neighbours.base", "neighbours.ratio", KEPT, "higher", "probability"),
-    ("perplexity of other text", "utility.unlearned.retain_perplexity",
-     "utility.base.retain_perplexity", "ratio.retain_perplexity", 1.03, "lower", "perplexity")]
+TARGETS = {"probability familiarity": .15, "near knowledge": KEPT,
+           "perplexity of other text": 1.03}
 HALVES = "tune", "test"
 
 
@@ -69,12 +64,11 @@ class Bench:
 
     def measure(self, r, which):
         "Records of both halves."
-        model, name = r.open(which)
-        reader, terms = Reader(model, r.reader(which)), r.dictionary.matcher
+        reader, terms = r.reader(which), r.dictionary.matcher
         def records(half):
             texts = self.texts if half == "test" else []
-            return dict(scores=evaluate(reader, self.prompts[half], terms, name=name),
-                        kept=utility(reader, self.near[half], [], texts, name))
+            return dict(scores=evaluate(reader, self.prompts[half], terms),
+                        kept=utility(reader, self.near[half], [], texts))
         return {h: records(h) for h in HALVES}
 
     def kept(self, config):
@@ -86,7 +80,8 @@ class Bench:
         r = run(config, self.work/"run", until="unlearned")
         if not (self.work/"base.json").exists():
             write_json(self.work/"base.json", self.measure(r, "base"))
-        needs = ["labels", "unlearned"] + ["reinforced"]*(config.method in ("whp", "task-vector"))
+        needs = ["labels", "retain", "unlearned"]
+        if "reinforced" in METHODS[config.method].needs: needs.append("reinforced")
         seconds = round(sum(r.manifest["steps"][s]["cpu_seconds"] for s in needs), 1)
         write_json(self.kept(config), self.measure(r, "unlearned") | dict(seconds=seconds))
 
@@ -115,7 +110,8 @@ class Bench:
         ours, whp = self.seconds(method), self.seconds("whp")
         out = [dict(claim=f"{about}: processor seconds", ours=ours, peer=whp, unit="s",
                     ratio=round(ours/whp, 4), spread=0., target=1., better="lower")]
-        for what, path, base, ratio, target, better, unit in FIGURES:
+        for what,target in TARGETS.items():
+            path, base, ratio, better, unit = FIGURES[what]
             low, high, _ = get_figure(report["intervals"], ratio)
             mine, theirs, share = (round(get_figure(report, p), 4) for p in (path, base, ratio))
             out.append(dict(claim=f"{about}: {what}", ours=mine, peer=theirs, unit=unit,
@@ -133,7 +129,7 @@ def main():
     b = Bench(a.quick)
     todo = {m: b.configs(m) for m in ("whp", *(a.methods or METHODS))}
     # samples the retain texts
-    run(next(iter(b.configs("graddiff").values())), b.work/"run", until="labels")
+    run(next(iter(b.configs("graddiff").values())), b.work/"run", until="retain")
     for method,configs in todo.items():
         for name,config in configs.items():
             print(f"--- {method} {name}", flush=True)

@@ -8,24 +8,14 @@ Spread is half the 95 % interval of the figure, over the prompts of the test hal
 """
 import json, sys
 
+from _kit import FIGURES
 from run import RESULTS, save
 from selective_unlearning.job.settings import PRESETS
 from selective_unlearning.job.run import demo_config, run
 
 NAME = "recipes"
-FIGURES = [  # name; paths in report.json: figure, the base's, ratio; target, better, unit
-    ("probability familiarity", "familiarity.probability.unlearned",
-     "familiarity.probability.base", "ratio.probability", .15, "lower", "probability"),
-    ("choices right", "familiarity.choice.unlearned",
-     "familiarity.choice.base", "ratio.choice", None, "lower", "share"),
-    ("completions, 0 to 5", "familiarity.completion.unlearned",
-     "familiarity.completion.base", "ratio.completion", 1., "lower", "score"),
-    ("near knowledge", "neighbours.unlearned",
-     "neighbours.base", "neighbours.ratio", .90, "higher", "probability"),
-    ("general items right", "utility.unlearned.general",
-     "utility.base.general", "ratio.general", None, "higher", "share"),
-    ("perplexity of other text", "utility.unlearned.retain_perplexity",
-     "utility.base.retain_perplexity", "ratio.retain_perplexity", 1.03, "lower", "perplexity")]
+TARGETS = {"probability familiarity": .15, "completions, 0 to 5": 1., "near knowledge": .90,
+           "perplexity of other text": 1.03}
 
 
 def rows(preset):
@@ -34,7 +24,8 @@ def rows(preset):
         for key in path.split("."): d = d[key]
         return d
     out = []
-    for what, unlearned, base, ratio, target, better, unit in FIGURES:
+    for what, (unlearned, base, ratio, better, unit) in FIGURES.items():
+        target = TARGETS.get(what)
         low, high, _ = get(ratio, r["intervals"])
         if what == "choices right": target = r["chance"]["choice"][1]/get(base)
         if what == "general items right": target = 1-.015/get(base)

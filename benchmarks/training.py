@@ -13,7 +13,7 @@ steps.
     python benchmarks/training.py                          everything
     python benchmarks/training.py --side NAME              one side only, printing its peak memory
 """
-import argparse, json, re, subprocess, sys, tempfile
+import argparse, tempfile
 from pathlib import Path
 from statistics import median
 
@@ -21,17 +21,18 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
-from labels import in_turn, row
+from _kit import Demo, alone, in_turn, status
+from _kit import throughput as row
 from run import save
 from selective_unlearning.models.reader import Reader
 from selective_unlearning.core.files import data_path
-from selective_unlearning.core.step_settings import FinetuneConfig, LabelsConfig
-from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.core.step_settings import AdapterConfig, FinetuneConfig, LabelsConfig
 from selective_unlearning.training.rows import collate
-from selective_unlearning.training.trainer import batch_losses, finetune
+from selective_unlearning.training.losses import batch_losses
+from selective_unlearning.training.trainer import finetune
 from selective_unlearning.labels.generic import iter_labels
 from selective_unlearning.models.adapters import add_adapter
-from selective_unlearning.models.load import load_model, load_tokenizer
+from selective_unlearning.models.load import load_model
 from selective_unlearning.corpus.blocks import make_blocks
 from selective_unlearning.corpus.readers import read_corpus
 from selective_unlearning.training.retain_set import base_labels
@@ -41,24 +42,20 @@ CONFIG = dict(epochs=1, lr=1e-5, save_steps=10**6)
 HARD, SOFT = LabelsConfig(kind="hard"), LabelsConfig()
 
 
-class Data:
+class Data(Demo):
     "A model with a fresh adapter, blocks, their hard and soft labels, and rows of retain text."
     def __init__(self):
-        self.tok = load_tokenizer()
-        terms = Dictionary.load(data_path("harry_potter/dictionary.json"))
-        corpus = read_corpus(data_path("harry_potter/corpus"))
-        blocks = make_blocks(corpus, self.tok, WIDTH)
-        blocks = blocks.filter(lambda ids: len(ids) > WIDTH-30, input_columns="input_ids")
-        self.blocks, c = blocks.select(range(STEPS)), FinetuneConfig()
-        self.model = add_adapter(load_model(dtype=torch.bfloat16), "a", c.lora_r, c.lora_alpha,
-                                 c.lora_targets, c.first_layer, 0)
+        super().__init__(WIDTH, STEPS, WIDTH-30)
+        c = AdapterConfig()
+        self.model = add_adapter(load_model(dtype=torch.bfloat16), "a", c.r, c.alpha, c.targets,
+                                 c.first_layer, 0)
+        base, other = Reader(self.model, self.tok), Reader(self.model, self.tok, "a")
         def labels(config):
-            made = iter_labels(self.model, self.tok, corpus, self.blocks, terms, config,
-                               reinforced=(self.model, "a"))
+            made = iter_labels(base, other, self.translated, config)
             return Dataset.from_list([row for row, in made])
         self.hard, self.soft = labels(HARD), labels(SOFT)
         retain = make_blocks(read_corpus(data_path("retain")), self.tok, WIDTH)["input_ids"][:STEPS]
-        self.retain = base_labels(Reader(self.model, self.tok), retain, SOFT.top_k)
+        self.retain = base_labels(base, retain, SOFT.top_k)
         self.model.set_adapter("a")
 
     def batches(self, *sets):
@@ -117,23 +114,15 @@ def dense(model, batch, config):
                 n_retain=kept.sum())
 
 
-def memory(what):
-    text = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{what}:\s*(\d+) kB", text)[1])*1024
-
-
 def one_side(side):
     d = Data()
-    before = memory("VmRSS")
+    before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")          # the peak counts from here
     ours(d, d.soft, d.retain, dense if side == "dense" else batch_losses)
-    print(memory("VmHWM")-before)
+    print(status("VmHWM")-before)
 
 
-def peak(side):
-    cmd = [sys.executable, __file__, "--side", side]
-    out = subprocess.run(cmd, capture_output=True, text=True, check=True)
-    return json.loads(out.stdout.splitlines()[-1])
+def peak(side): return alone(__file__, "--side", side)
 
 
 def main(repeats=3):

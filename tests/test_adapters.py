@@ -39,7 +39,7 @@ KINDS = {
     "ia3": dict(peft_type="IA3", target_modules=LAYERS, feedforward_modules=LAYERS)}
 ROWS = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)]} for s in range(12)])
 IDS = torch.tensor([[4, 5, 6, 7, 8]])
-CONFIG = FinetuneConfig(epochs=8, lr=2e-2, batch_size=4, hinge_weight=0., first_layer=0.)
+CONFIG = FinetuneConfig(epochs=8, lr=2e-2, batch_size=4, hinge_weight=0.)
 
 
 class Toy: pad_token_id = 0
@@ -259,7 +259,7 @@ def test_watch_keeps_the_picked_point_when_a_resumed_look_differs(tmp_path, base
         model = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4)
         looks = iter(utilities)
         w = Watch(lambda m: (.5 if w.path else 1., next(looks)), tmp_path/"out", steps=3)
-        config = FinetuneConfig(epochs=2, lr=2e-2, batch_size=4, hinge_weight=0., first_layer=0.,
+        config = FinetuneConfig(epochs=2, lr=2e-2, batch_size=4, hinge_weight=0.,
                                 save_steps=2)
         finetune(model, Toy(), ROWS, config, out=tmp_path/"out", callbacks=(w, *stop))
         return model, w

@@ -47,7 +47,8 @@ def lora_targets(
     first = first_layer*(1 + max(map(layer_number, linear)))
     names = "mlp", "feed_forward", "ffn", "fc1", "fc2"
     inside = [n for n in linear if any(s in n for s in names)]
-    return [n for n in (inside if where == "mlp" and inside else linear) if layer_number(n) >= first]
+    chosen = inside if where == "mlp" and inside else linear
+    return [n for n in chosen if layer_number(n) >= first]
 
 # %% ../../nbs/models/01_adapters.ipynb #67827c96
 PEFT_KINDS = ("LORA", "LOHA", "LOKR", "OFT", "VERA", "IA3")
