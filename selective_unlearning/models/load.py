@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_MODEL', 'ORIGIN', 'cache_dir', 'resolve', 'CausalLM', 'default_device', 'default_dtype', 'processes',
-           'quantiser', 'quantised', 'load_tokenizer', 'load_model', 'load_config', 'model_identity', 'hub_id',
-           'context_length', 'left_pad']
+           'check_weights', 'quantiser', 'quantised', 'load_tokenizer', 'load_model', 'load_config', 'model_identity',
+           'hub_id', 'context_length', 'left_pad']
 
 # %% ../../nbs/models/00_load.ipynb #b697fed6
 import logging, os, re, subprocess, sys, tempfile, warnings, zipfile
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import PartialState
 from filelock import FileLock
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging as hf_logging
@@ -147,25 +148,35 @@ def quiet_peft():
         yield
 
 # %% ../../nbs/models/00_load.ipynb #560376e3
+def _unusable(place:str|Path, what:str, error:Exception) -> ModelError:
+    return ModelError(f"{place}: no usable {what} in this folder: fetch it again, or save it with "
+                      f"save_pretrained ({reason(error)})")
+
 def _from_pretrained(cls, name:str, what:str, **kw) -> Any:
     place = resolve(name)
     try: return cls.from_pretrained(place, **kw)
     except Exception as e:                                 # damaged files fail in many ways
-        why = reason(e)
-        if Path(place).is_dir():
-            raise ModelError(f"{place}: no usable {what} in this folder: fetch it again, or save "
-                             f"it with save_pretrained ({why})") from e
+        if Path(place).is_dir(): raise _unusable(place, what, e) from e
         raise ModelError(f"no {what} for model {name!r}: it is neither {DEFAULT_MODEL}, nor a "
                          "folder, nor a hub id that can be reached: check the name and the "
-                         f"connection ({why})") from e
+                         f"connection ({reason(e)})") from e
 
-def _refuse_pickles(place:str):
-    "Raises `ModelError` for a folder whose only weights are pickles."
-    pickles = sorted(p.name for p in Path(place).glob("pytorch_model*.bin"))
-    if pickles and not any(Path(place).glob("*.safetensors")):
-        raise ModelError(f"{place}: {pickles[0]} is a pickle, which may run code; only safetensors "
-                         "weights are loaded: if you trust it, load it with transformers and write "
-                         "it again with save_pretrained")
+# %% ../../nbs/models/00_load.ipynb #cfa6a5cd
+def check_weights(name:str):
+    """Look at the weights in a folder without reading them; those of the hub are not looked at.
+
+    Raises `ModelError` if they are pickles, or damaged."""
+    place = Path(resolve(name))
+    if not place.is_dir(): return
+    weights, pickles = sorted(place.glob("*.safetensors")), sorted(place.glob("pytorch_model*.bin"))
+    if pickles and not weights:
+        raise ModelError(f"{place}: {pickles[0].name} is a pickle, which may run code; only "
+                         "safetensors weights are loaded: if you trust it, load it with "
+                         "transformers and write it again with save_pretrained")
+    try:
+        for w in weights:
+            with safe_open(w, "pt"): pass
+    except Exception as e: raise _unusable(place, "weights", e) from e
 
 # %% ../../nbs/models/00_load.ipynb #2b714152
 def quantiser(bits:int) -> str:
@@ -219,7 +230,7 @@ def load_model(
     `MissingExtra` if it cannot be quantised here."""
     device, dtype = device or default_device(), dtype or default_dtype(device)
     kw:dict = dict(dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code)
-    _refuse_pickles(name)
+    check_weights(name)
     if bits != 16: kw |= dict(quantization_config=quantised(bits, dtype), device_map={"": device})
     with quiet(): model = _from_pretrained(AutoModelForCausalLM, name, "weights", **kw)
     if bits == 16: return model.to(device).eval()
