@@ -53,7 +53,7 @@ NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),
 def test_editing_a_dictionary_in_jupyterlab(tmp_path):
     "A translation is corrected, a term dropped and another locked; the file holds just that."
     NAMES.save(tmp_path/"names.json")
-    code = ["from selective_unlearning.review import DictionaryEditor",
+    code = ["from selective_unlearning.terms.editor import DictionaryEditor",
             "editor = DictionaryEditor('names.json')\neditor.widget()", "editor"]
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     nb = nbf.new_notebook(cells=[*map(nbf.new_code_cell, code)], metadata={"kernelspec": kernel})

@@ -56,7 +56,7 @@ def test_metadata_is_what_settings_say(built, root, which):
     assert needed(requires, "") == needed(base, "")
     assert "torch" in {name for name,*_ in needed(base, "")}
     extras = meta.get_all("Provides-Extra")
-    assert {"dev", "pdf", "html", "epub", "widgets", "eval"} <= set(extras)
+    assert {"dev", "pdf", "html", "epub", "widgets"} <= set(extras)
     assert {f"{e}_requirements" for e in extras} == {k for k in cfg if k.endswith("_requirements")}
     for e in extras:
         assert needed(requires, e) == needed(base+cfg[f"{e}_requirements"].split(), e)
