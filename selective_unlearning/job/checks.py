@@ -7,7 +7,9 @@ __all__ = ['try_adapter', 'check', 'check_space', 'check_worth']
 
 # %% ../../nbs/job/05_checks.ipynb #8fc7abee
 import shutil, tempfile
+from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +43,7 @@ def try_adapter(run:Run, path:Path):
     if config.target_modules is not None and c.lora.first_layer != AdapterConfig.first_layer:
         raise ConfigError(f"lora.first_layer would do nothing: {path} says on which layers "
                           "the adapter is")
-    model = run.load_base()
+    model:Any = run.load_base()
     ids = run.tokenizer("The quick brown fox jumps over the dog.")["input_ids"][:16]
     before = row_scores(Reader(model), ids)
     try:
@@ -81,7 +83,7 @@ def _check_prompts(run:Run):
 
 def check(
     run:Run,
-    done:set[str]=frozenset(),  # steps that need not be made again
+    done:Set[str]=frozenset(),  # steps that need not be made again
 ):
     """Check before the work starts all that can be.
 

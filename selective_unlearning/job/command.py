@@ -57,7 +57,7 @@ class _HelpSettings(argparse.Action):
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, **kwargs)  # --corpu is a typing error
+        super().__init__(*args, **kwargs | dict(allow_abbrev=False))  # --corpu is a typing error
     def error(self, message:str): super().error(printable(message))   # it quotes what was typed
 
 # %% ../../nbs/job/08_command.ipynb #c25a0c06

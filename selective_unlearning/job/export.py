@@ -56,7 +56,7 @@ def merge(
     kw = dict(trust_remote_code=trust_remote_code)
     model = load_model(base, torch.float32, "cpu", **kw)
     stored = dtype or AutoConfig.from_pretrained(resolve(base), **kw).dtype or default_dtype("cpu")
-    model = load_adapter(model, "unlearned", adapter, model_identity(model, base))
+    model = load_adapter(model, "unlearned", adapter, model_identity(model.config, base))
     model = _merged(model)
     with quiet(): model.to(stored).save_pretrained(out)
     load_tokenizer(base, **kw).save_pretrained(out)
@@ -94,7 +94,10 @@ def _recipe(config:dict) -> str:
 # %% ../../nbs/job/07_export.ipynb #2111a3c0
 def _stated(card:str|Path|None) -> dict:
     "Licence and language as a model's card has them in its header; nothing without such a card."
-    try: header = yaml.safe_load(re.match(r"---\s*\n(.*?\n)---", read_text(card), re.S)[1])
+    if card is None: return {}
+    try:
+        top = re.match(r"---\s*\n(.*?\n)---", read_text(card), re.S)
+        header = yaml.safe_load(top[1]) if top else None
     except (TypeError, ValueError, OSError, RecursionError, yaml.YAMLError): return {}
     out = {}
     for k in ("license", "license_name", "license_link", "language"):
@@ -267,7 +270,7 @@ def _beside(out:Path, config:RunConfig, identity:str):
     Raises `ModelError` if it is no longer the base that the run was made with."""
     kw = dict(trust_remote_code=config.trust_remote_code)
     model = load_model(config.model, "auto", "cpu", **kw)
-    if (now := model_identity(model, config.model)) != identity:
+    if (now := model_identity(model.config, config.model)) != identity:
         raise ModelError(f"the base is {now} now, and was {identity} when the run was made: "
                          "put the old one back, or export without the base")
     with quiet(): model.save_pretrained(out/"base")

@@ -43,8 +43,8 @@ def read_run(
 
 # %% ../../nbs/job/01_manifest.ipynb #4c1be252
 VERSION = 2  # of the manifest
-_SHAPE = dict(key=str, outputs=dict, stamp=str, seconds=(int, float), peak_memory_bytes=int,
-              versions=dict, inputs=dict)  # of a step
+_SHAPE:dict = dict(key=str, outputs=dict, stamp=str, seconds=(int, float),
+                   peak_memory_bytes=int, versions=dict, inputs=dict)  # of a step
 
 def _is_step(made) -> bool:
     "Whether a manifest's entry has the shape of a step's, and its inputs are named by hashes."

@@ -9,6 +9,7 @@ __all__ = ['DEMO_FILES', 'input_files', 'Run']
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -156,8 +157,9 @@ def model(self:Run):
 @patch
 def save(self:Run, reader:Reader, folder:Path):
     "Save what was trained: an adapter, or all weights."
-    if reader.adapter: save_adapter(reader.model, reader.adapter, folder, self.identity)
-    else: save_full(reader.model, self.tokenizer, folder)
+    model:Any = reader.model
+    if reader.adapter: save_adapter(model, reader.adapter, folder, self.identity)
+    else: save_full(model, self.tokenizer, folder)
 
 # %% ../../nbs/job/03_run_folder.ipynb #054ccd7b
 def _rows(path:Path) -> Dataset: return Dataset.from_file(str(path))
@@ -195,7 +197,7 @@ def answers(
     models:Sequence[str]=("base", "reinforced", "unlearned"),
 ) -> list[dict]:
     "Records `{prompt, outputs, found, grade}` for the given models."
-    records = [dict(prompt=p, outputs={}, found={}, grade={}) for p in prompts]
+    records:list[dict] = [dict(prompt=p, outputs={}, found={}, grade={}) for p in prompts]
     terms = self.dictionary.matcher
     for which in models:
         for r,text in zip(records, complete(self.reader(which), prompts, max_new_tokens)):

@@ -68,7 +68,7 @@ def _check_method(c:"RunConfig"):
     require(not method.reads_base or c.lora.r > 0,
             f"method {name} compares with the frozen model: set lora.r above 0")
     if method.uses_labels: return
-    plain = dict(hinge_weight=0., anchor_weight=1.)
+    plain:dict = dict(hinge_weight=0., anchor_weight=1.)
     if not method.trains:
         untouched = UnlearnConfig(retain_weight=0., **plain)
         _idle(c.unlearn, untouched, "unlearn", f"method {name} trains nothing")
@@ -301,7 +301,7 @@ def to_yaml(config) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 # %% ../../nbs/job/00_settings.ipynb #302ca896
-_PLAIN = dict(hinge_weight=0., retain_weight=0., anchor_weight=1.)
+_PLAIN:dict = dict(hinge_weight=0., retain_weight=0., anchor_weight=1.)
 _NO_RETAIN = RetainConfig(samples=0, translated=False)
 _HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
 PRESETS = dict(

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -101,6 +102,7 @@ def propose_dictionary(run:Run, texts:Sequence[str]) -> Dictionary:
     for finder in c.extract.split(","):
         if finder == "rules": found.append(extract_terms(texts))
         elif finder == "model":
+            assert model                                   # the settings see to it
             terms, counts = ask_terms(texts, model)
             found.append(terms)
             say(_asked(counts, f"{len(terms)} terms from the language model"))
@@ -128,7 +130,7 @@ def check_mentions(run:Run, dictionary:Dictionary, texts:Iterable[str]):
 
 def make_dictionary(run:Run, work:Path):
     texts, given = run.corpus["text"], run.files["dictionary"]
-    d = Dictionary.load(given[0]) if given else propose_dictionary(run, texts)
+    d:Dictionary = Dictionary.load(given[0]) if given else propose_dictionary(run, texts)
     if not len(d) and not given:
         raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts, str(given[0]) if given else "dictionary")
@@ -169,7 +171,7 @@ def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], ad
     held = [r for r in losses if "held_out" in r]
     step = min(held, key=lambda r: r["held_out"])["step"] if held else losses[-1]["step"]
     folder = checkpoints/f"checkpoint-{step}"
-    kw = dict(device="cpu", trust_remote_code=run.config.trust_remote_code)
+    kw:dict = dict(device="cpu", trust_remote_code=run.config.trust_remote_code)
     if not adapter: return load_model(str(folder), torch.float32, **kw)
     return load_adapter(load_model(run.config.model, **kw), which, folder/which)
 
@@ -178,10 +180,10 @@ def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None
         if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
         return
     c, lora, adapted = run.config, run.config.lora, run.config.lora.r > 0
-    model = run.load_base(None if adapted else torch.float32)
+    model:Any = run.load_base(None if adapted else torch.float32)
     if adapted:
         model = add_adapter(model, which, lora.r, lora.alpha, lora.targets, lora.first_layer,
-                            c.seed, c.adapter and read_peft(c.adapter))
+                            c.seed, read_peft(c.adapter) if c.adapter else None)
     losses = finetune(model, run.tokenizer, rows, config, out=work/"checkpoints", seed=c.seed,
                       callbacks=(watch,) if watch else (), **kw)
     if not processes().is_main_process: return

@@ -17,7 +17,7 @@ from ..core.files import write_atomic
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
+    from datasets import Dataset, Features
     from selective_unlearning.models.reader import Reader
 
 # %% ../../nbs/training/07_methods.ipynb #a72696ba
@@ -51,6 +51,10 @@ class Method:
     def rows(self, base:"Reader", blocks:"Dataset", config) -> Iterator[dict]|None:
         "The forget rows, or None where they are the blocks as they are."
         return None
+
+    def features(self) -> "Features":
+        "The columns of the forget rows, where a method makes them."
+        raise NotImplementedError
 
     def write_rows(self, run, folder:Path):
         "Write the forget rows, if they have to be made."
