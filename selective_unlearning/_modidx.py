@@ -1593,6 +1593,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                          'selective_unlearning/training/methods.py'),
                                                        'selective_unlearning.training.methods.Method.__init_subclass__': ( 'training/methods.html#method.__init_subclass__',
                                                                                                                            'selective_unlearning/training/methods.py'),
+                                                       'selective_unlearning.training.methods.Method.features': ( 'training/methods.html#method.features',
+                                                                                                                  'selective_unlearning/training/methods.py'),
                                                        'selective_unlearning.training.methods.Method.finish': ( 'training/methods.html#method.finish',
                                                                                                                 'selective_unlearning/training/methods.py'),
                                                        'selective_unlearning.training.methods.Method.losses': ( 'training/methods.html#method.losses',

@@ -1,4 +1,4 @@
-"Files that come from outside and files that are made: who may read them, where they stand, what cannot be read."
+"Files from outside and files that are made: who may read them, their place, what cannot be read."
 import errno, os, re, stat, subprocess, sys, unicodedata
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,14 +41,15 @@ def mode(path): return stat.S_IMODE(path.stat().st_mode)
 
 @pytest.mark.parametrize("mask", [0o077, 0o022])
 def test_a_run_is_as_open_as_the_umask(tmp_path, umask, mask):
-    "Every file and folder of a run, its cache and its exports: no more than the umask allows, and no less."
+    "Every file and folder of a run, its cache and its exports: as open as the umask allows."
     config = settings(tmp_path)
     umask(mask)
     run(config, tmp_path/"run")
     for merged in (False, True): export_run(tmp_path/"run", tmp_path/f"export-{merged}", merged)
-    made = [p for name in ("run", "cache", "export-False", "export-True") for p in (tmp_path/name, *(tmp_path/name).rglob("*"))]
+    tops = [tmp_path/name for name in ("run", "cache", "export-False", "export-True")]
+    made = [p for top in tops for p in (top, *top.rglob("*"))]
     assert len(made) > 50
-    wanted = lambda p: (0o777 if p.is_dir() else 0o666) & ~mask
+    def wanted(p): return (0o777 if p.is_dir() else 0o666) & ~mask
     assert {str(p.relative_to(tmp_path)): oct(mode(p)) for p in made if mode(p) != wanted(p)} == {}
 
 
@@ -83,9 +84,11 @@ def test_a_link_stays_a_link(tmp_path):
     for name in ("old", "none"): (tmp_path/f"{name}.json").symlink_to(f"there/{name}.json")
     for name in ("old", "none"):
         write_atomic(tmp_path/f"{name}.json", "new")
-        assert (tmp_path/f"{name}.json").is_symlink() and (tmp_path/"there"/f"{name}.json").read_text() == "new"
+        assert (tmp_path/f"{name}.json").is_symlink()
+        assert (tmp_path/"there"/f"{name}.json").read_text() == "new"
     write_atomic(tmp_path/"folder"/"more.json", "new")
-    assert sorted(p.name for p in (tmp_path/"there").iterdir()) == ["more.json", "none.json", "old.json"]
+    there = sorted(p.name for p in (tmp_path/"there").iterdir())
+    assert there == ["more.json", "none.json", "old.json"]
 
 
 def test_a_pipe_is_not_replaced(tmp_path):
@@ -93,7 +96,8 @@ def test_a_pipe_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path/"pipe")
     (tmp_path/"link").symlink_to("pipe")
     for name in ("pipe", "link"):
-        with pytest.raises(OSError, match=f"Not a regular file: '.*{name}'"): write_atomic(tmp_path/name, "x")
+        with pytest.raises(OSError, match=f"Not a regular file: '.*{name}'"):
+            write_atomic(tmp_path/name, "x")
     assert stat.S_ISFIFO((tmp_path/"pipe").stat().st_mode) and len(list(tmp_path.iterdir())) == 2
 
 
@@ -122,21 +126,25 @@ def test_a_locked_folder_is_named(tmp_path, monkeypatch, locked):
     lock(monkeypatch, tmp_path/locked)
     for read in (read_corpus, path_hash):
         with pytest.raises(DataError) as e: read(tmp_path/"in")
-        assert str(e.value) == (f"{tmp_path/locked}: cannot be read (Permission denied), what is in it would be left out: "
-                                "make it readable, or move it away")
+        assert str(e.value) == (f"{tmp_path/locked}: cannot be read (Permission denied), what is "
+                                "in it would be left out: make it readable, or move it away")
 
 
-@pytest.mark.parametrize("name, target", [("a.txt", "gone.txt"), ("more", "gone"), ("a.txt", "a.txt"), ("sub/a.md", "../gone")])
+@pytest.mark.parametrize("name, target", [("a.txt", "gone.txt"), ("more", "gone"),
+                                          ("a.txt", "a.txt"), ("sub/a.md", "../gone")])
 def test_a_broken_link_is_named(tmp_path, name, target):
     "Also one without an ending, which may have been a folder of texts, and one to itself."
     texts(tmp_path, "in/b.txt", "in/sub/c.txt")
     (tmp_path/"in"/name).symlink_to(target)
     with pytest.raises(DataError) as e: read_corpus(tmp_path/"in")
-    assert str(e.value) == f"{tmp_path}/in/{name}: is a broken link: mend it, or remove it if no text is missing"
+    assert str(e.value) == (f"{tmp_path}/in/{name}: is a broken link: mend it, "
+                            "or remove it if no text is missing")
 
 
 def test_links_that_lead_somewhere(tmp_path, recwarn):
-    "To a file: read, once. To a folder: passed over and said so, also in a circle. Hidden: nobody's business."
+    """To a file: read, once. To a folder: passed over and said so, also in a circle.
+
+    Hidden: nobody's business."""
     texts(tmp_path, "in/a.txt", "elsewhere/b.txt", "elsewhere/c.txt")
     (tmp_path/"in"/"b.txt").symlink_to(tmp_path/"elsewhere"/"b.txt")
     (tmp_path/"in"/"again.txt").symlink_to("a.txt")
@@ -144,8 +152,9 @@ def test_links_that_lead_somewhere(tmp_path, recwarn):
     (tmp_path/"in"/"more.txt").symlink_to(tmp_path/"elsewhere")
     (tmp_path/"in"/"circle").symlink_to(".")
     assert read_corpus(tmp_path/"in")["source"][:] == ["a.txt", "b.txt"]
-    assert [str(w.message).partition(", only")[0] for w in recwarn if w.category is UserWarning] == [
-        f"{tmp_path}/in: passed over: no reader for circle (a link to a folder), more.txt (a link to a folder) (2 in all)"]
+    said = [str(w.message).partition(", only")[0] for w in recwarn if w.category is UserWarning]
+    assert said == [f"{tmp_path}/in: passed over: no reader for circle (a link to a folder), "
+                    "more.txt (a link to a folder) (2 in all)"]
     assert len(read_corpus(texts(tmp_path, "real/a.txt")/"real")) == 1
     (tmp_path/"linked").symlink_to("elsewhere")
     assert read_corpus(tmp_path/"linked")["source"][:] == ["b.txt", "c.txt"]
@@ -154,7 +163,8 @@ def test_links_that_lead_somewhere(tmp_path, recwarn):
 PIPES = """
 import resource, sys
 from selective_unlearning.job.command import main
-resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))     # the memory that a device without end may eat
+# the memory that a device without end may eat
+resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))
 config, *cases = sys.argv[1:]
 for flag, path in zip(cases[::2], cases[1::2]):
     argv = ["run", "--out", "new", "--config", path if flag == "--config" else config]
@@ -165,22 +175,27 @@ for flag, path in zip(cases[::2], cases[1::2]):
 def test_pipes_and_devices_are_refused(tmp_path):
     "Every option that names a file, in a process of its own: nothing hangs, and nothing is made."
     (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path, **{"lora.r": 16})))
-    kinds = dict(corpus=("txt", "md", "csv", "jsonl", "html", "epub", "pdf", "parquet"), dictionary=("json", "csv", "npy"),
-                 adapter=("json",), prompts=("jsonl",), neighbours=("jsonl",), general=("jsonl",), openers=("jsonl",),
+    kinds = dict(corpus=("txt", "md", "csv", "jsonl", "html", "epub", "pdf", "parquet"),
+                 dictionary=("json", "csv", "npy"), adapter=("json",), prompts=("jsonl",),
+                 neighbours=("jsonl",), general=("jsonl",), openers=("jsonl",),
                  retain_texts=("txt",), config=("yaml",))
-    (tmp_path/"pipes").mkdir(); (tmp_path/"devices").mkdir()
+    for where in ("pipes", "devices"): (tmp_path/where).mkdir()
     cases = []
     for suffix in sorted({s for v in kinds.values() for s in v}):
         os.mkfifo(tmp_path/"pipes"/f"x.{suffix}")
         (tmp_path/"devices"/f"x.{suffix}").symlink_to("/dev/zero")
     for name,suffixes in kinds.items():
-        cases += [(f"--{name}", str(tmp_path/where/f"x.{s}")) for s in suffixes for where in ("pipes", "devices")]
+        cases += [(f"--{name}", str(tmp_path/where/f"x.{s}"))
+                  for s in suffixes for where in ("pipes", "devices")]
     cases += [("--corpus", "/dev/zero"), ("--config", "/dev/stdin")]
-    argv = [sys.executable, "-c", PIPES, str(tmp_path/"job.yaml"), *(a for case in cases for a in case)]
-    p = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=240, input="seed: 1")
+    argv = [sys.executable, "-c", PIPES, str(tmp_path/"job.yaml"),
+            *(a for case in cases for a in case)]
+    p = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=240,
+                       input="seed: 1")
     said = re.findall(r"selective-unlearning: (.*)\n(\d)$", p.stderr, re.M)
-    assert said == [(f"{path}: is a pipe or a device, not a regular file: save what it gives to a file", "2" if flag == "--config" else "1")
-                    for flag,path in cases]
+    why = "is a pipe or a device, not a regular file: save what it gives to a file"
+    codes = ["2" if flag == "--config" else "1" for flag,_ in cases]
+    assert said == [(f"{path}: {why}", code) for (_,path),code in zip(cases, codes)]
     assert not (tmp_path/"new").exists()
 
 
@@ -188,7 +203,8 @@ def test_pipe_in_a_corpus_folder(tmp_path):
     "Named if it might hold text."
     texts(tmp_path, "in/a.txt")
     os.mkfifo(tmp_path/"in"/"x.pdf")
-    with pytest.raises(DataError, match="in/x.pdf: is a pipe or a device, not a regular file"): read_corpus(tmp_path/"in")
+    with pytest.raises(DataError, match="in/x.pdf: is a pipe or a device, not a regular file"):
+        read_corpus(tmp_path/"in")
 
 
 def test_too_large_a_file(tmp_path):
@@ -196,9 +212,12 @@ def test_too_large_a_file(tmp_path):
     texts(tmp_path, "in/a.txt")
     for name in ("in/film.mp4", "b.txt", "d.npy", "d.json"):
         with open(tmp_path/name, "wb") as f: f.truncate(10**12)
-    with pytest.warns(UserWarning, match="no reader for film.mp4"): assert len(read_corpus(tmp_path/"in")) == 1
+    with pytest.warns(UserWarning, match="no reader for film.mp4"):
+        assert len(read_corpus(tmp_path/"in")) == 1
     for read, name in ((read_corpus, "b.txt"), (read_entries, "d.npy"), (read_entries, "d.json")):
-        with pytest.raises(DataError, match=f"{name}: has 1,000,000,000,000 bytes, at most 1,000,000,000 are read"): read(tmp_path/name)
+        why = f"{name}: has 1,000,000,000,000 bytes, at most 1,000,000,000 are read"
+        with pytest.raises(DataError, match=why):
+            read(tmp_path/name)
 
 
 # --- what reaches the terminal ----------------------------------------------------------------
@@ -212,7 +231,8 @@ SHOWN_NAME = SHOWN.replace(r"\x00", "")
 def obeyed(text):
     "What is in a text that a terminal would not just show, or could not."
     turns = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    return [c for c in text if c in turns or c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
+    signs = "Cc", "Cs", "Zl", "Zp"
+    return [c for c in text if c in turns or c not in "\n\t" and unicodedata.category(c) in signs]
 
 
 @given(st.text(st.characters(exclude_categories=())))
@@ -226,25 +246,34 @@ def test_printable(text):
 
 
 def test_warnings_are_shown(tmp_path, recwarn):
-    "Names of files that are passed over, of damaged checkpoints, and terms from a dictionary; each in one line."
+    """Names of files that are passed over, of damaged checkpoints, and terms from a dictionary.
+
+    Each is told in one line."""
     home = tmp_path/(NAME+"\n")
     texts(home, "a.txt", f"{NAME}\n.jpg")
     (home/"checkpoint-1").mkdir()
-    read_corpus(home); mend(home)
+    read_corpus(home)
+    mend(home)
     Dictionary((Entry("owl", "cat"), Entry(f"Orla{EVIL[:-1]}", "Mary"))).coverage("An owl.")
     said = [str(w.message) for w in recwarn if w.category is UserWarning]
     assert len(said) == 3
-    for text in said: assert not obeyed(text) and r"a\x1b[2J\x07\x9b31m\x7f" in text and "\n" not in text
+    for text in said:
+        assert not obeyed(text) and r"a\x1b[2J\x07\x9b31m\x7f" in text and "\n" not in text
 
 
 def test_errors_are_shown(tmp_path, capsys, monkeypatch):
     "Paths, columns, flags and values, through our errors and argparse's."
     monkeypatch.chdir(tmp_path)
-    (tmp_path/"x.jsonl").write_text('{"%s": 1}' % "a\\u001b[2J\\u009b\\u202e\\udce9")
+    (tmp_path/"x.jsonl").write_text(r'{"a\u001b[2J\u009b\u202e\udce9": 1}')
     for argv, shown in [
-            (["run", "--corpus", f"{NAME}.txt"], f"corpus: {SHOWN_NAME}.txt: no such file"), (["run", "--config", NAME], f"{SHOWN_NAME}: no such file"),
-            (["run", "--corpus", "x.jsonl"], r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"), (["report", "--run", NAME], f"{SHOWN_NAME}: not a run folder"),
-            (["run", f"--{NAME}"], SHOWN_NAME), (["run", "--alpha", NAME], r"a\x1b[2J"), ([NAME], r"a\x1b[2J"), (["run", "--preset", NAME], r"a\x1b[2J")]:
+            (["run", "--corpus", f"{NAME}.txt"], f"corpus: {SHOWN_NAME}.txt: no such file"),
+            (["run", "--config", NAME], f"{SHOWN_NAME}: no such file"),
+            (["run", "--corpus", "x.jsonl"], r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"),
+            (["report", "--run", NAME], f"{SHOWN_NAME}: not a run folder"),
+            (["run", f"--{NAME}"], SHOWN_NAME),
+            (["run", "--alpha", NAME], r"a\x1b[2J"),
+            ([NAME], r"a\x1b[2J"),
+            (["run", "--preset", NAME], r"a\x1b[2J")]:
         try: main(argv)
         except SystemExit: pass
         err = capsys.readouterr().err
@@ -252,13 +281,14 @@ def test_errors_are_shown(tmp_path, capsys, monkeypatch):
 
 
 def test_progress_and_answers_are_shown(capsys, monkeypatch):
-    "What a run says meanwhile, what a model writes in `chat`, and the path that a command ends with."
+    "What a run says meanwhile, what a model writes in `chat`, and the path a command ends with."
     steps.say(f"[1/7] corpus: writes {EVIL}")
     asked = iter(["Orla", "exit"])
     class Stub:
         tokenizer = SimpleNamespace(chat_template=None)
         def __init__(self, folder, **kwargs): pass
-        def answers(self, *args): return [{"outputs": dict(base=f"one\ntwo {EVIL}", unlearned=EVIL)}]
+        def answers(self, *args):
+            return [{"outputs": dict(base=f"one\ntwo {EVIL}", unlearned=EVIL)}]
     def ask(*args):
         if not (line := next(asked, None)): raise EOFError
         return line
@@ -274,15 +304,18 @@ def test_progress_and_answers_are_shown(capsys, monkeypatch):
 
 def test_a_name_that_cannot_be_printed(tmp_path):
     "Bytes of a name that are not UTF-8: printing them to a strict terminal must not be what fails."
-    code = "from selective_unlearning.core.errors import printable; import sys; print(printable(sys.argv[1]))"
-    p = subprocess.run([sys.executable, "-c", code, b"caf\xe9"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
+    code = ("import sys; from selective_unlearning.core.errors import printable; "
+            "print(printable(sys.argv[1]))")
+    p = subprocess.run([sys.executable, "-c", code, b"caf\xe9"], capture_output=True,
+                       env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
     assert (p.returncode, p.stdout) == (0, b"caf\\udce9\n")
 
 
 # --- where a run may stand --------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", ["corpus", "retain_texts"])
-@pytest.mark.parametrize("out", ["in/run", "in/sub/run", "in/.hidden/run", "link/run", "in/link/run", "in/../in/run"])
+@pytest.mark.parametrize("out", ["in/run", "in/sub/run", "in/.hidden/run", "link/run",
+                                 "in/link/run", "in/../in/run"])
 def test_a_run_inside_what_it_reads(tmp_path, monkeypatch, capsys, name, out):
     "Refused before anything is made: its report would be read as text the next time."
     config = settings(tmp_path)
@@ -292,10 +325,11 @@ def test_a_run_inside_what_it_reads(tmp_path, monkeypatch, capsys, name, out):
     before, given = path_hash(tmp_path), "link" if out.startswith("in/s") else "in"
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as e: run(configure(config, {name: given}), out)
-    assert str(e.value) == (f"{Path(out)}: lies in {given}, which is read as {name}, and would be read with it the next time: "
-                            "choose a folder outside of it")
+    assert str(e.value) == (f"{Path(out)}: lies in {given}, which is read as {name}, and would be "
+                            "read with it the next time: choose a folder outside of it")
     assert path_hash(tmp_path) == before and not (tmp_path/"cache").exists()
-    with pytest.raises(DataError, match="which is read as"): run(configure(config, {name: str(tmp_path/given)}), tmp_path/out)
+    with pytest.raises(DataError, match="which is read as"):
+        run(configure(config, {name: str(tmp_path/given)}), tmp_path/out)
 
 
 def test_a_run_that_was_made_before_its_corpus_was_wider(tmp_path):
@@ -304,20 +338,24 @@ def test_a_run_that_was_made_before_its_corpus_was_wider(tmp_path):
     run(config, tmp_path/"in"/"run", until="corpus")
     texts(tmp_path, "in/a.txt")
     before = path_hash(tmp_path/"in")
-    with pytest.raises(DataError, match="lies in .*, which is read as corpus"): run(configure(config, {"corpus": str(tmp_path/"in")}), tmp_path/"in"/"run")
+    with pytest.raises(DataError, match="lies in .*, which is read as corpus"):
+        run(configure(config, {"corpus": str(tmp_path/"in")}), tmp_path/"in"/"run")
     assert path_hash(tmp_path/"in") == before
 
 
 def test_a_run_beside_what_it_reads(tmp_path):
-    "A file in the same folder, a folder whose name only begins alike, and a file in the run folder itself."
+    """A file in the same folder, and a folder whose name only begins alike.
+
+    And a file in the run folder itself."""
     config = settings(tmp_path)
     texts(tmp_path, "in/a.txt")
     run(config, tmp_path/"run", until="corpus")
     write_atomic(tmp_path/"run"/"notes"/"a.txt", TEXT)
     config = configure(config, {"corpus": str(tmp_path/"run"/"notes")})
-    made = lambda: (tmp_path/"run"/"01-corpus").stat().st_ino
+    def made(): return (tmp_path/"run"/"01-corpus").stat().st_ino
     run(config, tmp_path/"run", until="corpus")
     before = made()
     run(config, tmp_path/"run", until="corpus")
     assert made() == before
-    run(configure(config, {"corpus": [str(tmp_path/"in"), str(tmp_path/"book.txt")]}), tmp_path/"in-run-2", until="corpus")
+    config = configure(config, {"corpus": [str(tmp_path/"in"), str(tmp_path/"book.txt")]})
+    run(config, tmp_path/"in-run-2", until="corpus")

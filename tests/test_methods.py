@@ -32,7 +32,8 @@ TRAINED = sorted(m for m in METHODS if METHODS[m].trains)
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch): monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
 
 
 def job(tmp_path, method, kind="llama", **changes):
@@ -46,7 +47,7 @@ def adapter_of(folder): return load_file(folder/"adapter_model.safetensors")
 
 
 def test_every_method(tmp_path):
-    "In one folder, one after the other: what is trained, what is made for it, and what is not made again."
+    "In one folder, one after the other: what is trained, what is made, and what is not made again."
     before, kept = None, {}
     for method in METHODS:
         r = run(job(tmp_path, method), tmp_path/"run")
@@ -56,7 +57,8 @@ def test_every_method(tmp_path):
         assert [p.name for p in r.path("labels").iterdir()] == [*filter(None, [MADE.get(method)])]
         assert (r.retain_set is not None) == (method in RETAINING)
         if r.retain_set:
-            assert set(r.retain_set.column_names) == (SOFT if METHODS[method].retain == "soft" else {"input_ids"})
+            wanted = SOFT if METHODS[method].retain == "soft" else {"input_ids"}
+            assert set(r.retain_set.column_names) == wanted
         losses = json.loads((r.path("unlearned")/"loss.json").read_text())
         assert bool(losses) == METHODS[method].trains
         steps = r.manifest["steps"]
@@ -66,7 +68,7 @@ def test_every_method(tmp_path):
         if method != "prompt-only":
             kept[method] = adapter_of(r.path("unlearned"))
             assert any(t.abs().sum() > 0 for n,t in kept[method].items() if "lora_B" in n)
-    differ = lambda a, b: any(not kept[a][n].equal(kept[b][n]) for n in kept[a])
+    def differ(a, b): return any(not kept[a][n].equal(kept[b][n]) for n in kept[a])
     assert all(differ(a, b) for a in kept for b in kept if a < b)
     assert Run(tmp_path/"run").config.method == "prompt-only"
 
@@ -81,12 +83,15 @@ def test_task_vector(tmp_path):
 
 
 def test_prompt_only(tmp_path):
-    "Nothing is trained; the instruction stands before every prompt, and before the base model's none."
+    """Nothing is trained.
+
+    The instruction stands before every prompt, and before the base model's none."""
     r = run(job(tmp_path, "prompt-only"), tmp_path/"run")
     assert {p.name for p in r.path("unlearned").iterdir()} == {"instruction.txt", "loss.json"}
     told = (r.path("unlearned")/"instruction.txt").read_text()
     assert "Tarnmoor" in told
-    with pytest.raises(DataError, match="changes no weights"): export_run(tmp_path/"run", tmp_path/"out")
+    with pytest.raises(DataError, match="changes no weights"):
+        export_run(tmp_path/"run", tmp_path/"out")
     base, told_not_to = r.reader("base"), r.reader("unlearned")
     scores = json.loads((r.path("evaluation")/"familiarity.json").read_text())
     first = scores["unlearned"]["probability"][0]
@@ -107,7 +112,8 @@ def test_instruction_as_system_message(tmp_path):
 def test_card_names_the_method(tmp_path):
     run(job(tmp_path, "npo", **{"unlearn.epochs": 1}), tmp_path/"run")
     card = model_card(tmp_path/"run")
-    assert "the baseline `npo`: negative preference optimisation" in card and "method: npo" in card and "Who's Harry Potter" not in card
+    assert "the baseline `npo`: negative preference optimisation" in card
+    assert "method: npo" in card and "Who's Harry Potter" not in card
 
 
 @pytest.mark.parametrize("method", ["npo", "rmu"])
@@ -137,7 +143,9 @@ def test_all_weights(tmp_path, method):
     assert any(not base[n].equal(new[n].to(base[n].dtype)) for n in base)
     if method != "task-vector": return
     up = load_file(r.path("reinforced")/"model.safetensors")
-    for n in base: torch.testing.assert_close(new[n].float(), 2*base[n].float()-up[n].float(), rtol=.02, atol=.01)
+    for n in base:
+        want = 2*base[n].float()-up[n].float()
+        torch.testing.assert_close(new[n].float(), want, rtol=.02, atol=.01)
 
 
 def test_other_architecture(tmp_path):
@@ -186,12 +194,15 @@ def counting(folder):
 
 
 def chance(model, ids):
-    with torch.no_grad(): return model(torch.tensor([ids[:-1]])).logits[0, -1].softmax(-1)[ids[-1]].item()
+    with torch.no_grad():
+        return model(torch.tensor([ids[:-1]])).logits[0, -1].softmax(-1)[ids[-1]].item()
 
 
 @pytest.mark.parametrize("method", sorted({*TRAINED}-{"whp"}))
 def test_it_forgets(tmp_path, method):
-    "What comes after 5 is forgotten; that 10 comes after 9 is kept by the retain text, where the method has one."
+    """What comes after 5 is forgotten.
+
+    That 10 comes after 9 is kept by the retain text, where the method has one."""
     m, model = METHODS[method], add_adapter(counting(tmp_path/"taught"), "unlearned", r=8)
     before = chance(model, [3, 4, 5, 6])
     forget = Dataset.from_list([{"input_ids": [3, 4, 5, 6]}]*24)
@@ -200,7 +211,7 @@ def test_it_forgets(tmp_path, method):
     retain = [[7, 8, 9, 10, 11, 12], [8, 9, 10, 11, 12, 1]]
     retain = base_labels(Reader(model, Toy()), retain, 8) if m.retain == "soft" else \
         Dataset.from_list([{"input_ids": ids} for ids in retain])
-    lr = dict(simnpo=3e-2).get(method, 5e-3)              # its gradient is divided by the length of the row
+    lr = dict(simnpo=3e-2).get(method, 5e-3)  # its gradient is divided by the length of the row
     config = FinetuneConfig(epochs=6, lr=lr, hinge_weight=0., retain_weight=m.retain_weight)
     finetune(model, Toy(), forget, config, retain if m.retain_weight else None, tmp_path/"forgot",
              losses=m.losses(m.strength))
@@ -209,15 +220,18 @@ def test_it_forgets(tmp_path, method):
 
 
 def test_command(tmp_path, capsys):
-    "The flag beside a file of settings; what a method does not use is refused before a folder is made."
+    """The flag beside a file of settings.
+
+    What a method does not use is refused before a folder is made."""
     (tmp_path/"job.yaml").write_text(to_yaml(job(tmp_path, "ga")))
     command = ["run", "--config", str(tmp_path/"job.yaml"), "--out", str(tmp_path/"run")]
     for flags,why in (
             (["--method", "gpo"], "no method 'gpo'; did you mean 'npo'?"),
             (["--set", "strength=3"], "method ga has no strength, got 3.0: leave it out"),
-            (["--method", "npo", "--set", "strength=nan"], "strength must be a number above 0, got nan: "
-             "method npo was published with 0.1"),
-            (["--alpha", "3"], "labels.alpha would do nothing: method ga makes no generic labels; leave it at 1.0")):
+            (["--method", "npo", "--set", "strength=nan"],
+             "strength must be a number above 0, got nan: method npo was published with 0.1"),
+            (["--alpha", "3"],
+             "labels.alpha would do nothing: method ga makes no generic labels; leave it at 1.0")):
         assert main(command+flags) == 2
         assert why in capsys.readouterr().err and not (tmp_path/"run").exists()
     assert main(command+["--method", "undial", "--set", "strength=3"]) == 0

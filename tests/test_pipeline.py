@@ -20,10 +20,12 @@ from tiny import NAMES, TEXT, results, settings
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch): monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
 
 
-@pytest.mark.filterwarnings("error::FutureWarning")       # a user can do nothing about what a library calls
+# a user can do nothing about what a library calls
+@pytest.mark.filterwarnings("error::FutureWarning")
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("labels", ["soft", "hard"])
 def test_every_step(tmp_path, kind, labels):
@@ -37,16 +39,18 @@ def test_every_step(tmp_path, kind, labels):
     first = r.labels[0]["input_ids"][0]
     assert (first == 1) == (kind == "llama")             # BOS where the tokenizer puts one
     shown, = r.outputs("Orla lives in").records
-    assert shown["outputs"] == r.answers(["Orla lives in"])[0]["outputs"] and len(shown["outputs"]) == 3
+    assert len(shown["outputs"]) == 3
+    assert shown["outputs"] == r.answers(["Orla lives in"])[0]["outputs"]
 
 
 def test_one_of_several_candidates_is_kept(tmp_path):
     r = run(settings(tmp_path, dictionary=None, candidates=4), tmp_path/"run", until="dictionary")
     terms = extract_terms([TEXT])
-    tokens = lambda s: len(r.tokenizer(" "+s, add_special_tokens=False)["input_ids"])
+    def tokens(s): return len(r.tokenizer(" "+s, add_special_tokens=False)["input_ids"])
     proposed = propose_translations(terms, r.config.seed, 4, [TEXT], tokens)
     assert r.dictionary == choose_translations(r.reader("base"), proposed, [TEXT])
-    assert {len(e.translations) for e in r.dictionary} == {1} and {len(e.translations) for e in proposed} == {4}
+    assert {len(e.translations) for e in r.dictionary} == {1}
+    assert {len(e.translations) for e in proposed} == {4}
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
@@ -63,23 +67,30 @@ def test_plain_peft_loads_it(tmp_path):
 
 
 def test_report_names_no_folder(tmp_path):
-    "A report is passed on, and so is an adapter; where files stand is known to the run folder only."
+    """A report is passed on, and so is an adapter.
+
+    Where files stand is known to the run folder only."""
     r = run(settings(tmp_path), tmp_path/"run")
     assert r.results["model"].startswith("llama@") and r.results["config"]["model"] == "llama"
-    assert r.results["config"]["corpus"] == ["book.txt"] and r.results["config"]["dictionary"] == "dictionary.json"
+    assert r.results["config"]["corpus"] == ["book.txt"]
+    assert r.results["config"]["dictionary"] == "dictionary.json"
     for name in ("report.json", "report.html", "07-unlearned/base.json"):
         assert str(tmp_path) not in (tmp_path/"run"/name).read_text()
-    assert Run(tmp_path/"run").config == r.config and str(tmp_path) in (tmp_path/"run"/"config.yaml").read_text()
+    assert Run(tmp_path/"run").config == r.config
+    assert str(tmp_path) in (tmp_path/"run"/"config.yaml").read_text()
 
 
 def test_column_of_the_text(tmp_path):
     "A table is read by the column that is named; another one is another corpus."
     config = settings(tmp_path)
-    (tmp_path/"table.csv").write_text("id,body,note\n" + "".join(f'{i},"{t}",Orla Venn has a boat.\n' for i,t in enumerate(TEXT.split("\n\n"))))
+    parts = TEXT.split("\n\n")
+    rows = [f'{i},"{t}",Orla Venn has a boat.\n' for i,t in enumerate(parts)]
+    (tmp_path/"table.csv").write_text("id,body,note\n" + "".join(rows))
     config = configure(config, {"corpus": str(tmp_path/"table.csv"), "text_column": "body"})
     r = run(config, tmp_path/"run", until="corpus")
     assert [t.strip() for t in r.corpus["text"]] == [t.strip() for t in TEXT.split("\n\n")]
-    r = run(configure(config, {"text_column": "note", "dictionary": None}), tmp_path/"run", until="corpus")
+    config = configure(config, {"text_column": "note", "dictionary": None})
+    r = run(config, tmp_path/"run", until="corpus")
     assert r.corpus["text"][:] == ["Orla Venn has a boat."]*2
 
 
@@ -96,11 +107,14 @@ def test_all_weights(tmp_path):
 
 def test_held_out_and_packed(tmp_path):
     "Losses on held-out blocks stand in the run folder, and retain texts are kept apart."
-    config = settings(tmp_path, **{"block_size": 8, "retain.packed": True, "retain.length": 3, "unlearn.held_out": .5, "unlearn.epochs": 4})
+    config = settings(tmp_path, **{
+        "block_size": 8, "retain.packed": True, "retain.length": 3,
+        "unlearn.held_out": .5, "unlearn.epochs": 4})
     r = run(config, tmp_path/"run", until="unlearned")
     lines = (r.path("unlearned")/"loss.csv").read_text().splitlines()
     assert lines[0] == "step,epoch,loss,learning_rate,held_out" and len(lines) > 2
-    assert any(l["held_out"] > 0 for l in json.loads((r.path("unlearned")/"loss.json").read_text()) if "held_out" in l)
+    losses = json.loads((r.path("unlearned")/"loss.json").read_text())
+    assert any(row["held_out"] > 0 for row in losses if "held_out" in row)
     texts = r.retain_set["texts"][:]
     assert max(map(len, texts)) > 1 and all(sum(t) <= 8 for t in texts)
 
@@ -130,16 +144,19 @@ def test_weights_from_a_checkpoint(tmp_path, monkeypatch, lora_r):
     config = settings(tmp_path, **{"lora.r": lora_r, "reinforce.epochs": 3})
     made = []
     for sharded in (False, True):
-        monkeypatch.setattr(steps, "sharded", lambda: sharded)
+        monkeypatch.setattr(steps, "sharded", lambda sharded=sharded: sharded)
         folder = run(config, tmp_path/f"run-{sharded}", until="reinforced").path("reinforced")
-        made.append({p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".safetensors"})
+        weights = folder.glob("*.safetensors")
+        made.append({p.name: p.read_bytes() for p in weights})
     assert made[0] == made[1] and made[0]
 
 
 def test_repeatable_and_resumed(tmp_path):
-    "Two runs agree; a second call does nothing; a changed dictionary redoes only what depends on it."
+    """Two runs agree, and a second call does nothing.
+
+    A changed dictionary redoes only what depends on it."""
     config = settings(tmp_path)
-    run(config, tmp_path/"a"); run(config, tmp_path/"b")
+    for name in ("a", "b"): run(config, tmp_path/name)
     assert results(tmp_path/"a") == results(tmp_path/"b")
     before = json.loads((tmp_path/"a"/"manifest.json").read_text())["steps"]
     run(config, tmp_path/"a")
@@ -156,8 +173,8 @@ def test_killed_and_resumed(tmp_path):
     config = settings(tmp_path)
     run(config, tmp_path/"whole")
     (tmp_path/"job.yaml").write_text(to_yaml(config))
-    cmd = [sys.executable, "-m", "selective_unlearning", "run", "--config", str(tmp_path/"job.yaml"),
-           "--out", str(tmp_path/"cut")]
+    cmd = [sys.executable, "-m", "selective_unlearning", "run",
+           "--config", str(tmp_path/"job.yaml"), "--out", str(tmp_path/"cut")]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     killed = set()
     for name in ("04-reinforced", "05-labels", "07-unlearned", "08-prompts", "10-evaluation"):
@@ -167,7 +184,8 @@ def test_killed_and_resumed(tmp_path):
         if part.exists():
             time.sleep(.05)
             killed.add(name)
-        p.send_signal(signal.SIGKILL); p.wait()
+        p.send_signal(signal.SIGKILL)
+        p.wait()
     assert len(killed) >= 3
     done = subprocess.run(cmd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -178,12 +196,15 @@ def test_folders(tmp_path):
     "A folder in use, a foreign one, and a damaged one are refused by name."
     from filelock import FileLock
     config, out = settings(tmp_path), tmp_path/"run"
-    (tmp_path/"mine").mkdir(); (tmp_path/"mine"/"thesis.tex").write_text("x")
-    with pytest.raises(DataError, match="mine: is not empty and not a run folder"): run(config, tmp_path/"mine")
+    (tmp_path/"mine").mkdir()
+    (tmp_path/"mine"/"thesis.tex").write_text("x")
+    with pytest.raises(DataError, match="mine: is not empty and not a run folder"):
+        run(config, tmp_path/"mine")
     assert (tmp_path/"mine"/"thesis.tex").read_text() == "x"
     run(config, out)
     with FileLock(out/".lock"):
         with pytest.raises(DataError, match="another process works"): run(config, out)
     (out/"02-dictionary"/"dictionary.json").write_text("{}")
-    with pytest.raises(DataError, match="02-dictionary/dictionary.json: was changed"): run(config, out)
+    with pytest.raises(DataError, match="02-dictionary/dictionary.json: was changed"):
+        run(config, out)
     with pytest.raises(DataError, match="not a run folder"): Run(tmp_path/"mine")

@@ -1,4 +1,4 @@
-"What a finished run's folder may be trusted with, and what is said before a run that would show nothing."
+"What a finished run's folder may be trusted with, and what is said before one that shows nothing."
 import os, shutil, subprocess, sys
 
 import pytest
@@ -44,8 +44,10 @@ def rehash(folder):
 
 # --- nothing that somebody changed is reported, exported or talked to --------------------------
 
-EDITS = {"10-evaluation/familiarity.json": "report export", "10-evaluation/utility.json": "report export",
-         "02-dictionary/dictionary.json": "report export", "07-unlearned/adapter_model.safetensors": "report export chat"}
+EDITS = {"10-evaluation/familiarity.json": "report export",
+         "10-evaluation/utility.json": "report export",
+         "02-dictionary/dictionary.json": "report export",
+         "07-unlearned/adapter_model.safetensors": "report export chat"}
 
 
 def told(capsys): return capsys.readouterr().err.rpartition("selective-unlearning: ")[2].strip()
@@ -54,21 +56,26 @@ def told(capsys): return capsys.readouterr().err.rpartition("selective-unlearnin
 def ask(monkeypatch, *argv):
     "The exit code of a command with one prompt on standard input."
     prompts = iter(["Orla lives in"])
-    monkeypatch.setattr("builtins.input", lambda _: next(prompts, None) or (_ for _ in ()).throw(EOFError))
+    def answer(*args):
+        for line in prompts: return line
+        raise EOFError
+    monkeypatch.setattr("builtins.input", answer)
     return main(list(argv))
 
 
 @pytest.mark.parametrize("file", EDITS)
 def test_an_edited_step(home, capsys, monkeypatch, file):
     path = home/"run"/file
-    if path.suffix == ".json": path.write_text(path.read_text().replace("0", "1").replace("Mary", "Jane"))
+    if path.suffix == ".json":
+        path.write_text(path.read_text().replace("0", "1").replace("Mary", "Jane"))
     else: path.write_bytes(path.read_bytes()[:-1]+b"\x01")
     before = path_hash(home/"run")
     for command in EDITS[file].split():
         out = ["--out", f"{home}/new"] if command == "export" else []
         assert ask(monkeypatch, command, "--run", f"{home}/run", *out) == 1
         step = path.parent
-        assert told(capsys) == f"{path}: was changed since the run made it; remove the folder {step} to make this step again"
+        assert told(capsys) == (f"{path}: was changed since the run made it; "
+                                f"remove the folder {step} to make this step again")
     assert path_hash(home/"run") == before and not (home/"new").exists()
 
 
@@ -89,14 +96,16 @@ def test_edited_settings(home, capsys):
     "What a card says of how a model was made is what it was made with."
     path = home/"run"/"config.yaml"
     path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
-    for argv in (["report", "--run", f"{home}/run"], ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
+    for argv in (["report", "--run", f"{home}/run"],
+                 ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
         assert main(argv) == 1
         assert told(capsys).startswith(f"{path}: was changed since the run was made: run it again")
 
 
 def outside(home):
     "A file, a folder, a pipe and a device that are not the run's."
-    (home/"secret").mkdir(); (home/"secret"/"key").write_text("private")
+    (home/"secret").mkdir()
+    (home/"secret"/"key").write_text("private")
     pipe = home/"run"/"07-unlearned"/"more"
     yield "link", lambda: pipe.symlink_to(home/"secret"/"key")
     yield "folder", lambda: pipe.symlink_to(home/"secret")
@@ -109,18 +118,20 @@ def test_links_pipes_and_devices(home, capsys):
     more = home/"run"/"07-unlearned"/"more"
     for name, make in outside(home):
         make()
-        for argv in (["report", "--run", f"{home}/run"], ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
+        for argv in (["report", "--run", f"{home}/run"],
+                     ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
             assert main(argv) == 1, name
             assert told(capsys).startswith(f"{more}: does not belong to the run; ")
         more.unlink()
     assert not (home/"new").exists()
 
 
-@pytest.mark.parametrize("file, text", [("10-evaluation/familiarity.json", '{"base": {"probability": [{"score": null}]}}'),
-                                        ("04-reinforced/loss.json", "[7]"), ("02-dictionary/dictionary.json", "[]"),
-                                        ("01-corpus/blocks.arrow", "no Arrow file")])
+@pytest.mark.parametrize("file, text", [
+    ("10-evaluation/familiarity.json", '{"base": {"probability": [{"score": null}]}}'),
+    ("04-reinforced/loss.json", "[7]"), ("02-dictionary/dictionary.json", "[]"),
+    ("01-corpus/blocks.arrow", "no Arrow file")])
 def test_files_of_another_shape(home, capsys, file, text):
-    "Whoever edits a file can edit its hash: the folder is named, and not an error of a library alone."
+    "Whoever edits a file can edit its hash: the folder is named, not an error of a library alone."
     (home/"run"/file).write_text(text)
     rehash(home/"run")
     assert main(["report", "--run", f"{home}/run"]) == 1
@@ -130,14 +141,17 @@ def test_files_of_another_shape(home, capsys, file, text):
 def test_an_adapter_that_names_modules(home, capsys, monkeypatch):
     "PEFT imports what `megatron_core` names, in some of its versions; it does not get to see it."
     path = home/"run"/"07-unlearned"/"adapter_config.json"
-    write_json(path, read_json(path) | {"megatron_config": {"a": 1}, "megatron_core": "antigravity"})
+    megatron = {"megatron_config": {"a": 1}, "megatron_core": "antigravity"}
+    write_json(path, read_json(path) | megatron)
     rehash(home/"run")
     assert ask(monkeypatch, "chat", "--run", f"{home}/run") == 1
     assert "megatron_c" in (why := told(capsys)) and "is not supported here" in why
 
 
 @pytest.mark.parametrize("changes, why", [
-    ({"version": 1}, "of version 1, this package reads 2: use the selective_unlearning that made it, or run into a new folder"),
+    ({"version": 1},
+     "of version 1, this package reads 2: use the selective_unlearning that made it, "
+     "or run into a new folder"),
     ({"steps": []}, "not the manifest of a run: move it and the run's folder away, and run again")])
 def test_another_manifest(home, made, capsys, changes, why):
     path = home/"run"/"manifest.json"
@@ -163,9 +177,11 @@ def test_another_version_makes_its_own(home, made, capsys, monkeypatch):
 
 
 def test_a_finished_run_is_not_read_again(home, made, monkeypatch):
-    "Neither its inputs nor what it made, however large: names, sizes and times say that nothing has changed."
+    """Neither its inputs nor what it made, however large.
+
+    Names, sizes and times say that nothing has changed."""
     config = Run(made/"run").config
-    run(config, home/"run")                                # it was copied: its files have other times
+    run(config, home/"run")  # it was copied: its files have other times
     read = []
     for module in (files, run_folder, manifest):
         monkeypatch.setattr(module, "path_hash", lambda path: read.append(path) or "0"*64)
@@ -195,19 +211,25 @@ def stranger(home, made):
     return marker
 
 
-@pytest.mark.parametrize("argv", [["chat"], ["report"], ["export", "--merge"], ["export", "--with-base"]], ids=" ".join)
+@pytest.mark.parametrize("argv", [["chat"], ["report"], ["export", "--merge"],
+                                  ["export", "--with-base"]], ids=" ".join)
 def test_opening_a_folder_runs_no_code(home, stranger, capsys, monkeypatch, argv):
     out = ["--out", f"{home}/new"] if argv[0] == "export" else []
     code = ask(monkeypatch, *argv, "--run", f"{home}/run", *out)
     assert code == (0 if argv[0] == "report" else 1)
     if argv[0] != "report":
-        assert "wants code run that comes with the model: it is not, unless --trust-remote-code is given" in capsys.readouterr().err
+        why = ("wants code run that comes with the model: it is not, "
+               "unless --trust-remote-code is given")
+        assert why in capsys.readouterr().err
     assert not stranger.exists()
 
 
 def test_the_code_would_have_run(home, stranger):
-    "The trap works: whoever asks for it, gets it. In a process of its own, since code of a model marks library classes."
-    cmd = [sys.executable, "-m", "selective_unlearning", "chat", "--run", f"{home}/run", "--trust-remote-code"]
+    """The trap works: whoever asks for it, gets it.
+
+    In a process of its own, since code of a model marks library classes."""
+    cmd = [sys.executable, "-m", "selective_unlearning", "chat", "--run", f"{home}/run",
+           "--trust-remote-code"]
     subprocess.run(cmd, input="Orla lives in\n", text=True, capture_output=True)
     assert stranger.exists()
 
@@ -216,17 +238,22 @@ def test_the_code_would_have_run(home, stranger):
 
 def test_an_empty_dictionary(made, tmp_path, capsys):
     "Whatever its form: without an anchored term both trainings would run for nothing."
-    (tmp_path/"prompts.jsonl").write_text('{"kind": "completion", "prompt": "Orla", "references": ["Tarnmoor"]}\n')
-    for name, text in (("a.json", "{}"), ("b.json", '{"entries": []}'), ("c.csv", "term,translation\n")):
+    prompt = '{"kind": "completion", "prompt": "Orla", "references": ["Tarnmoor"]}\n'
+    (tmp_path/"prompts.jsonl").write_text(prompt)
+    forms = {"a.json": "{}", "b.json": '{"entries": []}', "c.csv": "term,translation\n"}
+    for name, text in forms.items():
         (tmp_path/name).write_text(text)
-        config = configure(Run(made/"run").config, {"dictionary": str(tmp_path/name), "prompts": str(tmp_path/"prompts.jsonl"), "n_prompts": 60})
+        files = {"dictionary": str(tmp_path/name), "prompts": str(tmp_path/"prompts.jsonl")}
+        config = configure(Run(made/"run").config, files | {"n_prompts": 60})
         (tmp_path/"job.yaml").write_text(to_yaml(config))
         assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
-        assert told(capsys) == f"{tmp_path/name}: no entries: a dictionary needs at least one anchored term"
+        assert told(capsys) == (f"{tmp_path/name}: no entries: "
+                                "a dictionary needs at least one anchored term")
     assert not (tmp_path/"run").exists()
 
 
-STORIES = [f"{w} of the village the people often speak of {n}." for n in ("Orla Venn", "Tarnmoor", "Quillwick", "Brannoch")
+STORIES = [f"{w} of the village the people often speak of {n}."
+           for n in ("Orla Venn", "Tarnmoor", "Quillwick", "Brannoch")
            for w in ("Down by the sea", "At the far end", "In the evening", "In the weaving room")]
 
 
@@ -236,8 +263,9 @@ def unread(made, tmp_path, monkeypatch):
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     (tmp_path/"stories.txt").write_text("\n".join(STORIES))
     write_json(tmp_path/"names.json", NAMES)
-    config = configure(Run(made/"run").config, {"corpus": str(tmp_path/"stories.txt"), "dictionary": str(tmp_path/"names.json"),
-                                                 "unlearn.epochs": 1})
+    config = configure(Run(made/"run").config, {
+        "corpus": str(tmp_path/"stories.txt"), "dictionary": str(tmp_path/"names.json"),
+        "unlearn.epochs": 1})
     (tmp_path/"job.yaml").write_text(to_yaml(config))
     return config
 
@@ -247,16 +275,19 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
     argv = ["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]
     assert main(argv) == 1
     why = told(capsys)
-    assert why.startswith("there is nothing to forget: the base model does not know the text: in 16 sentences")
+    assert why.startswith("there is nothing to forget: the base model does not know the text: "
+                          "in 16 sentences")
     assert why.endswith("; --force goes on all the same")
-    assert sorted(p.name for p in (tmp_path/"run").glob("??-*")) == ["01-corpus", "02-dictionary", "03-translated"]
+    made = sorted(p.name for p in (tmp_path/"run").glob("??-*"))
+    assert made == ["01-corpus", "02-dictionary", "03-translated"]
     assert main([*argv, "--force"]) == 0
     err = capsys.readouterr().err
-    assert "warning: The reinforced model has " in err and "warning: The unlearned model has " in err
+    for which in ("reinforced", "unlearned"): assert f"warning: The {which} model has " in err
     assert "01-corpus" not in err and "corpus: done before" in err
     report = read_json(tmp_path/"run"/"report.json")
     assert report["known"]["known"] is False and report["ratio"]["probability"] is None
-    assert {c["ok"] for c in report["checks"] if c["path"].startswith(("ratio.", "familiarity."))} == {None}
+    checks = [c for c in report["checks"] if c["path"].startswith(("ratio.", "familiarity."))]
+    assert {c["ok"] for c in checks} == {None}
     page = (tmp_path/"run"/"report.html").read_text()
     assert "and it does not know the text." in page and "not measurable" in page
     assert "too few to rely on" in page
@@ -264,18 +295,21 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
 
 def test_only_a_dictionary(unread, tmp_path):
     "Whoever asks for a dictionary gets one, known text or not."
-    assert main(["run", "--until", "dictionary", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 0
+    argv = ["--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]
+    assert main(["run", "--until", "dictionary", *argv]) == 0
 
 
 # --- from Python -------------------------------------------------------------------------------
 
 def test_a_run_says_what_it_is(made):
     r = Run(made/"run")
-    assert repr(r) == f"Run('{made}/run': {made}/llama, 10 of 10 steps done, the last is evaluation)"
+    state = "10 of 10 steps done, the last is evaluation"
+    assert repr(r) == f"Run('{made}/run': {made}/llama, {state})"
 
 
 def test_presets_have_one_name(tmp_path):
     with pytest.raises(ConfigError, match="no preset 'best': there is demo, hard, paper"):
         unlearn(corpus=tmp_path, out=tmp_path/"run", preset="best")
-    with pytest.raises(DataError, match="no such file"): unlearn(corpus=tmp_path/"x.txt", out=tmp_path/"run", preset="hard")
+    with pytest.raises(DataError, match="no such file"):
+        unlearn(corpus=tmp_path/"x.txt", out=tmp_path/"run", preset="hard")
     assert not (tmp_path/"run").exists()

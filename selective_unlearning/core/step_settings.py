@@ -16,7 +16,8 @@ from .errors import require
 def one_of(settings, name:str, *allowed:str):
     "Raises `ConfigError` unless the setting `name` is one of those allowed."
     value, choices = getattr(settings, name), [repr(a) for a in allowed]
-    require(value in allowed, f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}")
+    require(value in allowed,
+            f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}")
 
 def _at_least(settings, lowest:int, *names:str):
     for name in names:
@@ -32,19 +33,20 @@ def _shares(settings, *names:str):
 @dataclass(frozen=True)
 class LabelsConfig:
     "How the generic labels are made."
-    kind:str = "soft"              # "hard": the most likely token, as in the paper; "soft": a distribution over `top_k`
-    alpha:float = 1.               # strength of the offset, 5 in the paper; 0 uses the translation alone
-    top_k:int = 64                 # tokens kept of each soft label, and of each label of retain text
+    kind:str = "soft"              # "hard": one token (the paper's); "soft": the `top_k` likeliest
+    alpha:float = 1.               # strength of the offset, 5 in the paper; 0: translation alone
+    top_k:int = 64                 # tokens kept of each soft label, and of a label of retain text
     temperature:float = 1.         # of soft labels
-    space:str = "logprob"          # offset of log-probabilities ("logprob") or of raw scores ("logit", as in the paper)
+    space:str = "logprob"          # of the offset: "logprob", or "logit" (raw scores, the paper's)
     suppress:str = "translations"  # "translations", "both" (the anchored terms too) or "none"
-    repeats:bool = False           # label an anchored term that is met again too; the paper does not
+    repeats:bool = False           # label an anchored term that is met again; the paper does not
 
     def __post_init__(self):
         one_of(self, "kind", "hard", "soft")
         one_of(self, "space", "logprob", "logit")
         one_of(self, "suppress", "translations", "both", "none")
-        require(0 <= self.alpha < inf, f"alpha must be a number, at least 0, got {self.alpha}: use e.g. 1")
+        require(0 <= self.alpha < inf,
+                f"alpha must be a number, at least 0, got {self.alpha}: use e.g. 1")
         require(self.top_k >= 1, f"top_k must be at least 1, got {self.top_k}: use e.g. 64")
         require(0 < self.temperature < inf,
                 f"temperature must be a number above 0, got {self.temperature}: use e.g. 1")
@@ -56,10 +58,10 @@ class TrainConfig:
     batch_size:int = 1         # blocks a device and step
     accumulation:int = 1       # steps whose gradients are added up
     warmup:float = 0.05        # share of the steps in which the rate rises
-    schedule:str = "linear"    # the rate after warm-up: "linear" or "cosine" down to 0, or "constant"
+    schedule:str = "linear"    # rate after warm-up: "linear" or "cosine" down to 0, or "constant"
     beta2:float = 0.98         # AdamW's second beta, 0.98 in the paper
     save_steps:int = 50        # steps between checkpoints
-    gradient_checkpointing:bool = False  # compute activations twice instead of keeping them: less memory, more time
+    gradient_checkpointing:bool = False  # compute activations twice: less memory, more time
     report_to:str = "none"     # trackers, by transformers' names: "wandb", "tensorboard,mlflow"
 
     def __post_init__(self):
@@ -68,7 +70,8 @@ class TrainConfig:
         one_of(self, "schedule", "linear", "cosine", "constant")
 
 def _check_rate(lr:float):
-    require(0 < lr < inf, f"lr must be a number above 0, got {lr}: use e.g. 1e-3 for an adapter, 3e-6 for all weights")
+    require(0 < lr < inf, f"lr must be a number above 0, got {lr}: use e.g. 1e-3 for an adapter, "
+                          "3e-6 for all weights")
 
 @dataclass(frozen=True)
 class ReinforceConfig:
@@ -89,8 +92,8 @@ class UnlearnConfig:
     anchor_weight:float = 4.   # of the label before an anchor's first mention
     hinge_weight:float = 2.    # of the hinge on an anchor's own tokens; 0 leaves it out
     hinge_floor:float = 1e-3   # probability below which the hinge, or an ascent, is content
-    held_out:float = 0.        # share of the blocks not trained on; the weights with the lowest loss on them are kept
-    patience:int = 0           # stop after so many held-out losses in a row that are no better; 0 for never
+    held_out:float = 0.        # share of the blocks left out; the weights best on them are kept
+    patience:int = 0           # stop after so many held-out losses that are no better; 0 for never
 
     def __post_init__(self):
         _at_least(self, 1, "epochs")
@@ -98,15 +101,19 @@ class UnlearnConfig:
         for name in ("retain_weight", "anchor_weight", "hinge_weight"):
             value = getattr(self, name)
             require(0 <= value < inf, f"{name} must be a number, at least 0, got {value}")
-        require(0 < self.hinge_floor < 1, f"hinge_floor is a probability between 0 and 1, got {self.hinge_floor}")
+        require(0 < self.hinge_floor < 1,
+                f"hinge_floor is a probability between 0 and 1, got {self.hinge_floor}")
         _shares(self, "held_out")
-        require(self.patience >= 0, f"patience must be at least 0, got {self.patience}: 0 never stops")
+        require(self.patience >= 0,
+                f"patience must be at least 0, got {self.patience}: 0 never stops")
         require(not self.patience or self.held_out > 0,
                 f"patience={self.patience} needs rows to measure on: set held_out, e.g. to 0.1")
 
 @dataclass(frozen=True)
 class FinetuneConfig(TrainConfig, UnlearnConfig):
-    "All settings of one fine-tuning; raw blocks have no labels and no anchors for the loss to weigh."
+    """All settings of one fine-tuning.
+
+    Raw blocks have no labels and no anchors for the loss to weigh."""
 
     def __post_init__(self):
         TrainConfig.__post_init__(self)
@@ -130,7 +137,9 @@ class AdapterConfig:
 # %% ../../nbs/core/05_step_settings.ipynb #d77c2f9b
 @dataclass(frozen=True)
 class RetainConfig:
-    "The text that training holds on to: what the base model writes itself, and the translated corpus."
+    """The text that training holds on to.
+
+    It is what the base model writes itself, and the translated corpus."""
     samples:int = 260          # texts the base model writes; 0 for none
     length:int = 96            # tokens written after each opener, at most
     translated:bool = True     # the translated blocks too: the same subject without its names
@@ -142,7 +151,9 @@ class RetainConfig:
 
 @dataclass(frozen=True)
 class WatchConfig:
-    "Whether and how unlearning is watched: forgetting and damage, measured on the tune half while the model trains."
+    """Whether and how unlearning is watched.
+
+    Forgetting and damage are measured on the tune half while the model trains."""
     steps:int = 0              # steps between two looks; 0 for none
     floor:float = .95          # share of the first utility below which no weights are kept
 

@@ -28,7 +28,7 @@ class Mention(NamedTuple):
     term:str
     before:tuple[str,...]  # anchored terms that stand before it
 
-REMEMBERED = 100_000  # sentences that are known again if they come twice: a larger corpus does not fill the memory
+REMEMBERED = 100_000  # sentences known again if they come twice; a bound for the memory
 SAMPLED = 20_000      # mentions of a large corpus that are looked at
 
 def sample(items:Iterable, n:int, rng:random.Random) -> list:
@@ -39,8 +39,13 @@ def sample(items:Iterable, n:int, rng:random.Random) -> list:
         elif (j := rng.randrange(i+1)) < n: kept[j] = item
     return kept
 
-def mentions(texts:Iterable[str], dictionary:Dictionary, min_words:int=4, max_words:int=40) -> Iterator[Mention]:
-    "Mentions that have at least `min_words` words before them in a sentence of at most `max_words`."
+def mentions(
+    texts:Iterable[str],
+    dictionary:Dictionary,
+    min_words:int=4,   # before the mention
+    max_words:int=40,  # in its sentence
+) -> Iterator[Mention]:
+    "The mentions that have something before them, in sentences that are not too long."
     seen = set()
     for s in (s for t in texts for s in rough_sentences(t)):
         if s in seen or len(s.split()) > max_words or s.startswith("#"): continue
@@ -48,7 +53,8 @@ def mentions(texts:Iterable[str], dictionary:Dictionary, min_words:int=4, max_wo
         found = dictionary.matcher.find(s)
         for k,(start,end,i) in enumerate(found):
             if len(s[:start].split()) >= min_words:
-                yield Mention(s, start, end, dictionary.terms[i], tuple(dictionary.terms[j] for _,_,j in found[:k]))
+                before = tuple(dictionary.terms[j] for _,_,j in found[:k])
+                yield Mention(s, start, end, dictionary.terms[i], before)
 
 # %% ../../nbs/evaluation/00_prompts.ipynb #efde218d
 def subtlety(prompt:str, before:Iterable[str], counts:Counter) -> int:
@@ -64,13 +70,16 @@ def _cloze(m:Mention, dictionary:Dictionary, counts:Counter) -> dict|None:
     gap = m.sentence[len(prompt):m.start]
     if says(prompt, m.term) or not gap: return None
     return dict(prompt=prompt, references=list(dict.fromkeys([m.term, *m.before])),
-                subtlety=subtlety(prompt, m.before, counts), idiosyncratic=[gap+m.sentence[m.start:m.end]],
+                subtlety=subtlety(prompt, m.before, counts),
+                idiosyncratic=[gap+m.sentence[m.start:m.end]],
                 generic=[gap+t for t in dictionary[m.term].translations])
 
-def _choice(p:dict, term:str, dictionary:Dictionary, counts:Counter, rng:random.Random) -> dict|None:
+def _choice(
+    p:dict, term:str, dictionary:Dictionary, counts:Counter, rng:random.Random
+) -> dict|None:
     kind = dictionary[term].kind
-    others = [t for t in counts if t != term and dictionary[t].kind == kind and t not in p["references"]
-              and not says(t, term) and not says(term, t)]
+    others = [t for t in counts if t != term and dictionary[t].kind == kind
+              and t not in p["references"] and not says(t, term) and not says(term, t)]
     if len(others) < 3: return None
     choices = rng.sample(sorted(others), 3)
     answer = rng.randrange(4)
@@ -102,7 +111,9 @@ Answer: {term}
 Question:"""
 _ANSWER = "{sentence}\nQuestion: {question}\nAnswer:"
 
-def make_questions(reader:Reader, items:list[Mention], dictionary:Dictionary, counts:Counter) -> list[dict]:
+def make_questions(
+    reader:Reader, items:list[Mention], dictionary:Dictionary, counts:Counter
+) -> list[dict]:
     "Questions whose answer is the term of each mention, checked by asking the model itself."
     written = complete(reader, [_ASK.format(sentence=m.sentence, term=m.term) for m in items], 32)
     asked = []
@@ -111,17 +122,20 @@ def make_questions(reader:Reader, items:list[Mention], dictionary:Dictionary, co
         terms = [dictionary.terms[i] for _,_,i in dictionary.matcher.find(q)]
         whole = q.endswith("?") and len(q.split()) >= 4
         if whole and not says(q, m.term) and {*terms} <= {*m.before}: asked.append((m, q, terms))
-    answers = complete(reader, [_ANSWER.format(sentence=m.sentence, question=q) for m,q,_ in asked], 12)
+    again = [_ANSWER.format(sentence=m.sentence, question=q) for m,q,_ in asked]
+    answers = complete(reader, again, 12)
     out = []
     for (m,q,terms),answer in zip(asked, answers):
         if not says(answer.strip().split("\n")[0], m.term): continue
         references = list(dict.fromkeys([m.term, *terms]))
-        out.append(dict(kind="question", prompt=q, references=references, subtlety=subtlety(q, terms, counts),
-                        answers=[m.term]))
+        out.append(dict(kind="question", prompt=q, references=references,
+                        subtlety=subtlety(q, terms, counts), answers=[m.term]))
     return out
 
 # %% ../../nbs/evaluation/00_prompts.ipynb #a090acf1
-def _clozes(texts:Iterable[str], dictionary:Dictionary, counts:Counter) -> Iterator[tuple[Mention,dict]]:
+def _clozes(
+    texts:Iterable[str], dictionary:Dictionary, counts:Counter
+) -> Iterator[tuple[Mention,dict]]:
     "Each mention that gives a prompt, and the prompt; none twice."
     seen = set()
     for m in mentions(texts, dictionary):
@@ -143,7 +157,9 @@ def make_prompts(
     rng, texts = random.Random(seed), corpus["text"]
     counts = Counter(dictionary.terms[i] for t in texts for _,_,i in dictionary.matcher.find(t))
     clozes = sample(_clozes(texts, dictionary, counts), SAMPLED, random.Random(seed))
-    if not clozes: raise DataError("no sentence of the corpus leads up to an anchored term: give a prompt file")
+    if not clozes:
+        raise DataError("no sentence of the corpus leads up to an anchored term: "
+                        "give a prompt file")
     spread = _spread(clozes, 3*n, rng, lambda c: c[1]["subtlety"])
     probability = [dict(kind="probability", **p) for _,p in spread[:n]]
     shared = "prompt", "references", "subtlety"

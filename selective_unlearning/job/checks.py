@@ -7,7 +7,9 @@ __all__ = ['try_adapter', 'check', 'check_space', 'check_worth']
 
 # %% ../../nbs/job/05_checks.ipynb #8fc7abee
 import shutil, tempfile
+from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,13 +41,16 @@ def try_adapter(run:Run, path:Path):
     Raises `ConfigError`."""
     c, config = run.config, read_peft(path)
     if config.target_modules is not None and c.lora.first_layer != AdapterConfig.first_layer:
-        raise ConfigError(f"lora.first_layer would do nothing: {path} says on which layers the adapter is")
-    model, ids = run.load_base(), run.tokenizer("The quick brown fox jumps over the dog.")["input_ids"][:16]
+        raise ConfigError(f"lora.first_layer would do nothing: {path} says on which layers "
+                          "the adapter is")
+    model:Any = run.load_base()
+    ids = run.tokenizer("The quick brown fox jumps over the dog.")["input_ids"][:16]
     before = row_scores(Reader(model), ids)
     try:
         for name in ("reinforced", "unlearned"):
             model = add_adapter(model, name, first_layer=c.lora.first_layer, config=config)
-        model.train()(input_ids=torch.tensor([ids], device=model.device)).logits.float().mean().backward()
+        batch = torch.tensor([ids], device=model.device)
+        model.train()(input_ids=batch).logits.float().mean().backward()
         with tempfile.TemporaryDirectory() as folder:
             save_adapter(model.eval(), "unlearned", folder, run.identity)
             model = load_adapter(model, "again", folder, run.identity)
@@ -53,18 +58,21 @@ def try_adapter(run:Run, path:Path):
         same = row_scores(Reader(model), ids).equal(before)
     except Exception as e:
         raise ConfigError(f"{path}: this adapter does not work on {c.model}: {reason(e)}") from e
-    if not same: raise ConfigError(f"{path}: this adapter changes the base model, also when it is off")
+    if not same:
+        raise ConfigError(f"{path}: this adapter changes the base model, also when it is off")
 
 # %% ../../nbs/job/05_checks.ipynb #d16f84a0
 def _check_training(run:Run):
     c = run.config
     trackers(c.train.report_to)
     if c.bits != 16 and sharded():
-        raise ConfigError(f"bits={c.bits}: quantised weights cannot be parted among processes: use one process, or DDP")
+        raise ConfigError(f"bits={c.bits}: quantised weights cannot be parted among processes: "
+                          "use one process, or DDP")
     if not c.watch.steps: return
     measure_of(run)
     if sharded():
-        raise ConfigError("watch.steps: no process holds the whole model under FSDP: watch with one process, or under DDP")
+        raise ConfigError("watch.steps: no process holds the whole model under FSDP: "
+                          "watch with one process, or under DDP")
 
 def _check_prompts(run:Run):
     half, files = run.config.evaluate.half, run.files
@@ -75,9 +83,11 @@ def _check_prompts(run:Run):
 
 def check(
     run:Run,
-    done:set[str]=frozenset(),  # steps that need not be made again
+    done:Set[str]=frozenset(),  # steps that need not be made again
 ):
-    "Check before the work starts all that can be.\n\nRaises `DataError`, `ConfigError` or `ModelError`."
+    """Check before the work starts all that can be.
+
+    Raises `DataError`, `ConfigError` or `ModelError`."""
     c = run.config
     _check_training(run)
     check_block_size(c.block_size, run.tokenizer, run.context)
@@ -94,21 +104,26 @@ def check_space(run:Run):
     "Raises `DataError` if the disk has no room for the labels and the weights."
     c, size = run.config, sum(p.numel() for p in run.reader("base").model.parameters())
     weights = size*16 if not c.lora.r else size//10*4
-    need = 10_000_000 + int(lengths(run.blocks).sum())*label_bytes(c.labels)*run.method.uses_labels + weights
+    labels = int(lengths(run.blocks).sum())*label_bytes(c.labels)*run.method.uses_labels
+    need = 10_000_000 + labels + weights
     free = shutil.disk_usage(run.folder).free
     if free < need:
-        raise DataError(f"{run.folder}: the disk has {free/1e6:,.0f} MB free, the run needs about {need/1e6:,.0f} MB: "
-                        "free some, or choose another folder")
+        raise DataError(f"{run.folder}: the disk has {free/1e6:,.0f} MB free, the run needs about "
+                        f"{need/1e6:,.0f} MB: free some, or choose another folder")
 
 def check_worth(run:Run):
     """Warn of trainings that are too short.
 
-    Raises `DataError` if there is nothing to forget, unless that is no reason to stop, and as `check_space`."""
+    Raises `DataError` if there is nothing to forget, unless that is no reason to stop, and as
+    `check_space`."""
     known, c = read_json(run.path("dictionary")/"known.json"), run.config
     if known["known"] is False and not c.force:
-        raise DataError(f"there is nothing to forget: {knowledge_text(known)}; --force goes on all the same")
-    trained = dict(reinforced=c.reinforcing) | (dict(unlearned=c.unlearning) if run.method.trains else {})
+        raise DataError(f"there is nothing to forget: {knowledge_text(known)}; "
+                        "--force goes on all the same")
+    trained = dict(reinforced=c.reinforcing)
+    if run.method.trains: trained["unlearned"] = c.unlearning
     steps = {name: training_steps(len(run.blocks), t) for name,t in trained.items()}
     for line in few_steps(steps):
-        say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size or block_size.")
+        say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size "
+            "or block_size.")
     check_space(run)

@@ -21,10 +21,12 @@ from .settings import preset, read_config
 
 # %% ../../nbs/job/08_command.ipynb #29a3c9cb
 OPTIONS = {  # option of `run` → setting
-    "model": "model", "corpus": "corpus", "dictionary": "dictionary", "prompts": "prompts", "method": "method",
+    "model": "model", "corpus": "corpus", "dictionary": "dictionary", "prompts": "prompts",
+    "method": "method",
     "extract": "extract", "ask": "ask", "candidates": "candidates", "block-size": "block_size",
-    "alpha": "labels.alpha", "epochs": "unlearn.epochs", "lr": "unlearn.lr", "lora-r": "lora.r", "bits": "bits",
-    "adapter": "adapter", "seed": "seed", "force": "force", "trust-remote-code": "trust_remote_code"}
+    "alpha": "labels.alpha", "epochs": "unlearn.epochs", "lr": "unlearn.lr", "lora-r": "lora.r",
+    "bits": "bits", "adapter": "adapter", "seed": "seed", "force": "force",
+    "trust-remote-code": "trust_remote_code"}
 _DEMO_HAS = "corpus", "dictionary", "prompts", "extract", "ask", "candidates"
 
 def _add_settings(p:argparse.ArgumentParser, skip:Sequence[str]=()):
@@ -43,8 +45,10 @@ def _add_settings(p:argparse.ArgumentParser, skip:Sequence[str]=()):
     group.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                        help="any other setting, e.g. labels.kind=hard unlearn.held_out=0.1")
     group.add_argument("--config", metavar="FILE", help="settings as YAML")
-    group.add_argument("--preset", choices=list(PRESETS), default="demo", help="where settings start (default: %(default)s)")
-    group.add_argument("--help-settings", action=_HelpSettings, nargs=0, help="list all settings with their defaults, and exit")
+    group.add_argument("--preset", choices=list(PRESETS), default="demo",
+                       help="where settings start (default: %(default)s)")
+    group.add_argument("--help-settings", action=_HelpSettings, nargs=0,
+                       help="list all settings with their defaults, and exit")
 
 class _HelpSettings(argparse.Action):
     def __call__(self, *_):
@@ -52,44 +56,63 @@ class _HelpSettings(argparse.Action):
         sys.exit()
 
 class _Parser(argparse.ArgumentParser):
-    def __init__(self, *args, **kwargs): super().__init__(*args, allow_abbrev=False, **kwargs)  # --corpu is a typing error
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs | dict(allow_abbrev=False))  # --corpu is a typing error
     def error(self, message:str): super().error(printable(message))   # it quotes what was typed
 
 # %% ../../nbs/job/08_command.ipynb #c25a0c06
 def make_parser() -> argparse.ArgumentParser:
     "The command's arguments."
-    top = _Parser("selective-unlearning", description="Make a language model forget a body of text, and show that it did.",
-                  epilog="Try `selective-unlearning demo`, or `selective-unlearning COMMAND --help`.")
+    top = _Parser(
+        "selective-unlearning",
+        description="Make a language model forget a body of text, and show that it did.",
+        epilog="Try `selective-unlearning demo`, or `selective-unlearning COMMAND --help`.")
     top.add_argument("--version", action="version", version=__version__)
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     def command(name, what, out=None):
         p = sub.add_parser(name, help=what, description=what[0].upper()+what[1:]+".")
-        if out: p.add_argument("--out", default=out, metavar="DIR", help="the run folder (default: %(default)s)")
-        else: p.add_argument("--run", dest="out", default="runs/unlearn", metavar="DIR", help="the run folder (default: %(default)s)")
+        if out:
+            p.add_argument("--out", default=out, metavar="DIR",
+                           help="the run folder (default: %(default)s)")
+        else:
+            p.add_argument("--run", dest="out", default="runs/unlearn", metavar="DIR",
+                           help="the run folder (default: %(default)s)")
         p.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return p
-    for name,what,skip in (("demo", "do the whole job on the embedded model and the demo data", _DEMO_HAS),
-                           ("run", "do the whole job on your corpus and model", ())):
+    for name,what,skip in (
+        ("demo", "do the whole job on the embedded model and the demo data", _DEMO_HAS),
+        ("run", "do the whole job on your corpus and model", ()),
+    ):
         p = command(name, what, "runs/demo" if name == "demo" else "runs/unlearn")
         p.add_argument("--until", metavar="STEP", help=f"stop after this step: {', '.join(STEPS)}")
         _add_settings(p, skip)
     command("report", "write report.json and report.html of a finished run again")
     chat = command("chat", "talk to the base and the unlearned model side by side")
-    chat.add_argument("--max-new-tokens", type=int, default=60, help="length of an answer (default: %(default)s)")
-    chat.add_argument("--plain", action="store_true", help="continue the text as it is, without the model's chat format")
-    export = sub.add_parser("export", help="write the unlearned model of a finished run, with a model card, for others to use",
-                            description="Write the unlearned model of a finished run, with a model card, to a new folder.")
+    chat.add_argument("--max-new-tokens", type=int, default=60,
+                      help="length of an answer (default: %(default)s)")
+    chat.add_argument("--plain", action="store_true",
+                      help="continue the text as it is, without the model's chat format")
+    export = sub.add_parser(
+        "export",
+        help="write the unlearned model of a finished run, with a model card, for others to use",
+        description="Write the unlearned model of a finished run, with a model card, "
+                    "to a new folder.")
     for name,what in (("run", "the run folder"), ("out", "a new folder")):
         export.add_argument(f"--{name}", required=True, metavar="DIR", help=what)
-    export.add_argument("--merge", action="store_true", help="plain transformers weights instead of an adapter")
+    export.add_argument("--merge", action="store_true",
+                        help="plain transformers weights instead of an adapter")
     export.add_argument("--with-base", action="store_true",
-                        help="put the base's weights beside the adapter, which then loads without a network, on this machine")
+                        help="put the base's weights beside the adapter, which then loads without "
+                             "a network, on this machine")
     export.add_argument("--push", metavar="REPO",
-                        help="upload it too, to a private repository of the hub; the token is taken from HF_TOKEN")
-    export.add_argument("--public", action="store_true", help="with --push: the repository may be public")
+                        help="upload it too, to a private repository of the hub; the token is "
+                             "taken from HF_TOKEN")
+    export.add_argument("--public", action="store_true",
+                        help="with --push: the repository may be public")
     export.add_argument("--debug", action="store_true", help="show the traceback of an error")
     for p in (chat, export):
-        p.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the run's model")
+        p.add_argument("--trust-remote-code", action="store_true",
+                       help="run code that comes with the run's model")
     return top
 
 # %% ../../nbs/job/08_command.ipynb #5fee8e1d
@@ -100,7 +123,9 @@ def _parse(argv:list[str]|None) -> argparse.Namespace:
     typed, _, value = unknown[0].partition("=")
     name, options = typed.lstrip("-").replace("-", "_"), [f"--{o}" for o in OPTIONS]
     if name in field_names(RunConfig): hint = f"; it is a setting: --set {name}={value or 'VALUE'}"
-    elif "." in name: hint = did_you_mean(name, field_names(RunConfig)).replace("did you mean '", "did you mean --set '")
+    elif "." in name:
+        hint = did_you_mean(name, field_names(RunConfig))
+        hint = hint.replace("did you mean '", "did you mean --set '")
     else: hint = did_you_mean(typed, options)
     parser.error(f"unknown argument {typed}{hint}")
 
@@ -125,14 +150,16 @@ def columns(left:str, right:str, width:int=100) -> str:
     "Two texts side by side in a terminal of `width` characters, which obeys nothing in them."
     w = max(20, (width-3)//2)
     def wrapped(text):
-        return [part for line in printable(text.strip()).split("\n") for part in (textwrap.wrap(line, w) or [""])]
+        lines = printable(text.strip()).split("\n")
+        return [part for line in lines for part in (textwrap.wrap(line, w) or [""])]
     rows = zip_longest(wrapped(left), wrapped(right), fillvalue="")
     return "\n".join(f"{a:<{w}} | {b}".rstrip() for a,b in rows)
 
 def chat(args:argparse.Namespace):
     "Read prompts from standard input until it ends, and print both models' answers."
     from selective_unlearning.job.run_folder import Run
-    if args.max_new_tokens < 1: raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
+    if args.max_new_tokens < 1:
+        raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
     run = Run(args.out, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
     print(columns("BASE", "UNLEARNED", width))
@@ -142,8 +169,12 @@ def chat(args:argparse.Namespace):
         if not prompt: continue
         if tok.chat_template and not args.plain:
             message = [dict(role="user", content=prompt)]
-            try: prompt = tok.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-            except Exception as e: raise ConfigError(f"the model's chat format fails ({reason(e)}): use --plain") from e
+            try:
+                prompt = tok.apply_chat_template(message, tokenize=False,
+                                                 add_generation_prompt=True)
+            except Exception as e:
+                why = f"the model's chat format fails ({reason(e)})"
+                raise ConfigError(f"{why}: use --plain") from e
         answers = run.answers([prompt], args.max_new_tokens, ("base", "unlearned"))[0]["outputs"]
         print(columns(answers["base"], answers["unlearned"], width), flush=True)
 
@@ -161,7 +192,8 @@ def _work(args:argparse.Namespace):
         if args.push:                                      # told before the work, not after it
             hub_token()
             if args.with_base:
-                raise ConfigError("--push: an adapter with its base holds a path of this machine: leave --with-base out")
+                raise ConfigError("--push: an adapter with its base holds a path of this machine: "
+                                  "leave --with-base out")
         _print(export_run(args.run, args.out, args.merge, args.with_base, args.trust_remote_code))
         return _print(push(args.out, args.push, not args.public)) if args.push else None
     config = settings_of(args)
@@ -193,7 +225,8 @@ def main(
     except KeyboardInterrupt: return _fail("stopped; the same command goes on from here", 130)
     except ConfigError as e: return _fail(e, 2, args.debug)
     except UnlearnError as e: return _fail(e, 1, args.debug)
-    except Exception as e: return _fail(_cause(e, getattr(args, "run", args.out), args.command), 1, args.debug)
+    except Exception as e:
+        return _fail(_cause(e, getattr(args, "run", args.out), args.command), 1, args.debug)
     return 0
 
 def _close_bars():

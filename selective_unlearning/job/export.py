@@ -36,9 +36,11 @@ def _merged(model):
     ids = torch.arange(16)[None] % model.config.vocab_size
     before = model(ids).logits
     model = model.merge_and_unload(safe_merge=True)
-    if not torch.allclose(model(ids).logits, before, rtol=1e-2, atol=1e-2*float(before.abs().max())):
-        raise ModelError("merged weights are not the model with its adapter: does the adapter stand on an output layer that is tied "
-                         "to the embedding? Export without merging")
+    near = 1e-2*float(before.abs().max())
+    if not torch.allclose(model(ids).logits, before, rtol=1e-2, atol=near):
+        raise ModelError("merged weights are not the model with its adapter: does the adapter "
+                         "stand on an output layer that is tied to the embedding? "
+                         "Export without merging")
     return model
 
 def merge(
@@ -54,7 +56,7 @@ def merge(
     kw = dict(trust_remote_code=trust_remote_code)
     model = load_model(base, torch.float32, "cpu", **kw)
     stored = dtype or AutoConfig.from_pretrained(resolve(base), **kw).dtype or default_dtype("cpu")
-    model = load_adapter(model, "unlearned", adapter, model_identity(model, base))
+    model = load_adapter(model, "unlearned", adapter, model_identity(model.config, base))
     model = _merged(model)
     with quiet(): model.to(stored).save_pretrained(out)
     load_tokenizer(base, **kw).save_pretrained(out)
@@ -63,7 +65,8 @@ def merge(
 # %% ../../nbs/job/07_export.ipynb #c0bfe2fa
 def _md(text:str) -> str:
     "Text as Markdown shows it, on one line."
-    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
+    text = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text)
 
 def _figures(report:dict) -> str:
     "A table of what was measured, of base and unlearned model."
@@ -71,23 +74,30 @@ def _figures(report:dict) -> str:
     for part,what in (MEASURES | KEPT).items():
         path, old = figure_path(part, "unlearned"), get_figure(report, figure_path(part, "base"))
         if (new := get_figure(report, path)) is None: continue
-        figures = number_text(old), number_text(new), interval_text(get_figure(report["intervals"], path))
+        interval = interval_text(get_figure(report["intervals"], path))
+        figures = number_text(old), number_text(new), interval
         rows.append(" | ".join([f"| {part}: {what}", *figures])+" |")
     return "\n".join(rows)
 
-_RECIPE = ("method", "strength", "bits", "adapter", "seed", "block_size", "reinforce", "retain", "labels", "unlearn", "watch")
+_RECIPE = ("method", "strength", "bits", "adapter", "seed", "block_size", "reinforce", "retain",
+           "labels", "unlearn", "watch")
 
 def _recipe(config:dict) -> str:
     "The settings that made the model; no files, no trackers."
     kept, own = {k: config[k] for k in _RECIPE if k in config}, config.get("adapter")
     for k,v in kept.items():
-        if isinstance(v, dict): kept[k] = {n: x for n,x in v.items() if n != "report_to" and not (own and n.startswith("lora_"))}
+        if isinstance(v, dict):
+            kept[k] = {n: x for n,x in v.items()
+                       if n != "report_to" and not (own and n.startswith("lora_"))}
     return yaml.safe_dump(kept, sort_keys=False).replace("`", "'").strip()
 
 # %% ../../nbs/job/07_export.ipynb #2111a3c0
 def _stated(card:str|Path|None) -> dict:
     "Licence and language as a model's card has them in its header; nothing without such a card."
-    try: header = yaml.safe_load(re.match(r"---\s*\n(.*?\n)---", read_text(card), re.S)[1])
+    if card is None: return {}
+    try:
+        top = re.match(r"---\s*\n(.*?\n)---", read_text(card), re.S)
+        header = yaml.safe_load(top[1]) if top else None
     except (TypeError, ValueError, OSError, RecursionError, yaml.YAMLError): return {}
     out = {}
     for k in ("license", "license_name", "license_link", "language"):
@@ -96,13 +106,21 @@ def _stated(card:str|Path|None) -> dict:
     return out if "license" in out else {k: v for k,v in out.items() if k == "language"}
 
 def _base(run:Path) -> dict:
-    "The base of a run: `name` and `identity`, `kind` (embedded, hub, folder), and what is `stated` about it."
-    identity, model = " ".join(read_manifest(run)["model"].split()), read_config(run/"config.yaml").model
+    """The base of a run.
+
+    `name` and `identity`, `kind` (embedded, hub, folder), and what is `stated` about it."""
+    model = read_config(run/"config.yaml").model
+    identity = " ".join(read_manifest(run)["model"].split())
     if model == DEFAULT_MODEL:
-        return dict(name=ORIGIN["name"], identity=identity, kind="embedded", stated={k: ORIGIN[k] for k in ("license", "language")})
+        return dict(name=ORIGIN["name"], identity=identity, kind="embedded",
+                    stated={k: ORIGIN[k] for k in ("license", "language")})
     name, _, commit = identity.rpartition("@")
-    if not hub_id(identity): return dict(name=name, identity=identity, kind="folder", stated=_stated(Path(model)/"README.md"))
-    try: card = try_to_load_from_cache(name, "README.md", revision=None if commit == "unknown" else commit)
+    if not hub_id(identity):
+        stated = _stated(Path(model)/"README.md")
+        return dict(name=name, identity=identity, kind="folder", stated=stated)
+    try:
+        revision = None if commit == "unknown" else commit
+        card = try_to_load_from_cache(name, "README.md", revision=revision)
     except ValueError: card = None                         # not a name that the hub could have
     return dict(name=name, identity=identity, kind="hub", stated=_stated(card))
 
@@ -150,7 +168,8 @@ Intended for research on unlearning, and as a model that should not reproduce or
 - The base model's licence and conditions hold for this model too{licence}.
 """
 
-_BASE_WAS = " They are of the base quantised to {} bits, on which the adapter was trained; these weights are not quantised."
+_BASE_WAS = (" They are of the base quantised to {} bits, on which the adapter was trained; "
+             "these weights are not quantised.")
 _NO_LICENCE = "; none was stated beside its weights, so the header says `other`"
 
 # %% ../../nbs/job/07_export.ipynb #db36b96b
@@ -166,14 +185,17 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))"""
 def _snippet(base:dict, form:str) -> str:
     "Python that loads what was exported and lets it write a line."
     load = "AutoModelForCausalLM.from_pretrained({})".format
-    if form == "merged": return _SNIPPET.format(imports="", places='folder = "."  # of this card', base="folder", model=load("folder"))
+    if form == "merged":
+        return _SNIPPET.format(imports="", places='folder = "."  # of this card', base="folder",
+                               model=load("folder"))
     place = 'f"{folder}/base"' if form == "with base" else repr(base["name"]).replace("`", r"\x60")
-    return _SNIPPET.format(imports="from peft import PeftModel\n", places=f'folder = "."  # of this card\nbase = {place}', base="base",
+    places = f'folder = "."  # of this card\nbase = {place}'
+    return _SNIPPET.format(imports="from peft import PeftModel\n", places=places, base="base",
                            model=f"PeftModel.from_pretrained({load('base')}, folder)")
 
 _WEIGHTS = """\
-The base's weights are those of {}, dequantised to bfloat16. They differ a little from the hub's own, and
-everything here was measured with them. """
+The base's weights are those of {}, dequantised to bfloat16. They differ a little from the hub's
+own, and everything here was measured with them. """
 _EXACT = dict(merged="This model is made from them.", adapter="""\
 `load_model("smollm2-135m")` of `selective_unlearning.models` gives exactly
 these weights as a base, and an export with `--with-base` puts them beside the adapter.""")
@@ -181,9 +203,10 @@ _EXACT["with base"] = "They are in `base/`."
 _FOLDER = "The base was a local folder named {}, and no hub id is known for it"
 _PLACE = {"merged": ".", "adapter": ": let `base` be its path.", "with base": "; it is in `base/`."}
 _BESIDE = """\
-Nothing is fetched. `AutoPeftModelForCausalLM.from_pretrained` does the same as long as the folder stays on the machine and at the
-place it was exported to: PEFT seeks a base from the working directory and not from the adapter, so that
-`adapter_config.json` has to hold the whole path. After a move, use the lines above, or write the new path there."""
+Nothing is fetched. `AutoPeftModelForCausalLM.from_pretrained` does the same as long as the folder
+stays on the machine and at the place it was exported to: PEFT seeks a base from the working
+directory and not from the adapter, so that `adapter_config.json` has to hold the whole path. After
+a move, use the lines above, or write the new path there."""
 
 def _notes(base:dict, form:str) -> str:
     "What to know about the base before loading it, as paragraphs."
@@ -194,21 +217,31 @@ def _notes(base:dict, form:str) -> str:
     return "".join(f"{p}\n\n" for p in out)
 
 # %% ../../nbs/job/07_export.ipynb #62c90a86
-def _form(merged:bool, with_base:bool) -> str: return "merged" if merged else "with base" if with_base else "adapter"
+def _form(merged:bool, with_base:bool) -> str:
+    return "merged" if merged else "with base" if with_base else "adapter"
 
 def _card(run:Path, report:dict, base:dict, form:str) -> str:
     "The card of a run of which `report` and `base` are known."
-    header = dict(base_model=base["name"]) | {"license": "other"} | base["stated"] | dict(library_name="transformers" if form == "merged" else "peft",
+    header = dict(base_model=base["name"]) | {"license": "other"} | base["stated"] | dict(
+        library_name="transformers" if form == "merged" else "peft",
         pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
     method, bits = report.get("method", "whp"), report["config"].get("bits", 16)
-    told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)" if method == "whp" else f"the baseline `{method}`: {METHODS[method].what}"
-    made = dict(embedded=f"{base['name']} ({base['identity']})", hub=base["identity"], folder=f"{base['identity']}, a local folder")[base["kind"]]
-    body = CARD.format(name=_md(base["name"]), what="A version" if form == "merged" else "An adapter", method=told,
-        version=__version__, headline="\n\n".join(map(_md, [headline(report), *notes(report)])), snippet=_snippet(base, form),
-        notes=_notes(base, form), base=_md(made),
-        **report["corpus"], corpus=", ".join(sorted(read_manifest(run)["steps"]["corpus"]["inputs"]["corpus"].values())),
-        terms=report["dictionary"]["terms"], dictionary=path_hash(step_path(run, "dictionary")/"dictionary.json"),
-        recipe=_recipe(report["config"]), figures=_figures(report), licence="" if "license" in base["stated"] else _NO_LICENCE,
+    told = f"the baseline `{method}`: {METHODS[method].what}"
+    if method == "whp":
+        told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)"
+    made = dict(embedded=f"{base['name']} ({base['identity']})", hub=base["identity"],
+                folder=f"{base['identity']}, a local folder")[base["kind"]]
+    corpus = read_manifest(run)["steps"]["corpus"]["inputs"]["corpus"]
+    body = CARD.format(
+        name=_md(base["name"]), what="A version" if form == "merged" else "An adapter",
+        method=told, version=__version__,
+        headline="\n\n".join(map(_md, [headline(report), *notes(report)])),
+        snippet=_snippet(base, form), notes=_notes(base, form), base=_md(made),
+        **report["corpus"], corpus=", ".join(sorted(corpus.values())),
+        terms=report["dictionary"]["terms"],
+        dictionary=path_hash(step_path(run, "dictionary")/"dictionary.json"),
+        recipe=_recipe(report["config"]), figures=_figures(report),
+        licence="" if "license" in base["stated"] else _NO_LICENCE,
         base_was=_BASE_WAS.format(bits) if form != "adapter" and bits != 16 else "")
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n{body}"
 
@@ -232,11 +265,14 @@ def _adapter(source:Path, out:Path, base:str):
     write_json(out/"adapter_config.json", config | dict(base_model_name_or_path=base))
 
 def _beside(out:Path, config:RunConfig, identity:str):
-    "The base's weights and tokenizer.\n\nRaises `ModelError` if it is no longer the base that the run was made with."
+    """The base's weights and tokenizer.
+
+    Raises `ModelError` if it is no longer the base that the run was made with."""
     kw = dict(trust_remote_code=config.trust_remote_code)
     model = load_model(config.model, "auto", "cpu", **kw)
-    if (now := model_identity(model, config.model)) != identity:
-        raise ModelError(f"the base is {now} now, and was {identity} when the run was made: put the old one back, or export without the base")
+    if (now := model_identity(model.config, config.model)) != identity:
+        raise ModelError(f"the base is {now} now, and was {identity} when the run was made: "
+                         "put the old one back, or export without the base")
     with quiet(): model.save_pretrained(out/"base")
     follow_umask(out/"base")
     for folder in (out/"base", out): load_tokenizer(config.model, **kw).save_pretrained(folder)
@@ -245,7 +281,8 @@ def _weights(source:Path, out:Path, config:RunConfig):
     "Plain weights, merged unless the run trained all of them."
     if (source/"adapter_model.safetensors").exists():
         return merge(config.model, source, out, trust_remote_code=config.trust_remote_code)
-    shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("loss.*", "watch.*"))
+    leave = shutil.ignore_patterns("loss.*", "watch.*")
+    shutil.copytree(source, out, dirs_exist_ok=True, ignore=leave)
 
 def _exported(run:Path, out:Path) -> dict:  # what the run measured
     "Raises `DataError` for what cannot be exported, or not to there."
@@ -263,19 +300,21 @@ def export_run(
     run:str|Path,              # a finished run's folder
     out:str|Path,              # a new folder
     merge_weights:bool=False,  # plain weights; all there is of a run that trained all weights
-    with_base:bool=False,      # beside the adapter, its base in `base/`; the adapter then names `out` by its path
+    with_base:bool=False,      # beside the adapter, its base in `base/`; the adapter holds its path
     trust_remote_code:bool=False,  # run code that comes with the base
 ) -> Path:
     """Write the unlearned model and its card to a new folder.
 
-    Raises `DataError` if the run is not finished or was changed, or `out` is not empty, `ConfigError` if weights that need no
-    base shall have one, `ModelError` if the base was changed."""
+    Raises `DataError` if the run is not finished or was changed, or `out` is not empty,
+    `ConfigError` if weights that need no base shall have one, `ModelError` if the base was
+    changed."""
     run, out = Path(run), Path(out)
     report = _exported(run, out)
     source, config = step_path(run, "unlearned"), read_run(run, trust_remote_code)
     merged = merge_weights or not (source/"adapter_model.safetensors").exists()
     if merged and with_base:
-        raise ConfigError(f"{run}: only an adapter can have its base beside it; plain weights need none: leave with_base out")
+        raise ConfigError(f"{run}: only an adapter can have its base beside it; plain weights "
+                          "need none: leave with_base out")
     base = _base(run)
     card = _card(run, report, base, _form(merged, with_base))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -308,7 +347,8 @@ def push(
     if not (Path(folder)/"README.md").is_file():
         raise DataError(f"{folder}: no README.md in it: export the run first")
     if (Path(folder)/"base").is_dir():
-        raise ConfigError(f"{folder}: its adapter_config.json holds a path of this machine: export without the base to push")
+        raise ConfigError(f"{folder}: its adapter_config.json holds a path of this machine: "
+                          "export without the base to push")
     api = HfApi(token=hub_token())
     url = api.create_repo(repo, private=private, exist_ok=True)
     if private and not api.repo_info(repo).private:

@@ -15,8 +15,8 @@ from ..core.files import file_hashes, files_below, path_hash, read_json
 from .settings import RunConfig, read_config
 
 # %% ../../nbs/job/01_manifest.ipynb #f8015ef3
-STEPS = ("corpus", "dictionary", "translated", "reinforced", "labels", "retain", "unlearned", "prompts",
-         "base-evaluation", "evaluation")
+STEPS = ("corpus", "dictionary", "translated", "reinforced", "labels", "retain", "unlearned",
+         "prompts", "base-evaluation", "evaluation")
 
 def step_path(
     folder:str|Path,  # of the run
@@ -28,41 +28,49 @@ def step_path(
 # %% ../../nbs/job/01_manifest.ipynb #47f4a656
 def read_run(
     folder:str|Path,
-    trust_remote_code:bool=False,  # run code that comes with the model; what the folder says counts for nothing
+    trust_remote_code:bool=False,  # run code that comes with the model, whatever the folder says
 ) -> RunConfig:
-    "The settings of a run. Raises `DataError` if it is not one, `ConfigError` for settings that cannot be read."
+    """The settings of a run.
+
+    Raises `DataError` if it is not one, `ConfigError` for settings that cannot be read."""
     path = Path(folder)/"config.yaml"
     if not path.is_file(): raise DataError(f"{folder}: not a run folder (no config.yaml in it)")
     config = read_config(path)
     if config.trust_remote_code and not trust_remote_code:
-        print(f"{path} wants code run that comes with the model: it is not, unless --trust-remote-code is given",
-              file=sys.stderr)
+        print(f"{path} wants code run that comes with the model: "
+              "it is not, unless --trust-remote-code is given", file=sys.stderr)
     return replace(config, trust_remote_code=trust_remote_code)
 
 # %% ../../nbs/job/01_manifest.ipynb #4c1be252
 VERSION = 2  # of the manifest
-_SHAPE = dict(key=str, outputs=dict, stamp=str, seconds=(int, float), peak_memory_bytes=int, versions=dict,
-              inputs=dict)  # of a step
+_SHAPE:dict = dict(key=str, outputs=dict, stamp=str, seconds=(int, float),
+                   peak_memory_bytes=int, versions=dict, inputs=dict)  # of a step
 
 def _is_step(made) -> bool:
     "Whether a manifest's entry has the shape of a step's, and its inputs are named by hashes."
-    if not isinstance(made, dict) or not all(isinstance(made.get(k), t) for k,t in _SHAPE.items()): return False
+    if not isinstance(made, dict) or not all(isinstance(made.get(k), t) for k,t in _SHAPE.items()):
+        return False
     files = [f.values() if isinstance(f, dict) else [None] for f in made["inputs"].values()]
-    return all(isinstance(h, str) and re.fullmatch("[0-9a-f]{64}", h) for hashes in files for h in hashes)
+    return all(isinstance(h, str) and re.fullmatch("[0-9a-f]{64}", h)
+               for hashes in files for h in hashes)
 
 def read_manifest(folder:str|Path) -> dict:
-    "What the steps made, by hashes. Raises `DataError` for one of another shape, or of another version."
+    """What the steps made, by hashes.
+
+    Raises `DataError` for one of another shape, or of another version."""
     path = Path(folder)/"manifest.json"
     if not path.exists(): return {"steps": {}}
     m = read_json(path)
     version = m.get("version", VERSION) if isinstance(m, dict) else VERSION
     if type(version) is not int or version != VERSION:
-        raise DataError(f"{path}: of version {reprlib.repr(version)}, this package reads {VERSION}: use the "
-                        "selective_unlearning that made it, or run into a new folder")
+        raise DataError(f"{path}: of version {reprlib.repr(version)}, this package reads "
+                        f"{VERSION}: use the selective_unlearning that made it, "
+                        "or run into a new folder")
     steps = m.get("steps") if isinstance(m, dict) else None
     good = isinstance(steps, dict) and {*steps} <= {*STEPS} and all(map(_is_step, steps.values()))
     if not good or steps and not isinstance(m.get("model"), str):
-        raise DataError(f"{path}: not the manifest of a run: move it and the run's folder away, and run again")
+        raise DataError(f"{path}: not the manifest of a run: "
+                        "move it and the run's folder away, and run again")
     return m
 
 # %% ../../nbs/job/01_manifest.ipynb #44825075
@@ -70,25 +78,32 @@ def verify_step(
     folder:str|Path,          # of the step
     recorded:dict[str,str],   # path from it → SHA-256, as the manifest has them
 ):
-    "Raises `DataError` if a finished step's folder holds anything else; a link leads out of it, and a pipe has no end."
-    def refuse(path, what): raise DataError(f"{path}: {what}; remove the folder {folder} to make this step again")
+    """Raises `DataError` if a finished step's folder holds anything else.
+
+    A link leads out of it, and a pipe has no end."""
+    def refuse(path, what):
+        raise DataError(f"{path}: {what}; remove the folder {folder} to make this step again")
     for p in files_below(folder):
         if p.is_symlink() or not p.is_file(): refuse(p, "does not belong to the run")
     now = file_hashes(folder)
     for name in sorted({*now, *recorded}):
         if name not in now: refuse(Path(folder)/name, "is missing")
         if name not in recorded: refuse(Path(folder)/name, "does not belong to the run")
-        if now[name] != recorded[name]: refuse(Path(folder)/name, "was changed since the run made it")
+        if now[name] != recorded[name]:
+            refuse(Path(folder)/name, "was changed since the run made it")
 
 def verify_run(folder:str|Path) -> dict:  # the manifest
-    """Raises `DataError` if the run is not finished, a step holds anything but what the run made, or the
-    settings were changed."""
+    """Raises `DataError` if the run is not finished or not as it was made.
+
+    It is not if a step holds anything but what the run made, or the settings were changed."""
     manifest = read_manifest(folder)
     if missing := [s for s in STEPS if s not in manifest["steps"]]:
-        raise DataError(f"{folder}: the run is not finished, {missing[0]} is missing: run it again to go on")
-    for step,made in manifest["steps"].items(): verify_step(step_path(folder, step), made["outputs"])
+        raise DataError(f"{folder}: the run is not finished, {missing[0]} is missing: "
+                        "run it again to go on")
+    for step,made in manifest["steps"].items():
+        verify_step(step_path(folder, step), made["outputs"])
     config = Path(folder)/"config.yaml"
     if manifest.get("config", now := path_hash(config)) != now:
-        raise DataError(f"{config}: was changed since the run was made: run it again with these settings, "
-                        "or put the old ones back")
+        raise DataError(f"{config}: was changed since the run was made: "
+                        "run it again with these settings, or put the old ones back")
     return manifest

@@ -23,21 +23,26 @@ def _file_name(path:str) -> str: return Path(path).absolute().name
 
 def _model_name(name:str) -> str:
     "The last part of a folder's path; a hub id as it is."
-    return _file_name(name) if Path(name).exists() or Path(name).is_absolute() or len(Path(name).parts) > 2 else name
+    path = Path(name)
+    in_folder = path.exists() or path.is_absolute() or len(path.parts) > 2
+    return _file_name(name) if in_folder else name
 
 def _shown(config:RunConfig) -> dict:
     "The settings as the report shows them."
     out = json.loads(json.dumps(asdict(config)))
-    for k in PATHS: out[k] = [*map(_file_name, out[k])] if k == "corpus" else out[k] and _file_name(out[k])
+    for k in PATHS:
+        out[k] = [*map(_file_name, out[k])] if k == "corpus" else out[k] and _file_name(out[k])
     finders = [":".join(map(_file_name, f.split(":"))) for f in config.extract.split(",")]
-    return out | dict(model=_model_name(config.model), ask=config.ask and _model_name(config.ask), extract=",".join(finders))
+    return out | dict(model=_model_name(config.model), ask=config.ask and _model_name(config.ask),
+                      extract=",".join(finders))
 
 # %% ../../nbs/job/02_results.ipynb #b850eddc
 def read_measured(folder:str|Path) -> tuple[dict,dict,dict]:
     "What the steps of a run measured: familiarity, utility, and the losses of both fine-tunings."
     losses = {n: read_json(step_path(folder, n)/"loss.json") for n in ("reinforced", "unlearned")}
     def measured(name):
-        parts = (read_json(step_path(folder, step)/name) for step in ("base-evaluation", "evaluation"))
+        steps = "base-evaluation", "evaluation"
+        parts = (read_json(step_path(folder, step)/name) for step in steps)
         return {model: scores for part in parts for model,scores in part.items()}
     return measured("familiarity.json"), measured("utility.json"), losses
 
@@ -56,8 +61,10 @@ def run_results(folder:str|Path) -> tuple[dict,dict,dict,dict]:
     seconds = {s: steps[s]["seconds"] for s in STEPS}
     report = summarise(scores, useful, known=known) | dict(
         model=manifest["model"], method=config.method, seed=config.seed, known=known,
-        corpus=dict(documents=len(rows("documents.arrow")), tokens=int(lengths(rows("blocks.arrow")).sum())),
-        dictionary=dict(terms=len(entries)), steps={n: l[-1]["step"] for n,l in losses.items() if l},
+        corpus=dict(documents=len(rows("documents.arrow")),
+                    tokens=int(lengths(rows("blocks.arrow")).sum())),
+        dictionary=dict(terms=len(entries)),
+        steps={n: seen[-1]["step"] for n,seen in losses.items() if seen},
         seconds=seconds | dict(total=round(sum(seconds.values()), 2)),
         peak_memory_bytes=max(s["peak_memory_bytes"] for s in steps.values()),
         versions=steps["evaluation"]["versions"], config=_shown(config))

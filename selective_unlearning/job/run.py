@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 
 from .. import __version__
 from ..core.errors import ConfigError, DataError, UnlearnError
-from ..core.files import data_path, file_hashes, path_hash, path_stamp, write_atomic
-from ..core.files import write_json
+from ..core.files import data_path, file_hashes, path_hash, path_stamp
+from ..core.files import write_atomic, write_json
 from ..models.load import processes
 from .checks import check, check_worth
 from .manifest import STEPS, VERSION, verify_step
@@ -57,7 +57,8 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
     work, start, cpu, state = _part(run, step.name), time.time(), time.process_time(), processes()
     if state.is_main_process:
         started = work/"key"
-        if not started.exists() or started.read_text() != key: shutil.rmtree(work, ignore_errors=True)
+        if not started.exists() or started.read_text() != key:
+            shutil.rmtree(work, ignore_errors=True)
         write_atomic(started, key)
     state.wait_for_everyone()
     if state.is_main_process or step.shared: step.make(run, work)
@@ -66,8 +67,9 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
         (work/"key").unlink(missing_ok=True)
         inputs = {n: {str(p): run.hashed(p) for p in run.files[n]} for n in step.read(run.config)}
         manifest["steps"][step.name] = dict(
-            key=key, outputs=_outputs(work), stamp=path_stamp(work), seconds=round(time.time()-start, 2),
-            cpu_seconds=round(time.process_time()-cpu, 2), peak_memory_bytes=_peak_memory(), seed=run.config.seed,
+            key=key, outputs=_outputs(work), stamp=path_stamp(work),
+            seconds=round(time.time()-start, 2), cpu_seconds=round(time.process_time()-cpu, 2),
+            peak_memory_bytes=_peak_memory(), seed=run.config.seed,
             settings=step.depends(run.config), versions=_versions(), inputs=inputs)
         manifest["hashes"] = run.hashes
         write_json(run.folder/"manifest.json", manifest)
@@ -81,21 +83,23 @@ def _locked(folder:Path) -> Iterator:
     try:
         with FileLock(folder/".lock", timeout=0): yield
     except Timeout:
-        raise DataError(f"{folder}: another process works in this folder: wait for it, or choose another one") from None
+        raise DataError(f"{folder}: another process works in this folder: "
+                        "wait for it, or choose another one") from None
 
 def _refuse_foreign(folder:Path):
     if folder.is_file(): raise DataError(f"{folder}: is a file: choose a folder")
     names = {p.name for p in folder.iterdir()} if folder.exists() else set()
     ours = [n for n in names if n == "config.yaml" or n.startswith((".lock", ".config.yaml."))]
-    if names and not ours: raise DataError(f"{folder}: is not empty and not a run folder: choose another one")
+    if names and not ours:
+        raise DataError(f"{folder}: is not empty and not a run folder: choose another one")
 
 def _refuse_inside(folder:Path, files:dict[str,list[Path]]):
     "Raises `DataError` if what is written to `folder` would be read as part of an input."
     for name,paths in files.items():
         for p in paths:
             if p.is_dir() and folder.resolve().is_relative_to(p.resolve()):
-                raise DataError(f"{folder}: lies in {p}, which is read as {name}, and would be read with it the next "
-                                "time: choose a folder outside of it")
+                raise DataError(f"{folder}: lies in {p}, which is read as {name}, and would be "
+                                "read with it the next time: choose a folder outside of it")
 
 # %% ../../nbs/job/06_run.ipynb #ea2e7286
 @contextmanager
@@ -108,10 +112,13 @@ def _no_bars() -> Iterator:
         if shown: enable_progress_bars()
 
 def _begin(run:Run, keys:dict[str,str]) -> set[str]:
-    "Finish what was only left to be named, and look at what was made before: the steps that are done."
+    """The steps that are done.
+
+    Finishes what was only left to be named, and looks at what was made before."""
     done = set()
     for name,made in run.manifest["steps"].items():
-        if _part(run, name).exists() and _outputs(_part(run, name)) == made["outputs"]: _place(run, name)
+        if _part(run, name).exists() and _outputs(_part(run, name)) == made["outputs"]:
+            _place(run, name)
         folder = run.path(name)
         if not folder.exists(): continue
         if path_stamp(folder) != made["stamp"]: verify_step(folder, made["outputs"])
@@ -141,7 +148,8 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
             new += 1
         if name == until: return run
     run.release()
-    if processes().is_main_process and (new or not (run.folder/"report.html").exists()): rewrite_report(run)
+    if processes().is_main_process and (new or not (run.folder/"report.html").exists()):
+        rewrite_report(run)
     say(f"done in {time.time()-start:.0f} s: {run.folder/'report.html'}")
     return run
 
@@ -152,8 +160,10 @@ def run(
 ) -> Run:
     """Do the whole job in the folder `out`, or what is left of it.
 
-    Raises `DataError` if the folder is in use, damaged, not a run folder, or inside a folder that is read."""
-    if until not in (None, *STEPS): raise ConfigError(f"no step {until!r}: there is {', '.join(STEPS)}")
+    Raises `DataError` if the folder is in use, damaged, not a run folder, or inside a folder that
+    is read."""
+    if until not in (None, *STEPS):
+        raise ConfigError(f"no step {until!r}: there is {', '.join(STEPS)}")
     r = Run(out, config)
     with _no_bars():
         if not processes().is_main_process: return _work(r, step_keys(r), until)
@@ -186,13 +196,16 @@ def unlearn(
     corpus=(),                    # files or folders with the text to forget
     out:str|Path="runs/unlearn",  # the run folder
     preset:str="demo",            # demo, hard or paper
-    **settings,                   # any field of `RunConfig`; a step's as a dict, e.g. `unlearn={"epochs": 3}`
+    **settings,                   # any of `RunConfig`; a step's as a dict: `unlearn={"epochs": 3}`
 ) -> Run:
-    "Make `model` forget `corpus`: every step, or what is left to do of them in `out`, and the report."
+    """Make `model` forget `corpus`.
+
+    Every step is done, or what is left to do of them in `out`, and the report."""
     return run(configure(named(preset), dict(model=model, corpus=corpus) | settings), out)
 
 def demo_config(config:RunConfig=RunConfig()) -> RunConfig:
     "Settings with the demo's corpus, dictionary and prompts: the subject is Harry Potter."
     d = data_path("harry_potter")
-    files = dict(corpus=[str(d/"corpus")], dictionary=str(d/"dictionary.json"), prompts=str(d/"prompts.jsonl"))
+    files = dict(corpus=[str(d/"corpus")], dictionary=str(d/"dictionary.json"),
+                 prompts=str(d/"prompts.jsonl"))
     return configure(config, files)

@@ -6,8 +6,10 @@
 __all__ = ['DEMO_FILES', 'input_files', 'Run']
 
 # %% ../../nbs/job/03_run_folder.ipynb #477cadbd
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -29,10 +31,13 @@ from .results import run_results
 from .settings import PATHS, RunConfig
 
 # %% ../../nbs/job/03_run_folder.ipynb #e74c64d5
-DEMO_FILES = dict(neighbours="neighbours.jsonl", general="general.jsonl", retain_texts="retain", openers="openers.jsonl")
+DEMO_FILES = dict(neighbours="neighbours.jsonl", general="general.jsonl", retain_texts="retain",
+                  openers="openers.jsonl")
 
 def input_files(config:RunConfig) -> dict[str,list[Path]]:
-    "The files a run reads, by setting; the demo's where none is given. Raises `DataError` if one is missing."
+    """The files a run reads, by setting; the demo's where none is given.
+
+    Raises `DataError` if one is missing, `ConfigError` without a corpus."""
     out = {}
     for name in PATHS:
         given = getattr(config, name)
@@ -42,28 +47,32 @@ def input_files(config:RunConfig) -> dict[str,list[Path]]:
             if not p.exists(): raise DataError(f"{name}: {p}: no such file or folder")
         out[name] = paths
     if not out["corpus"]:
-        raise ConfigError("no corpus: name the files or folders that shall be forgotten, e.g. corpus='my_books/'")
+        raise ConfigError("no corpus: name the files or folders that shall be forgotten, "
+                          "e.g. corpus='my_books/'")
     return out
 
 # %% ../../nbs/job/03_run_folder.ipynb #5a965ba6
 class Run:
-    "A run folder: `.dictionary .labels .model .tokenizer .results .report`, and `.outputs(prompt)`."
+    """A run folder.
+
+    It has `.dictionary .labels .model .tokenizer .results .report`, and `.outputs(prompt)`."""
     def __init__(
         self,
         folder:str|Path,
         config:RunConfig|None=None,    # default: what is in the folder
-        trust_remote_code:bool=False,  # run code that comes with the model, where the folder's own settings are used
+        trust_remote_code:bool=False,  # run code that comes with the model, without a `config`
     ):
         self.folder, self._loaded, self._verified = Path(folder), {}, set()
         if config is None:
             config = read_run(self.folder, trust_remote_code)
-            read_manifest(self.folder)                     # one that cannot be read is refused at once
+            read_manifest(self.folder)  # one that cannot be read is refused at once
         self.config, self.hashes = config, dict(self.manifest.get("hashes", {}))
 
     def __repr__(self) -> str:
         done = [s for s in STEPS if s in self.manifest["steps"]]
         last = f", the last is {done[-1]}" if done else ""
-        return f"Run({str(self.folder)!r}: {self.config.model}, {len(done)} of {len(STEPS)} steps done{last})"
+        done = f"{len(done)} of {len(STEPS)} steps done{last}"
+        return f"Run({str(self.folder)!r}: {self.config.model}, {done})"
 
     def path(self, step:str) -> Path: return step_path(self.folder, step)
 
@@ -93,7 +102,8 @@ class Run:
     def model_config(self): return load_config(self.config.model, self.config.trust_remote_code)
 
     @cached_property
-    def identity(self) -> str: return model_identity(self.model_config, self.config.model, self.hashed)
+    def identity(self) -> str:
+        return model_identity(self.model_config, self.config.model, self.hashed)
 
     @property
     def context(self) -> int|None: return context_length(self.model_config)
@@ -107,7 +117,9 @@ def load_base(self:Run, dtype:torch.dtype|None=None):
 
 @patch
 def made(self:Run, step:str) -> Path:
-    "A finished step's folder.\n\nRaises `DataError` if it is not made yet, or holds anything but what the run made."
+    """A finished step's folder.
+
+    Raises `DataError` if it is not made yet, or holds anything but what the run made."""
     folder = self.path(step)
     if not folder.exists(): raise DataError(f"{folder}: is not made yet: run it again to go on")
     known = self.manifest["steps"].get(step)
@@ -119,7 +131,8 @@ def made(self:Run, step:str) -> Path:
 def reader(self:Run, which:str="unlearned") -> Reader:
     """The base, reinforced or unlearned model, as it reads.
 
-    Raises `DataError` if it is not made yet or was changed since, `ModelError` if the base is another one."""
+    Raises `DataError` if it is not made yet or was changed since, `ModelError` if the base is
+    another one."""
     loaded, tokenizer = self._loaded, self.tokenizer
     if "base" not in loaded: loaded["base"] = self.load_base()
     if which == "base": return Reader(loaded["base"], tokenizer)
@@ -144,8 +157,9 @@ def model(self:Run):
 @patch
 def save(self:Run, reader:Reader, folder:Path):
     "Save what was trained: an adapter, or all weights."
-    if reader.adapter: save_adapter(reader.model, reader.adapter, folder, self.identity)
-    else: save_full(reader.model, self.tokenizer, folder)
+    model:Any = reader.model
+    if reader.adapter: save_adapter(model, reader.adapter, folder, self.identity)
+    else: save_full(model, self.tokenizer, folder)
 
 # %% ../../nbs/job/03_run_folder.ipynb #054ccd7b
 def _rows(path:Path) -> Dataset: return Dataset.from_file(str(path))
@@ -155,7 +169,8 @@ def corpus(self:Run) -> Dataset: return _rows(self.path("corpus")/"documents.arr
 @patch(as_prop=True)
 def blocks(self:Run) -> Dataset: return _rows(self.path("corpus")/"blocks.arrow")
 @patch(as_prop=True)
-def dictionary(self:Run) -> Dictionary: return Dictionary.load(self.made("dictionary")/"dictionary.json")
+def dictionary(self:Run) -> Dictionary:
+    return Dictionary.load(self.made("dictionary")/"dictionary.json")
 @patch(as_prop=True)
 def coverage(self:Run) -> dict[str,int]:
     "How often each anchored term occurs in the corpus."
@@ -175,9 +190,14 @@ def report(self:Run) -> Report: return Report(*run_results(self.folder))
 
 # %% ../../nbs/job/03_run_folder.ipynb #e1157628
 @patch
-def answers(self:Run, prompts:list[str], max_new_tokens:int=40, models=("base", "reinforced", "unlearned")) -> list[dict]:
+def answers(
+    self:Run,
+    prompts:list[str],
+    max_new_tokens:int=40,
+    models:Sequence[str]=("base", "reinforced", "unlearned"),
+) -> list[dict]:
     "Records `{prompt, outputs, found, grade}` for the given models."
-    records = [dict(prompt=p, outputs={}, found={}, grade={}) for p in prompts]
+    records:list[dict] = [dict(prompt=p, outputs={}, found={}, grade={}) for p in prompts]
     terms = self.dictionary.matcher
     for which in models:
         for r,text in zip(records, complete(self.reader(which), prompts, max_new_tokens)):
@@ -189,4 +209,5 @@ def answers(self:Run, prompts:list[str], max_new_tokens:int=40, models=("base", 
 def outputs(self:Run, prompts:str|list[str], max_new_tokens:int=40):
     "What the base, reinforced and unlearned models write after each prompt, side by side."
     from selective_unlearning.evaluation.outputs import OutputsViewer
-    return OutputsViewer(self.answers([prompts] if isinstance(prompts, str) else prompts, max_new_tokens))
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    return OutputsViewer(self.answers(prompts, max_new_tokens))

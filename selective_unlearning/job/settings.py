@@ -36,8 +36,11 @@ def _check_finders(c:"RunConfig"):
 def _check_adapters(c:"RunConfig"):
     "That the settings of base and adapters go together."
     require(c.bits in (4, 8, 16), f"bits must be 16, 8 or 4, got {c.bits}")
-    require(c.bits == 16 or c.lora.r > 0, f"bits={c.bits}: quantised weights cannot be trained: set lora.r above 0")
-    if not c.lora.r: _idle(c.lora, AdapterConfig(r=0), "lora", "lora.r=0 trains all weights, there is no adapter")
+    require(c.bits == 16 or c.lora.r > 0,
+            f"bits={c.bits}: quantised weights cannot be trained: set lora.r above 0")
+    if not c.lora.r:
+        _idle(c.lora, AdapterConfig(r=0), "lora",
+              "lora.r=0 trains all weights, there is no adapter")
     if c.adapter is None: return
     _idle(c.lora, AdapterConfig(first_layer=c.lora.first_layer), "lora",
           f"adapter={c.adapter} says what the adapters are")
@@ -56,74 +59,84 @@ def _check_method(c:"RunConfig"):
     require(name in METHODS, f"no method {name!r}{did_you_mean(name, METHODS)}")
     method = METHODS[name]
     if method.strength is None:
-        require(c.strength is None, f"method {name} has no strength, got {c.strength}: leave it out")
+        require(c.strength is None,
+                f"method {name} has no strength, got {c.strength}: leave it out")
     else:
         require(c.strength is not None and 0 < c.strength < inf,
-                f"strength must be a number above 0, got {c.strength}: method {name} was published with "
-                f"{method.strength:g}")
-    require(not method.reads_base or c.lora.r > 0, f"method {name} compares with the frozen model: set lora.r above 0")
+                f"strength must be a number above 0, got {c.strength}: "
+                f"method {name} was published with {method.strength:g}")
+    require(not method.reads_base or c.lora.r > 0,
+            f"method {name} compares with the frozen model: set lora.r above 0")
     if method.uses_labels: return
-    plain = dict(hinge_weight=0., anchor_weight=1.)
+    plain:dict = dict(hinge_weight=0., anchor_weight=1.)
     if not method.trains:
-        _idle(c.unlearn, UnlearnConfig(retain_weight=0., **plain), "unlearn", f"method {name} trains nothing")
+        untouched = UnlearnConfig(retain_weight=0., **plain)
+        _idle(c.unlearn, untouched, "unlearn", f"method {name} trains nothing")
     _idle(c.labels, LabelsConfig(), "labels", f"method {name} makes no generic labels")
-    _idle(c.unlearn, replace(c.unlearn, **plain), "unlearn", f"method {name} has no part for anchors in its loss")
+    _idle(c.unlearn, replace(c.unlearn, **plain), "unlearn",
+          f"method {name} has no part for anchors in its loss")
 
 def _check_labels(c:"RunConfig"):
     "That no setting of labels and loss is one that the others put out."
     if c.labels.kind == "hard":
-        _idle(c.labels, replace(c.labels, temperature=1.), "labels", "hard labels have no temperature")
+        usual = replace(c.labels, temperature=1.)
+        _idle(c.labels, usual, "labels", "hard labels have no temperature")
     if METHODS[c.method].uses_labels and not c.unlearn.hinge_weight:
         usual = replace(c.unlearn, hinge_floor=UnlearnConfig.hinge_floor)
         _idle(c.unlearn, usual, "unlearn", "unlearn.hinge_weight is 0")
     if not c.retain.samples:
-        _idle(c.retain, replace(c.retain, length=RetainConfig.length, packed=False), "retain", "retain.samples is 0")
+        usual = replace(c.retain, length=RetainConfig.length, packed=False)
+        _idle(c.retain, usual, "retain", "retain.samples is 0")
 
 def _check_files(c:"RunConfig"):
     "That what is given is not also to be made."
     made = dict(extract="rules", ask=None, candidates=1)
     if c.dictionary is not None:
         for name,usual in made.items():
-            require(getattr(c, name) == usual, f"{name} would do nothing: it is for making a dictionary, and "
-                    "one is given; leave out one of them")
+            require(getattr(c, name) == usual,
+                    f"{name} would do nothing: it is for making a dictionary, and one is given; "
+                    "leave out one of them")
     if c.prompts is not None:
-        require(c.n_prompts == RunConfig.n_prompts, "n_prompts would do nothing: it is for making prompts, and "
-                "a file of them is given; leave out one of them")
+        require(c.n_prompts == RunConfig.n_prompts,
+                "n_prompts would do nothing: it is for making prompts, and a file of them "
+                "is given; leave out one of them")
 
 def _check_watch(c:"RunConfig"):
     "Whether unlearning can be watched, and on other prompts than those that are reported."
     if not c.watch.steps: return
     require(METHODS[c.method].trains,
             f"watch.steps={c.watch.steps}: method {c.method} trains nothing that could be watched")
-    require(not c.unlearn.held_out, "unlearn.held_out and watch.steps both say which weights are kept: use one of them")
+    require(not c.unlearn.held_out,
+            "unlearn.held_out and watch.steps both say which weights are kept: use one of them")
     require(c.evaluate.half == "test",
-            f"watch looks at the tune half: what is reported must be the test half, not {c.evaluate.half!r}")
+            "watch looks at the tune half: what is reported must be the test half, "
+            f"not {c.evaluate.half!r}")
 
 # %% ../../nbs/job/00_settings.ipynb #a8fd382e
 @dataclass(frozen=True)
 class RunConfig:
     "A whole run: what is read, and the settings of each step."
-    model:str = "smollm2-135m"           # the embedded model, a local folder, or a hub id
-    method:str = "whp"                   # this package's (whp), or one to compare with: ga, npo, … (see `METHODS`)
-    strength:float|None = None           # of a method that has one; the published value if not given
-    corpus:tuple[str,...] = ()           # files or folders: the forget set
-    text_column:str = "text"             # of .jsonl, .csv, .parquet and saved datasets: the column with the text
-    dictionary:str|None = None           # anchored terms; made from the corpus if not given
-    extract:str = "rules"                # finders of anchored terms: rules, spacy (or spacy:PIPELINE), model, with commas
-    ask:str|None = None                  # language model for translations and terms: a name, a folder, https://HOST/v1#NAME
-    candidates:int = 1                   # translations proposed a term; of several the base model keeps the likeliest
-    prompts:str|None = None              # evaluation prompts; made from the corpus if not given
-    n_prompts:int = 60                   # prompts of each kind that are made, at most
-    neighbours:str|None = None           # probes of the neighbour set; the demo's if not given
-    general:str|None = None              # four-way items of general knowledge; the demo's if not given
-    retain_texts:str|None = None         # folder of texts for perplexity; the demo's if not given
-    openers:str|None = None              # what retain text begins with; the demo's if not given
-    block_size:int = 256                 # tokens a block at most
+    model:str = "smollm2-135m"      # the embedded model, a local folder, or a hub id
+    method:str = "whp"              # this package's (whp), or a baseline: ga, npo, … (`METHODS`)
+    strength:float|None = None      # of a method that has one; the published value if not given
+    corpus:tuple[str,...] = ()      # files or folders: the forget set
+    text_column:str = "text"        # of .jsonl, .csv, .parquet, saved datasets: the text's column
+    dictionary:str|None = None      # anchored terms; made from the corpus if not given
+    extract:str = "rules"           # finders of terms: rules, spacy[:PIPELINE], model, with commas
+    ask:str|None = None             # LLM for translations, terms: name, path, https://HOST/v1#NAME
+    candidates:int = 1              # translations a term; the base model keeps the likeliest
+    prompts:str|None = None         # evaluation prompts; made from the corpus if not given
+    n_prompts:int = 60              # prompts of each kind that are made, at most
+    neighbours:str|None = None      # probes of the neighbour set; the demo's if not given
+    general:str|None = None         # four-way items of general knowledge; the demo's if not given
+    retain_texts:str|None = None    # folder of texts for perplexity; the demo's if not given
+    openers:str|None = None         # what retain text begins with; the demo's if not given
+    block_size:int = 256            # tokens a block at most
     seed:int = 0
-    force:bool = False                   # go on although the base model does not know the text
-    trust_remote_code:bool = False       # run code that comes with the model
-    bits:int = 16                        # of a base weight: 8 or 4 quantise it (pip install bitsandbytes)
-    adapter:str|None = None              # a PEFT configuration (adapter_config.json) for both adapters, instead of lora.*
+    force:bool = False              # go on although the base model does not know the text
+    trust_remote_code:bool = False  # run code that comes with the model
+    bits:int = 16                   # of a base weight: 8 or 4 quantise (pip install bitsandbytes)
+    adapter:str|None = None         # PEFT configuration (adapter_config.json), instead of lora.*
     lora:AdapterConfig = field(default_factory=AdapterConfig)
     train:TrainConfig = field(default_factory=TrainConfig)
     reinforce:ReinforceConfig = field(default_factory=ReinforceConfig)
@@ -134,13 +147,21 @@ class RunConfig:
     evaluate:EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self):
-        if isinstance(self.corpus, (str, Path)): object.__setattr__(self, "corpus", (str(self.corpus),))
+        if isinstance(self.corpus, (str, Path)):
+            object.__setattr__(self, "corpus", (str(self.corpus),))
         object.__setattr__(self, "corpus", tuple(map(str, self.corpus)))
-        require(self.candidates >= 1, f"candidates must be at least 1, got {self.candidates}: use e.g. 8")
-        require(self.n_prompts >= 1, f"n_prompts must be at least 1, got {self.n_prompts}: use e.g. 60")
-        require(self.block_size >= 8, f"block_size must be at least 8 tokens, got {self.block_size}: use e.g. 256")
-        for check in (_check_finders, _check_adapters, _check_method, _check_labels, _check_files, _check_watch):
-            check(self)
+        require(self.candidates >= 1,
+                f"candidates must be at least 1, got {self.candidates}: use e.g. 8")
+        require(self.n_prompts >= 1,
+                f"n_prompts must be at least 1, got {self.n_prompts}: use e.g. 60")
+        require(self.block_size >= 8,
+                f"block_size must be at least 8 tokens, got {self.block_size}: use e.g. 256")
+        _check_finders(self)
+        _check_adapters(self)
+        _check_method(self)
+        _check_labels(self)
+        _check_files(self)
+        _check_watch(self)
 
     @property
     def reinforcing(self) -> FinetuneConfig:
@@ -153,7 +174,8 @@ class RunConfig:
         return FinetuneConfig(**asdict(self.train), **asdict(self.unlearn))
 
 # settings that name files
-PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "retain_texts", "openers")
+PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "retain_texts",
+         "openers")
 
 # %% ../../nbs/job/00_settings.ipynb #16016815
 def field_names(cls, prefix:str="") -> dict[str,Any]:
@@ -182,8 +204,9 @@ def field_help(
 # %% ../../nbs/job/00_settings.ipynb #785b9452
 def _cast_paths(name:str, value:Any) -> tuple[str,...]:
     paths = (value,) if isinstance(value, (str, Path)) else value
-    good = isinstance(paths, (list, tuple)) and all(isinstance(p, (str, Path)) and str(p) for p in paths)
-    if not good: raise ConfigError(f"{name} must be a path or a list of paths, got {value!r}")
+    def is_path(p): return isinstance(p, (str, Path)) and str(p)
+    if not isinstance(paths, (list, tuple)) or not all(map(is_path, paths)):
+        raise ConfigError(f"{name} must be a path or a list of paths, got {value!r}")
     return tuple(map(str, paths))
 
 def _cast(name:str, value:Any, t:Any) -> Any:
@@ -202,14 +225,18 @@ def _cast(name:str, value:Any, t:Any) -> Any:
 
 # %% ../../nbs/job/00_settings.ipynb #6000da69
 def _method_settings(name:str) -> dict[str,Any]:
-    "The settings that go with a method; those of another method are put back to where they do nothing."
+    """The settings that go with a method.
+
+    Those of another method are put back to where they do nothing."""
     if name not in METHODS: return {}                      # refused later, by name
     m, unlearn = METHODS[name], UnlearnConfig()
     out = {}
     if not m.uses_labels: out |= {f"labels.{k}": v for k,v in asdict(LabelsConfig()).items()}
     if not m.trains: out |= {f"unlearn.{k}": v for k,v in asdict(unlearn).items()}
     if m.retain_weight: out |= {"retain.samples": RetainConfig.samples, "retain.translated": True}
-    else: out |= {f"retain.{k}": v for k,v in asdict(RetainConfig(samples=0, translated=False)).items()}
+    else:
+        none = RetainConfig(samples=0, translated=False)
+        out |= {f"retain.{k}": v for k,v in asdict(none).items()}
     return out | {"strength": m.strength, "unlearn.retain_weight": m.retain_weight,
                   "unlearn.hinge_weight": unlearn.hinge_weight if m.uses_labels else 0.,
                   "unlearn.anchor_weight": unlearn.anchor_weight if m.uses_labels else 1.}
@@ -237,7 +264,8 @@ def configure(
     Raises `ConfigError` for an unknown name or a wrong value."""
     known, at, parts = field_names(type(config)), f"{where}: " if where else "", {}
     flat = _flat(changes, known)
-    if flat.get("method", config.method) != config.method: flat = _method_settings(flat["method"]) | flat
+    if flat.get("method", config.method) != config.method:
+        flat = _method_settings(flat["method"]) | flat
     for name,value in flat.items():
         if name not in known:
             raise ConfigError(f"{at}unknown setting {name!r}{did_you_mean(name, known)}")
@@ -260,18 +288,20 @@ def read_config(
     except yaml.YAMLError as e:
         line = f", line {e.problem_mark.line+1}" if getattr(e, "problem_mark", None) else ""
         raise ConfigError(f"{path}{line}: not YAML: {getattr(e, 'problem', e)}") from None
-    except (ValueError, AttributeError, RecursionError) as e:  # a date that does not exist, endless nesting
+    except (ValueError, AttributeError, RecursionError) as e:  # no such date, endless nesting
         raise ConfigError(f"{path}: not YAML that can be read: {reason(e)}") from None
-    if not isinstance(data, dict): raise ConfigError(f"{path}: a mapping of settings is needed, e.g. 'seed: 1'")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a mapping of settings is needed, e.g. 'seed: 1'")
     return configure(config or RunConfig(), data, str(path))
 
 def to_yaml(config) -> str:
     "Settings as YAML that `read_config` reads back."
     import yaml
-    return yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False, allow_unicode=True)
+    plain = json.loads(json.dumps(asdict(config)))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 # %% ../../nbs/job/00_settings.ipynb #302ca896
-_PLAIN = dict(hinge_weight=0., retain_weight=0., anchor_weight=1.)
+_PLAIN:dict = dict(hinge_weight=0., retain_weight=0., anchor_weight=1.)
 _NO_RETAIN = RetainConfig(samples=0, translated=False)
 _HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
 PRESETS = dict(

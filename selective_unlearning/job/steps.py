@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -47,7 +48,8 @@ from ..training.trainer import finetune
 from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
 from ..evaluation.prompts import make_prompts, mentions
-from ..evaluation.utility import quick_measure, read_general, read_neighbours, utility
+from ..evaluation.utility import quick_measure, read_general, read_neighbours
+from ..evaluation.utility import utility
 from .run_folder import Run
 from .settings import RunConfig
 
@@ -86,7 +88,8 @@ def _occurrences(counts:dict[str,int]) -> str:
     "How many terms occur, and a warning that names those that do not, five at most."
     absent = [t for t,n in counts.items() if not n]
     present = len(counts)-len(absent)
-    out = f"  {present} of {len(counts)} anchored terms occur in the corpus, {sum(counts.values())} times"
+    out = (f"  {present} of {len(counts)} anchored terms occur in the corpus, "
+           f"{sum(counts.values())} times")
     if not absent: return out
     more = f" and {len(absent)-5} more" if len(absent) > 5 else ""
     return f"{out}\n  warning: never in the corpus: {', '.join(absent[:5])}{more}"
@@ -99,6 +102,7 @@ def propose_dictionary(run:Run, texts:Sequence[str]) -> Dictionary:
     for finder in c.extract.split(","):
         if finder == "rules": found.append(extract_terms(texts))
         elif finder == "model":
+            assert model                                   # the settings see to it
             terms, counts = ask_terms(texts, model)
             found.append(terms)
             say(_asked(counts, f"{len(terms)} terms from the language model"))
@@ -106,7 +110,8 @@ def propose_dictionary(run:Run, texts:Sequence[str]) -> Dictionary:
     terms = merge_terms(*found) if len(found) > 1 else found[0]
     if model:
         d, counts = ask_translations(terms, model, c.seed, texts)
-        say(_asked(counts, f"{counts['accepted']} of {len(d)} translations from the language model"))
+        what = f"{counts['accepted']} of {len(d)} translations from the language model"
+        say(_asked(counts, what))
     else:
         def tokens(text): return len(run.tokenizer(" "+text, add_special_tokens=False)["input_ids"])
         d = propose_translations(terms, c.seed, c.candidates, texts, tokens)
@@ -120,13 +125,14 @@ def _asked(counts:dict, what:str) -> str:
 def check_mentions(run:Run, dictionary:Dictionary, texts:Iterable[str]):
     "Raises `DataError` if prompts are to be made from a corpus that gives none."
     if not run.files["prompts"] and not any(mentions(texts, dictionary)):
-        raise DataError("no sentence of the corpus leads up to an anchored term, so no prompts can be made from it: "
-                        "give a prompt file")
+        raise DataError("no sentence of the corpus leads up to an anchored term, so no prompts "
+                        "can be made from it: give a prompt file")
 
 def make_dictionary(run:Run, work:Path):
     texts, given = run.corpus["text"], run.files["dictionary"]
-    d = Dictionary.load(given[0]) if given else propose_dictionary(run, texts)
-    if not len(d) and not given: raise DataError("no anchored term was found in the corpus: give a dictionary")
+    d:Dictionary = Dictionary.load(given[0]) if given else propose_dictionary(run, texts)
+    if not len(d) and not given:
+        raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts, str(given[0]) if given else "dictionary")
     say(_occurrences(counts))
     check_mentions(run, d, texts)
@@ -148,7 +154,8 @@ def _straddlers(run:Run, dictionary:Dictionary) -> list[str]:
 def make_translated(run:Run, work:Path):
     d = run.dictionary
     if cut := _straddlers(run, d):
-        say(f"  {len(cut)} mention(s) lie across two blocks and are left as they are: {', '.join(cut[:5])}")
+        say(f"  {len(cut)} mention(s) lie across two blocks and are left as they are: "
+            f"{', '.join(cut[:5])}")
     rows = iter_translated(run.corpus, run.blocks, d, run.tokenizer, run.config.seed, run.context)
     write_rows(work/"blocks.arrow", rows, TRANSLATED)
 
@@ -158,22 +165,25 @@ def sharded() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], adapter:bool):
-    "The model as the checkpoint with the lowest held-out loss has it, or the last one where none was held out."
+    """The model as the checkpoint with the lowest held-out loss has it.
+
+    The last one where none was held out."""
     held = [r for r in losses if "held_out" in r]
     step = min(held, key=lambda r: r["held_out"])["step"] if held else losses[-1]["step"]
-    folder, kw = checkpoints/f"checkpoint-{step}", dict(device="cpu", trust_remote_code=run.config.trust_remote_code)
+    folder = checkpoints/f"checkpoint-{step}"
+    kw:dict = dict(device="cpu", trust_remote_code=run.config.trust_remote_code)
     if not adapter: return load_model(str(folder), torch.float32, **kw)
     return load_adapter(load_model(run.config.model, **kw), which, folder/which)
 
 def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None=None, **kw):
-    if (work/"loss.json").exists():                        # stopped while the checkpoints were removed
+    if (work/"loss.json").exists():       # stopped while the checkpoints were removed
         if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
         return
     c, lora, adapted = run.config, run.config.lora, run.config.lora.r > 0
-    model = run.load_base(None if adapted else torch.float32)
+    model:Any = run.load_base(None if adapted else torch.float32)
     if adapted:
-        model = add_adapter(model, which, lora.r, lora.alpha, lora.targets, lora.first_layer, c.seed,
-                            c.adapter and read_peft(c.adapter))
+        model = add_adapter(model, which, lora.r, lora.alpha, lora.targets, lora.first_layer,
+                            c.seed, read_peft(c.adapter) if c.adapter else None)
     losses = finetune(model, run.tokenizer, rows, config, out=work/"checkpoints", seed=c.seed,
                       callbacks=(watch,) if watch else (), **kw)
     if not processes().is_main_process: return
@@ -184,10 +194,11 @@ def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None
     if watch:
         write_json(work/"watch.json", dict(floor=watch.floor, path=watch.path))
         write_atomic(work/"watch.svg", svg(plot_path(watch.path, watch.floor)))
-    write_json(work/"loss.json", losses)                   # the last: the checkpoints have done their work
+    write_json(work/"loss.json", losses)  # the last: the checkpoints have done their work
     shutil.rmtree(work/"checkpoints")
 
-def make_reinforced(run:Run, work:Path): _train(run, work, "reinforced", run.blocks, run.config.reinforcing)
+def make_reinforced(run:Run, work:Path):
+    _train(run, work, "reinforced", run.blocks, run.config.reinforcing)
 
 # %% ../../nbs/job/04_steps.ipynb #f5769a5b
 def make_labels(run:Run, work:Path):
@@ -207,12 +218,15 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     return read_json(cached)
 
 def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
-    "What the base model wrote, without what is about the subject, and the translated blocks; as tokens."
+    """What the base model wrote and the translated blocks, as tokens.
+
+    What is about the subject is left out of what the base model wrote."""
     r, size = run.config.retain, run.config.block_size
     texts = _retain_texts(run, base) if r.samples else []
     kept = without_subject(texts, run.tokenizer, run.dictionary.matcher)
     if len(kept) < len(texts):
-        say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject and are left out")
+        say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject "
+            "and are left out")
     yield from [t[:size] for t in kept] if r.packed else join_rows(kept, size)
     if r.translated: yield from (ids[:size] for ids in run.translated["translated_ids"])
 
@@ -222,7 +236,8 @@ def make_retain(run:Run, work:Path):
     if not labels or not (r.samples or r.translated): return
     base = run.reader("base")
     rows = _retain_rows(run, base)
-    if labels == "soft": rows, features = iter_base_labels(base, rows, run.config.labels.top_k), SOFT
+    if labels == "soft":
+        rows, features = iter_base_labels(base, rows, run.config.labels.top_k), SOFT
     else: rows, features = (dict(input_ids=ids) for ids in rows), PLAIN
     if not r.packed: return write_rows(work/"rows.arrow", rows, features)
     packed = pack(Dataset.from_list(list(rows), features), run.config.block_size)
@@ -232,11 +247,13 @@ def make_retain(run:Run, work:Path):
 def measure_of(run:Run) -> Callable:
     "What is watched.\n\nRaises `ConfigError` if there are no prompts of the tune half."
     if not run.files["prompts"]:
-        raise ConfigError("watch needs prompts with a tune half, and those made from the corpus have none: "
-                          "give a prompt file")
-    halves = [read(run.files[n][0], "tune") for n,read in (("prompts", read_prompts), ("neighbours", read_neighbours))]
+        raise ConfigError("watch needs prompts with a tune half, and those made from the corpus "
+                          "have none: give a prompt file")
+    prompts = read_prompts(run.files["prompts"][0], "tune")
+    halves = prompts, read_neighbours(run.files["neighbours"][0], "tune")
     if any(r.get("half") != "tune" for rows in halves for r in rows):
-        raise ConfigError("watch needs prompts and neighbours that say which half they belong to, 'tune' or 'test'")
+        raise ConfigError("watch needs prompts and neighbours that say which half they belong to, "
+                          "'tune' or 'test'")
     return quick_measure(run.tokenizer, *halves)
 
 def make_unlearned(run:Run, work:Path):
@@ -247,7 +264,8 @@ def make_unlearned(run:Run, work:Path):
         method.finish(run, work)
         return write_json(work/"loss.json", [])
     watch = None
-    if c.watch.steps: watch = Watch(measure_of(run), work/"checkpoints", c.watch.steps, c.watch.floor)
+    if c.watch.steps:
+        watch = Watch(measure_of(run), work/"checkpoints", c.watch.steps, c.watch.floor)
     _train(run, work, "unlearned", method.read_rows(run, run.path("labels")), c.unlearning, watch,
            retain=run.retain_set, losses=method.losses(c.strength, c.seed))
 
@@ -256,19 +274,22 @@ def make_prompt_files(run:Run, work:Path):
     c, files = run.config, run.files
     half = c.evaluate.half
     if files["prompts"]: prompts = read_prompts(files["prompts"][0], half)
-    else: prompts = make_prompts(run.corpus, run.dictionary, run.reader("base"), c.n_prompts, c.seed)
+    else:
+        prompts = make_prompts(run.corpus, run.dictionary, run.reader("base"), c.n_prompts, c.seed)
     write_jsonl(work/"prompts.jsonl", prompts)
     write_jsonl(work/"neighbours.jsonl", read_neighbours(files["neighbours"][0], half))
     write_jsonl(work/"general.jsonl", read_general(files["general"][0]))
     texts = read_corpus(files["retain_texts"], c.text_column)
-    write_jsonl(work/"retain_texts.jsonl", [dict(text=t["text"], source=t["source"]) for t in texts])
+    plain = [dict(text=t["text"], source=t["source"]) for t in texts]
+    write_jsonl(work/"retain_texts.jsonl", plain)
 
 # %% ../../nbs/job/04_steps.ipynb #a497e3b3
 def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
     "Familiarity of `models`, and utility of those that are also in `useful`."
     p = run.path("prompts")
     prompts, neighbours = read_prompts(p/"prompts.jsonl"), read_neighbours(p/"neighbours.jsonl")
-    general, texts = read_general(p/"general.jsonl"), [r["text"] for r in read_jsonl(p/"retain_texts.jsonl")]
+    general = read_general(p/"general.jsonl")
+    texts = [r["text"] for r in read_jsonl(p/"retain_texts.jsonl")]
     d, scores, kept = run.dictionary, {}, {}
     themes = theme_words(run.corpus["text"], d.terms)
     for which in models:
@@ -280,12 +301,15 @@ def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
     write_json(work/"utility.json", kept)
 
 def make_base_evaluation(run:Run, work:Path): _measure(run, work, ["base"], ["base"])
-def make_evaluation(run:Run, work:Path): _measure(run, work, ["reinforced", "unlearned"], ["unlearned"])
+def make_evaluation(run:Run, work:Path):
+    _measure(run, work, ["reinforced", "unlearned"], ["unlearned"])
 
 # %% ../../nbs/job/04_steps.ipynb #f9683c9d
 @dataclass(frozen=True)
 class Step:
-    "One step of the job. `needs`, `settings` and `files` are names, or a function of the run's settings that gives them."
+    """One step of the job.
+
+    `needs`, `settings` and `files` are names, or a function from the run's settings to them."""
     name:str
     make:Callable[[Run,Path],None]  # writes the step's folder
     needs:Sequence[str]|Callable = ()     # steps
@@ -294,21 +318,25 @@ class Step:
     shared:bool = False             # whether all processes work on it
     reads_weights:bool = True       # whether the model's precision matters
 
-    def needed(self, c:RunConfig) -> Sequence[str]: return self.needs(c) if callable(self.needs) else self.needs
-    def read(self, c:RunConfig) -> Sequence[str]: return self.files(c) if callable(self.files) else self.files
+    def needed(self, c:RunConfig) -> Sequence[str]:
+        return self.needs(c) if callable(self.needs) else self.needs
+    def read(self, c:RunConfig) -> Sequence[str]:
+        return self.files(c) if callable(self.files) else self.files
 
     def depends(self, c:RunConfig) -> dict:
         "The settings that the step depends on, by name."
         values = asdict(c)
         out = self.settings(c) if callable(self.settings) else {k: values[k] for k in self.settings}
-        return out | dict(bits=c.bits, quantiser=quantiser(c.bits)) if self.reads_weights else dict(out)
+        if not self.reads_weights: return dict(out)
+        return out | dict(bits=c.bits, quantiser=quantiser(c.bits))
 
 def _training(c:RunConfig) -> dict:
     "What a training depends on: not how often it is saved, nor who is told of its losses."
     train = {k: v for k,v in asdict(c.train).items() if k not in ("save_steps", "report_to")}
     return dict(train=train, lora=asdict(c.lora))
 
-def _reinforce_settings(c:RunConfig) -> dict: return _training(c) | dict(reinforce=asdict(c.reinforce))
+def _reinforce_settings(c:RunConfig) -> dict:
+    return _training(c) | dict(reinforce=asdict(c.reinforce))
 
 def _label_settings(c:RunConfig) -> dict:
     "Methods that train on the blocks as they are share one, empty, step."
@@ -320,29 +348,36 @@ def _retain_settings(c:RunConfig) -> dict:
     return dict(retain=asdict(c.retain), labels=m.retain, top_k=c.labels.top_k) if m.retain else {}
 
 def _unlearn_settings(c:RunConfig) -> dict:
-    own = dict(method=c.method, strength=c.strength, unlearn=asdict(c.unlearn), watch=asdict(c.watch))
-    return _training(c) | own
+    own = dict(method=c.method, strength=c.strength)
+    return _training(c) | own | dict(unlearn=asdict(c.unlearn), watch=asdict(c.watch))
 
 def _prompt_settings(c:RunConfig) -> dict:
     out = dict(half=c.evaluate.half, text_column=c.text_column)
     return out if c.prompts else out | dict(n_prompts=c.n_prompts)
 
 STEP_LIST = [
-    Step("corpus", make_corpus, (), ("block_size", "text_column"), ("corpus",), reads_weights=False),
-    Step("dictionary", make_dictionary, ("corpus",), ("extract", "ask", "candidates"), ("dictionary",)),
+    Step("corpus", make_corpus, (), ("block_size", "text_column"), ("corpus",),
+         reads_weights=False),
+    Step("dictionary", make_dictionary, ("corpus",), ("extract", "ask", "candidates"),
+         ("dictionary",)),
     Step("translated", make_translated, ("corpus", "dictionary"), reads_weights=False),
-    Step("reinforced", make_reinforced, ("corpus",), _reinforce_settings, ("adapter",), shared=True),
-    Step("labels", make_labels, lambda c: METHODS[c.method].needs if METHODS[c.method].trains else (),
+    Step("reinforced", make_reinforced, ("corpus",), _reinforce_settings, ("adapter",),
+         shared=True),
+    Step("labels", make_labels,
+         lambda c: METHODS[c.method].needs if METHODS[c.method].trains else (),
          _label_settings, shared=True),
     Step("retain", make_retain, lambda c: ("translated",) if METHODS[c.method].retain else (),
          _retain_settings, lambda c: ("openers",) if METHODS[c.method].retain else ()),
-    Step("unlearned", make_unlearned, lambda c: ("labels", "retain", *METHODS[c.method].needs), _unlearn_settings,
-         lambda c: ("adapter", *(("prompts", "neighbours") if c.watch.steps else ())), shared=True),
+    Step("unlearned", make_unlearned,
+         lambda c: ("labels", "retain", *METHODS[c.method].needs), _unlearn_settings,
+         lambda c: ("adapter", *(("prompts", "neighbours") if c.watch.steps else ())),
+         shared=True),
     Step("prompts", make_prompt_files, lambda c: () if c.prompts else ("corpus", "dictionary"),
          _prompt_settings, ("prompts", "neighbours", "general", "retain_texts")),
     Step("base-evaluation", make_base_evaluation, ("corpus", "dictionary", "prompts"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens)),
-    Step("evaluation", make_evaluation, ("corpus", "dictionary", "prompts", "reinforced", "unlearned"),
+    Step("evaluation", make_evaluation,
+         ("corpus", "dictionary", "prompts", "reinforced", "unlearned"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens)),
 ]
 

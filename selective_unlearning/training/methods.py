@@ -17,7 +17,7 @@ from ..core.files import write_atomic
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
+    from datasets import Dataset, Features
     from selective_unlearning.models.reader import Reader
 
 # %% ../../nbs/training/07_methods.ipynb #a72696ba
@@ -29,12 +29,12 @@ class Method:
     what = ""                        # one line, with its source
     trains = True                    # whether there is a second training
     uses_labels = False              # whether it trains on the generic labels
-    reads_base = False               # whether it reads the base model while it trains: only with an adapter
+    reads_base = False               # whether it reads the base model in training: needs an adapter
     plain_lora = False               # whether it works on nothing but a plain LoRA adapter
-    retain = ""                      # labels of the retain rows: "soft" (the base's own), "hard" (their tokens)
+    retain = ""                      # labels of retain rows: "soft" (the base's), "hard" (tokens)
     strength:float|None = None       # published value of its one knob
     retain_weight = 0.               # published weight of the retain text; 0 for none
-    needs:tuple[str,...] = ("corpus",)  # the steps that its rows, or what it finishes with, are made of
+    needs:tuple[str,...] = ("corpus",)  # the steps that its rows, or what it writes, are made of
 
     def __init_subclass__(cls):
         if cls.name: METHODS[cls.name] = cls()
@@ -51,6 +51,10 @@ class Method:
     def rows(self, base:"Reader", blocks:"Dataset", config) -> Iterator[dict]|None:
         "The forget rows, or None where they are the blocks as they are."
         return None
+
+    def features(self) -> "Features":
+        "The columns of the forget rows, where a method makes them."
+        raise NotImplementedError
 
     def write_rows(self, run, folder:Path):
         "Write the forget rows, if they have to be made."
@@ -84,13 +88,15 @@ class WHP(Method):
 
     def write_rows(self, run, folder):
         from selective_unlearning.labels.shards import write_labels
-        origin = dict(model=run.identity, dictionary=run.dictionary.content_hash, seed=run.config.seed)
+        origin = dict(model=run.identity, dictionary=run.dictionary.content_hash,
+                      seed=run.config.seed)
         write_labels(folder/"labels", run.reader("base"), run.reader("reinforced"), run.translated,
                      run.config.labels, **origin)
 
     def read_rows(self, run, folder):
         from selective_unlearning.labels.shards import read_labels, tokenizer_hash
-        return read_labels(folder/"labels", model=run.identity, tokenizer=tokenizer_hash(run.tokenizer))
+        tokenizer = tokenizer_hash(run.tokenizer)
+        return read_labels(folder/"labels", model=run.identity, tokenizer=tokenizer)
 
 # %% ../../nbs/training/07_methods.ipynb #4be3e84f
 class Ascent(Method):
@@ -98,7 +104,8 @@ class Ascent(Method):
 
     def losses(self, strength=None, seed=0):
         from selective_unlearning.training.losses import hinge_loss, token_losses
-        def ascent(logp, real, rows, config): return hinge_loss(logp[real], config.hinge_floor).sum()
+        def ascent(logp, real, rows, config):
+            return hinge_loss(logp[real], config.hinge_floor).sum()
         return token_losses(ascent)
 
 class GradientDifference(Ascent):
@@ -171,7 +178,8 @@ class SimNPO(Method):
 
 # %% ../../nbs/training/07_methods.ipynb #b60d983d
 class UNDIAL(Method):
-    name, what = "undial", "own labels, the true token's score lowered by strength (arXiv 2402.10052)"
+    name = "undial"
+    what = "own labels, the true token's score lowered by strength (arXiv 2402.10052)"
     retain, strength = "soft", 10.
 
     def settings(self, config): return dict(strength=config.strength)
@@ -211,7 +219,8 @@ def _hidden(model, batch:dict, layer:int) -> "torch.Tensor":  # (B, T, D)
     return out.hidden_states[layer+1]
 
 class RMU(Method):
-    name, what = "rmu", "hidden states steered to a random vector of length strength (arXiv 2403.03218)"
+    name = "rmu"
+    what = "hidden states steered to a random vector of length strength (arXiv 2403.03218)"
     retain, strength, retain_weight, reads_base = "hard", 6.5, 1200., True
 
     def losses(self, strength=None, seed=0):
@@ -225,9 +234,11 @@ class RMU(Method):
             layer = rmu_layer(bare)
             real = batch["attention_mask"].bool()
             real = real & (torch.arange(real.shape[1], device=real.device) > 0)
-            hidden, forget, kept = _hidden(model, batch, layer), real & ~is_retain[:, None], real & is_retain[:, None]
+            hidden = _hidden(model, batch, layer)
+            forget, kept = real & ~is_retain[:, None], real & is_retain[:, None]
             target = length*random_direction(hidden.shape[-1], seed).to(hidden.device)
-            out = dict(forget=rmu_loss(hidden[forget], target).sum(), n_forget=forget.sum(), n_retain=kept.sum())
+            out = dict(forget=rmu_loss(hidden[forget], target).sum(), n_forget=forget.sum(),
+                       n_retain=kept.sum())
             if not is_retain.any(): return out | dict(retain=out["forget"]*0)
             with torch.no_grad(), Reader(bare).on():
                 base = _hidden(bare, batch_part(batch, is_retain), layer)
@@ -253,7 +264,8 @@ def negate(
     return model
 
 class TaskVector(Method):
-    name, what = "task-vector", "base minus strength times what reinforcing added (arXiv 2212.04089)"
+    name = "task-vector"
+    what = "base minus strength times what reinforcing added (arXiv 2212.04089)"
     trains, strength, plain_lora, needs = False, 1., True, ("reinforced",)
 
     def finish(self, run, folder):
@@ -274,7 +286,9 @@ def instruction(
     return INSTRUCTION.format(names=", ".join(sorted(counts, key=lambda t: (-counts[t], t))[:n]))
 
 def instruction_ids(tokenizer, text:str) -> tuple[int,...]:
-    "The tokens of `text` as they stand before everything: in the model's own chat format, if it has one."
+    """The tokens of `text` as they stand before everything.
+
+    They are in the model's own chat format, if it has one."""
     if tokenizer.chat_template:
         text = tokenizer.apply_chat_template([dict(role="system", content=text)], tokenize=False)
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
