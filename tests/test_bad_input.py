@@ -12,7 +12,7 @@ from selective_unlearning.core import files as files_module
 from selective_unlearning.job.command import main
 from selective_unlearning.core.errors import ConfigError, DataError, ModelError
 from selective_unlearning.core.files import path_hash, write_json
-from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.job.settings import RunConfig, configure, to_yaml
 from selective_unlearning.labels.shards import read_labels
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import run
@@ -104,9 +104,9 @@ def job(tmp_path_factory):
 
 
 def told(capsys):
-    "The error that the command printed, and nothing but the error."
+    "The error that the command printed, before any training."
     err = capsys.readouterr().err
-    assert "Traceback" not in err and "/7]" not in err
+    assert "Traceback" not in err and "/10] reinforced" not in err
     return err.rpartition("selective-unlearning: ")[2].rstrip("\n")
 
 
@@ -234,7 +234,7 @@ CASES = [
      "evaluate.max_new_tokens 65 leaves less than half of the context of 128 tokens for the "
      "prompt: use at most 64"),
     (dict(model="nobody/made-up"), ModelError,
-     "no tokenizer for model 'nobody/made-up': it is neither smollm2-135m, nor a folder, nor a "
+     "no configuration for model 'nobody/made-up': it is neither smollm2-135m, nor a folder, nor a "
      "hub id that can be reached: check the name and the connection (…"),
     (dict(model="T/slow"), ModelError,
      "the tokenizer of 'T/slow' gives no character offsets; labels are aligned by them: use a "
@@ -246,7 +246,7 @@ CASES = [
     (dict(model="T/no_tokenizer"), ModelError,
      f"T/no_tokenizer: no usable tokenizer in this folder: {USABLE}"),
     (dict(model="T/nothing"), ModelError,
-     f"T/nothing: no usable tokenizer in this folder: {USABLE}")]
+     f"T/nothing: no usable configuration in this folder: {USABLE}")]
 
 
 IDS = ["-".join(map(str, changes.values())) for changes,*_ in CASES]
@@ -256,14 +256,20 @@ IDS = ["-".join(map(str, changes.values())) for changes,*_ in CASES]
 def test_refused(job, tmp_path, capsys, changes, error, message):
     "By function and by command, for a new folder and for a finished run."
     def fill(v): return v.replace("T/", f"{job.home}/") if isinstance(v, str) else v
-    config = configure(job.config, {k: fill(v) for k,v in changes.items()})
-    before = path_hash(job.home)
+    changes = {k: fill(v) for k,v in changes.items()}
+    if "prompts" in changes: changes["n_prompts"] = RunConfig.n_prompts  # for making them
+    config, before = configure(job.config, changes), path_hash(job.home)
     (tmp_path/"job.yaml").write_text(to_yaml(config))
+    needs_corpus = config.dictionary.endswith(("absent.json", "lonely.json"))
     for out in ("new", "done"):
         with pytest.raises(error) as e: run(config, job.home/out)
         assert type(e.value) is error and same(str(e.value), fill(message))
         code = main(["run", "--config", str(tmp_path/"job.yaml"), "--out", str(job.home/out)])
         assert code == (2 if error is ConfigError else 1) and same(told(capsys), fill(message))
+        if out == "new" and needs_corpus:                  # what was read of it is kept
+            made = {p.name for p in (job.home/out).iterdir()} - {".lock"}
+            assert made == {"config.yaml", "manifest.json", "01-corpus"}
+            shutil.rmtree(job.home/out)
     assert path_hash(job.home) == before
 
 
@@ -355,7 +361,7 @@ def test_nothing_found(job, tmp_path, capsys):
     config = configure(job.config, {"corpus": str(tmp_path/"plain.txt"), "dictionary": None})
     with pytest.raises(DataError) as e: run(config, tmp_path/"run")
     assert str(e.value) == "no anchored term was found in the corpus: give a dictionary"
-    assert sorted(p.name for p in (tmp_path/"run").glob("?-*")) == ["01-corpus"]
+    assert sorted(p.name for p in (tmp_path/"run").glob("??-*")) == ["01-corpus"]
 
 
 def test_translation_beyond_the_context(job, tmp_path):
@@ -367,7 +373,7 @@ def test_translation_beyond_the_context(job, tmp_path):
     assert re.fullmatch(r"a translated block has \d+ tokens, the model takes 128: "
                         r"use a smaller block_size "
                         r"\(it begins 'Orla Venn keeps the lighthouse of Tarnmo'\)", str(e.value))
-    assert not (tmp_path/"run"/"02-dictionary").exists()
+    assert not list((tmp_path/"run").glob("*03-translated*"))
 
 
 # --- what belongs together --------------------------------------------------------------------
@@ -408,7 +414,7 @@ def test_labels_of_another_model(job, tmp_path, capsys, what):
     assert main(argv) == 1
     assert capsys.readouterr().err.rpartition("selective-unlearning: ")[2] == message+"\n"
     assert not (tmp_path/"run"/"07-unlearned").exists()
-    assert not list((tmp_path/"run").glob(".5-*/checkpoints"))
+    assert not list((tmp_path/"run").glob(".07-*/checkpoints"))
     with pytest.raises(ModelError) as e:
         read_labels(tmp_path/"run"/"05-labels"/"labels", model=ours)
     assert str(e.value) == message
@@ -425,7 +431,7 @@ def test_adapter_for_another_base(job, tmp_path, capsys, monkeypatch, what):
         for line in asked: return line
         raise EOFError
     monkeypatch.setattr("builtins.input", ask)
-    code = main(["chat", "--out", f"{tmp_path}/run", "--max-new-tokens", "3"])
+    code = main(["chat", "--run", f"{tmp_path}/run", "--max-new-tokens", "3"])
     was, now = Run(job.home/"done").identity, Run(tmp_path/"run").identity
     assert (code, was == now) == ((0, True) if what == "place" else (1, False))
     if code:
@@ -437,14 +443,14 @@ def test_adapter_for_another_base(job, tmp_path, capsys, monkeypatch, what):
 # --- a full disk ------------------------------------------------------------------------------
 
 def test_disk_too_small(job, tmp_path, capsys, monkeypatch):
-    "Said before anything is made."
+    "Said before the first fine-tuning."
     usage = shutil._ntuple_diskusage(10**8, 10**8-10**6, 10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda p: usage)
     (tmp_path/"job.yaml").write_text(to_yaml(job.config))
     assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
     assert told(capsys) == (f"{tmp_path}/run: the disk has 1 MB free, the run needs about 10 MB: "
                             "free some, or choose another folder")
-    assert not (tmp_path/"run").exists()
+    assert not list((tmp_path/"run").glob("*04-reinforced*"))
 
 
 def fill_once(monkeypatch, name, nth):
@@ -482,7 +488,7 @@ def fill_in_checkpoint(monkeypatch, name, nth):
     (fill_once, "sealed.json", 1, "/.04-reinforced.part/checkpoints/checkpoint-1"),
     (fill_once, "made_with.json", 1, "/.05-labels.part/labels/made_with.json"),
     (fill_once, "manifest.json", 5, "/manifest.json"),
-    (fill_once, "familiarity.json", 1, "/.10-evaluation.part/familiarity.json"),
+    (fill_once, "familiarity.json", 2, "/.10-evaluation.part/familiarity.json"),
     (fill_once, "report.html", 1, "/report.html")])
 def test_disk_fills_up(job, tmp_path, capsys, monkeypatch, fill, name, nth, where):
     "One line says so; the same command goes on, and ends as a run that was never stopped."

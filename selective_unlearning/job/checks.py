@@ -18,6 +18,7 @@ from ..core.files import read_json
 from ..core.step_settings import AdapterConfig
 from ..models.adapters import add_adapter, load_adapter, read_peft, save_adapter
 from ..models.continuations import check_length
+from ..models.load import check_weights
 from ..models.reader import Reader
 from ..models.scores import row_scores
 from ..corpus.blocks import check_block_size, lengths
@@ -90,8 +91,9 @@ def check(
     Raises `DataError`, `ConfigError` or `ModelError`."""
     c = run.config
     _check_training(run)
-    check_block_size(c.block_size, run.tokenizer, run.context)
+    check_weights(c.model)
     check_length(c.evaluate.max_new_tokens, run.context, "evaluate.max_new_tokens")
+    check_block_size(c.block_size, run.tokenizer, run.context)
     if "dictionary" not in done:
         for path in run.files["dictionary"]: check_dictionary(Dictionary.load(path), str(path))
     if "retain" not in done: read_openers(run.files["openers"][0])

@@ -52,6 +52,13 @@ def _place(run:Run, step:str):
     if final.exists(): shutil.rmtree(final)
     work.rename(final)
 
+def _write_down(run:Run, manifest:dict):
+    "Write down what the run is, and what it has made."
+    write_atomic(run.folder/"config.yaml", to_yaml(run.config))
+    config = path_hash(run.folder/"config.yaml")
+    manifest |= dict(model=run.identity, version=VERSION, config=config, hashes=run.hashes)
+    write_json(run.folder/"manifest.json", manifest)
+
 def _do(run:Run, step:Step, key:str, manifest:dict):
     "Make one step's folder."
     work, start, cpu, state = _part(run, step.name), time.time(), time.process_time(), processes()
@@ -61,7 +68,11 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
             shutil.rmtree(work, ignore_errors=True)
         write_atomic(started, key)
     state.wait_for_everyone()
-    if state.is_main_process or step.shared: step.make(run, work)
+    try:
+        if state.is_main_process or step.shared: step.make(run, work)
+    except UnlearnError:
+        if [p.name for p in work.iterdir()] == ["key"]: shutil.rmtree(work)  # refused at once
+        raise
     state.wait_for_everyone()
     if state.is_main_process:
         (work/"key").unlink(missing_ok=True)
@@ -71,8 +82,7 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
             seconds=round(time.time()-start, 2), cpu_seconds=round(time.process_time()-cpu, 2),
             peak_memory_bytes=_peak_memory(), seed=run.config.seed,
             settings=step.depends(run.config), versions=_versions(), inputs=inputs)
-        manifest["hashes"] = run.hashes
-        write_json(run.folder/"manifest.json", manifest)
+        _write_down(run, manifest)
         _place(run, step.name)
     state.wait_for_everyone()
 
@@ -125,12 +135,6 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
         if made["key"] == keys[name]: done.add(name)
     return done
 
-def _write_down(run:Run):
-    "Write down what is to be done."
-    write_atomic(run.folder/"config.yaml", to_yaml(run.config))
-    made = dict(model=run.identity, version=VERSION, config=path_hash(run.folder/"config.yaml"))
-    write_json(run.folder/"manifest.json", run.manifest | made | dict(hashes=run.hashes))
-
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process has begun
     manifest, start, new = run.manifest, time.time(), 0
@@ -146,10 +150,12 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
             run.release()
             _do(run, step, keys[name], manifest)
             new += 1
-        if name == until: return run
+        if name == until: break
     run.release()
-    if processes().is_main_process and (new or not (run.folder/"report.html").exists()):
-        rewrite_report(run)
+    main = processes().is_main_process
+    if main: _write_down(run, manifest)
+    if until: return run
+    if main and (new or not (run.folder/"report.html").exists()): rewrite_report(run)
     say(f"done in {time.time()-start:.0f} s: {run.folder/'report.html'}")
     return run
 
@@ -176,7 +182,6 @@ def run(
                 keys = step_keys(r)
                 done = _begin(r, keys)
                 if not new and len(done) < len(STEPS): check(r, done)
-                _write_down(r)
                 return _work(r, keys, until)
             except UnlearnError:
                 if new and not r.manifest["steps"]: shutil.rmtree(r.folder)
