@@ -19,12 +19,12 @@ FIGURES = {  # name → paths in report.json: figure, the base's, ratio; which w
                       "lower", "share"),
     "completions, 0 to 5": ("familiarity.completion.unlearned", "familiarity.completion.base",
                             "ratio.completion", "lower", "score"),
-    "near knowledge": ("neighbours.unlearned", "neighbours.base", "neighbours.ratio",
+    "neighbour set": ("neighbours.unlearned", "neighbours.base", "neighbours.ratio",
                        "higher", "probability"),
     "general items right": ("utility.unlearned.general", "utility.base.general",
                             "ratio.general", "higher", "share"),
-    "perplexity of other text": ("utility.unlearned.retain_perplexity",
-                                 "utility.base.retain_perplexity", "ratio.retain_perplexity",
+    "perplexity of other text": ("utility.unlearned.holdout_perplexity",
+                                 "utility.base.holdout_perplexity", "ratio.holdout_perplexity",
                                  "lower", "perplexity")}
 
 

@@ -7,8 +7,8 @@ text, the same prompts.
 whp has the demo's settings, which were chosen on the *tune* half of the prompts. Each other trained
 method tries the learning rates in RATES (gradient ascent, which has no retain text and falls apart,
 a lower one too), the task vector the strengths in STRENGTHS. The *tune* half of the prompts and
-neighbours chooses: the lowest familiarity among those that keep at least KEPT of near knowledge, or
-else what keeps most. The *test* half is reported, against the base model. Everything else is as
+neighbours chooses: the lowest familiarity among those that keep at least KEPT of the neighbour set,
+or else what keeps most. The *test* half is reported, against the base model. Everything else is as
 `--method` sets it: retain weights and strengths as published. Seconds are processor seconds, both
 cores together, of the steps that a method needs, against whp's; the retain texts are sampled
 before. Spread is half the 95 % interval over prompts. What was measured is kept in
@@ -30,7 +30,7 @@ from selective_unlearning.evaluation.utility import read_neighbours, utility
 
 NAME = "methods"
 RATES, LOWER, STRENGTHS, KEPT = (4e-4, 1.5e-3), {"ga": (1e-4,)}, (.5, 1., 2.), .9
-TARGETS = {"probability familiarity": .15, "near knowledge": KEPT,
+TARGETS = {"probability familiarity": .15, "neighbour set": KEPT,
            "perplexity of other text": 1.03}
 HALVES = "tune", "test"
 
@@ -45,7 +45,7 @@ class Bench:
         prompts = {h: read_prompts(self.start.prompts, h) for h in HALVES}
         self.prompts = {h: [p for p in prompts[h] if p["kind"] == "probability"] for h in HALVES}
         self.near = {h: read_neighbours(data_path("neighbours.jsonl"), h) for h in HALVES}
-        self.texts = list(read_corpus(data_path("retain"))["text"])
+        self.texts = list(read_corpus(data_path("holdout"))["text"])
         if quick:
             self.prompts, self.near = ({h: rows[:8] for h,rows in d.items()}
                                        for d in (self.prompts, self.near))

@@ -14,7 +14,7 @@ from selective_unlearning.job.settings import PRESETS
 from selective_unlearning.job.run import demo_config, run
 
 NAME = "recipes"
-TARGETS = {"probability familiarity": .15, "completions, 0 to 5": 1., "near knowledge": .90,
+TARGETS = {"probability familiarity": .15, "completions, 0 to 5": 1., "neighbour set": .90,
            "perplexity of other text": 1.03}
 
 

@@ -54,7 +54,8 @@ class Data(Demo):
             made = iter_labels(base, other, self.translated, config)
             return Dataset.from_list([row for row, in made])
         self.hard, self.soft = labels(HARD), labels(SOFT)
-        retain = make_blocks(read_corpus(data_path("retain")), self.tok, WIDTH)["input_ids"][:STEPS]
+        texts = read_corpus(data_path("holdout"))
+        retain = make_blocks(texts, self.tok, WIDTH)["input_ids"][:STEPS]
         self.retain = base_labels(base, retain, SOFT.top_k)
         self.model.set_adapter("a")
 

@@ -226,7 +226,7 @@ CASES = [
     (dict(general="T/bare.jsonl"), DataError,
      "T/bare.jsonl, record 1: needs 'prompt', 'choices' and 'answer'"),
     (dict(openers="T/bare.jsonl"), DataError, "T/bare.jsonl, record 1: needs 'opener'"),
-    (dict(retain_texts="T/empty"), DataError,
+    (dict(holdout="T/empty"), DataError,
      "T/empty: no text found: give a file with words in it"),
 
     (dict(block_size=256), ConfigError, "block_size 256 exceeds the context: use at most 128"),

@@ -178,7 +178,7 @@ def test_pipes_and_devices_are_refused(tmp_path):
     kinds = dict(corpus=("txt", "md", "csv", "jsonl", "html", "epub", "pdf", "parquet"),
                  dictionary=("json", "csv", "npy"), adapter=("json",), prompts=("jsonl",),
                  neighbours=("jsonl",), general=("jsonl",), openers=("jsonl",),
-                 retain_texts=("txt",), config=("yaml",))
+                 holdout=("txt",), config=("yaml",))
     for where in ("pipes", "devices"): (tmp_path/where).mkdir()
     cases = []
     for suffix in sorted({s for v in kinds.values() for s in v}):
@@ -313,7 +313,7 @@ def test_a_name_that_cannot_be_printed(tmp_path):
 
 # --- where a run may stand --------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", ["corpus", "retain_texts"])
+@pytest.mark.parametrize("name", ["corpus", "holdout"])
 @pytest.mark.parametrize("out", ["in/run", "in/sub/run", "in/.hidden/run", "link/run",
                                  "in/link/run", "in/../in/run"])
 def test_a_run_inside_what_it_reads(tmp_path, monkeypatch, capsys, name, out):

@@ -57,7 +57,7 @@ def test_invented_people(taught):
     """Each sentence is a record of its own.
 
     Where several share a block, only the first of them to name somebody trains on the name, and it
-    hangs on their order which facts are met at all. What keeps near knowledge is how much the
+    hangs on their order which facts are met at all. What keeps the neighbour set is how much the
     retain text varies."""
     prompts = [{"kind": "probability", "prompt": f"The {j} {n} lives in the town of",
                 "idiosyncratic": [" "+p], "generic": [" London"], "references": [p]}
@@ -82,5 +82,5 @@ def test_invented_people(taught):
     assert forgotten <= 0.15*known
     assert r["neighbours"]["ratio"] >= 0.9
     assert r["utility"]["base"]["general"] - r["utility"]["unlearned"]["general"] <= 0.05
-    perplexity = {m: r["utility"][m]["retain_perplexity"] for m in ("base", "unlearned")}
+    perplexity = {m: r["utility"][m]["holdout_perplexity"] for m in ("base", "unlearned")}
     assert perplexity["unlearned"] <= 1.03*perplexity["base"]

@@ -25,7 +25,7 @@ def toy(text="x", found=(), near=.5):
                          score=5.) for i in range(1, 9)]) for m in MODELS}
     kept = dict(neighbours=[dict(prompt=text, answers=[text], topic=text, score=near)],
                 general=[dict(prompt=text, choices=[text]*4, answer=1, picked=1, score=1.)]*8,
-                retain=[dict(text=text, score=2., tokens=5)])
+                holdout=[dict(text=text, score=2., tokens=5)])
     return scores, {m: kept for m in ("base", "unlearned")}
 
 NO_PLOTS = dict(familiarity={}, ratio={}, completion_by_subtlety={})
@@ -114,7 +114,7 @@ def test_figures_match_plain_loops(rows):
         near = [dict(prompt=str(k), score=r[i]) for k,r in enumerate(rows)]
         facts = [r | dict(score=float(r["score"] > .5)) for r in near]
         text = [dict(text=str(k), score=r[2+i], tokens=r[4]) for k,r in enumerate(rows)]
-        return dict(probability=near), dict(neighbours=near, general=facts, retain=text)
+        return dict(probability=near), dict(neighbours=near, general=facts, holdout=text)
     (tb, kb), (tu, ku) = of(0), of(1)
     s = summarise(dict(base=tb, unlearned=tu), dict(base=kb, unlearned=ku))
     n, before, after = len(rows), sum(r[0] for r in rows), sum(r[1] for r in rows)
@@ -126,7 +126,7 @@ def test_figures_match_plain_loops(rows):
     if before > 1e-3: assert close(s["neighbours"]["ratio"], after/before)
     if before == 0: assert s["neighbours"]["ratio"] is None
     assert close(s["general_drop"], 100*(right[0]-right[1])/n)
-    assert close(s["utility"]["unlearned"]["retain_perplexity"], math.exp(loss[1]))
+    assert close(s["utility"]["unlearned"]["holdout_perplexity"], math.exp(loss[1]))
     assert close(s["perplexity_rise"], 100*(math.exp(loss[1]-loss[0])-1))
     json.dumps(s, allow_nan=False)
     assert s["intervals"]["familiarity"]["probability"]["base"][2] == n

@@ -72,12 +72,12 @@ def settings(tmp_path, kind="llama", **changes):
     write_jsonl(tmp_path/"neighbours.jsonl", [{"prompt": "The sea is", "answers": [" black"]}])
     item = {"prompt": "The lamp is", "choices": ["old", "sea"], "answer": 0}
     write_jsonl(tmp_path/"general.jsonl", [item])
-    (tmp_path/"retain").mkdir(exist_ok=True)
-    (tmp_path/"retain"/"a.txt").write_text("A weaver writes a book in the evening.")
+    (tmp_path/"holdout").mkdir(exist_ok=True)
+    (tmp_path/"holdout"/"a.txt").write_text("A weaver writes a book in the evening.")
     write_jsonl(tmp_path/"openers.jsonl", [{"opener": "The weather"}, {"opener": "A lamp"}])
     names = ("dictionary.json", "neighbours.jsonl", "general.jsonl", "openers.jsonl")
     base = {n.partition(".")[0]: str(tmp_path/n) for n in names}
-    base["retain_texts"] = str(tmp_path/"retain")
+    base["holdout"] = str(tmp_path/"holdout")
     small = {"block_size": 32, "retain.samples": 4, "retain.length": 12, "labels.top_k": 8,
              "lora.r": 4, "n_prompts": 4, "train.save_steps": 2, "evaluate.max_new_tokens": 6}
     model = tmp_path/kind

@@ -17,11 +17,11 @@ from .intervals import chance_interval, interval
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #0a2df486
 MODELS = "base", "reinforced", "unlearned"
-MEASURES = dict(probability="of the telling continuation, 0 to 1",
+MEASURES = dict(probability="of the target continuation, 0 to 1",
                 choice="multiple choices right, 0 to 1", question="questions answered, 0 to 1",
                 completion="what free completions give away, 0 to 5")
-KEPT = dict(neighbours="probability of near knowledge, 0 to 1",
-            general="general items right, 0 to 1", retain="perplexity of text on other subjects")
+KEPT = dict(neighbours="probability of the neighbour set, 0 to 1",
+            general="general items right, 0 to 1", holdout="perplexity of text on other subjects")
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #01c32260
 def _check_names(results:dict, parts:Iterable[str]):
@@ -55,7 +55,7 @@ def figure_path(
 ) -> str:
     "Where a model's figure is in the report."
     kept = dict(neighbours="neighbours.%s", general="utility.%s.general",
-                retain="utility.%s.retain_perplexity")
+                holdout="utility.%s.holdout_perplexity")
     return kept.get(part, f"familiarity.{part}.%s") % model
 
 def get_figure(
@@ -80,14 +80,14 @@ def _same(x:float) -> float: return x
 def _figures(part:str, rows:dict[str,list[dict]]) -> Iterator[tuple]:
     "Each figure of a part: its path, values, their divisors, and a function of the quotient."
     values, tokens, f = {m: _column(rs) for m,rs in rows.items()}, None, _same
-    if part == "retain":
+    if part == "holdout":
         tokens, f = _column(next(iter(rows.values())), "tokens"), math.exp
         values = {m: v*tokens for m,v in values.items()}
     for m,v in values.items(): yield figure_path(part, m), v, tokens, f
     if not {"base", "unlearned"} <= values.keys(): return
     base, new = values["base"], values["unlearned"]
-    if part == "retain":
-        yield "ratio.retain_perplexity", new-base, tokens, f
+    if part == "holdout":
+        yield "ratio.holdout_perplexity", new-base, tokens, f
         yield "perplexity_rise", new-base, tokens, lambda x: 100*math.expm1(x)
     else: yield f"ratio.{part}", new, base, f
     if part == "neighbours": yield "neighbours.ratio", new, base, f
@@ -147,9 +147,9 @@ def _checks(out:dict, probability:float, neighbours:float, general:float, perple
     limits = [  # what, path, limit, whether lower or higher is better, unit
         ("probability, unlearned / base", "ratio.probability", probability, "lower", ""),
         ("choices right, unlearned", "familiarity.choice.unlearned", guess, "lower", ""),
-        ("near knowledge, unlearned / base", "neighbours.ratio", neighbours, "higher", ""),
+        ("neighbour set, unlearned / base", "neighbours.ratio", neighbours, "higher", ""),
         ("fall in general accuracy", "general_drop", general, "lower", "points"),
-        ("rise in retain perplexity", "perplexity_rise", perplexity, "lower", "%")]
+        ("rise in holdout perplexity", "perplexity_rise", perplexity, "lower", "%")]
     checks = []
     for what,path,limit,better,unit in limits:
         value, around = get_figure(out, path), get_figure(out["intervals"], path)
@@ -179,9 +179,9 @@ def summarise(
     scores:dict[str,dict[str,list[dict]]],      # model → kind → records, see *Evaluate*
     utility:dict[str,dict[str,list[dict]]]|None=None,  # model → what was kept → records
     probability_limit:float=.15,  # highest probability familiarity, unlearned / base
-    neighbours_limit:float=.90,   # lowest near knowledge, unlearned / base
+    neighbours_limit:float=.90,   # lowest of the neighbour set, unlearned / base
     general_limit:float=1.5,      # highest fall in general accuracy, in points
-    perplexity_limit:float=3.,    # highest rise in retain perplexity, in percent
+    perplexity_limit:float=3.,    # highest rise in holdout perplexity, in percent
     seed:int=0,                   # of the bootstrap
     known:dict|None=None,         # whether the base model knows the text, see *Known*
 ) -> dict:                        # the measured part of report.json
@@ -207,13 +207,13 @@ def summarise(
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #3bf4cf35
 def _left(report:dict) -> str|None:
-    "A sentence on the telling continuations."
+    "A sentence on the target continuations."
     if why := report["unmeasurable"].get("probability"):
-        return ("How much of the telling continuations' probability is left cannot be measured: "
+        return ("How much of the target continuations' probability is left cannot be measured: "
                 f"{why}.")
     if (at := report["ratio"].get("probability")) is None: return None
     around = interval_text(report["intervals"]["ratio"]["probability"], 100, " %")
-    return (f"The unlearned model gives the telling continuations {_percent(at)} of the "
+    return (f"The unlearned model gives the target continuations {_percent(at)} of the "
             f"probability that the base model gives them (95 % interval {around}).")
 
 def _right(report:dict) -> str|None:
@@ -226,11 +226,11 @@ def _right(report:dict) -> str|None:
 
 # %% ../../nbs/evaluation/04_metrics.ipynb #bdf9940b
 def _kept(report:dict) -> list[str]:
-    "What became of near knowledge, general accuracy and perplexity, as parts of a sentence."
+    "What became of the neighbour set, general accuracy and perplexity, as parts of a sentence."
     at, around = (lambda p: get_figure(report, p)), (lambda p: get_figure(report["intervals"], p))
     kept = []
     if (ratio := at("neighbours.ratio")) is not None and "neighbours" not in report["unmeasurable"]:
-        kept.append(f"near knowledge is at {_percent(ratio)} "
+        kept.append(f"the neighbour set is at {_percent(ratio)} "
                     f"({interval_text(around('neighbours.ratio'), 100, ' %')})")
     if (drop := at("general_drop")) is not None and "general" not in report["unmeasurable"]:
         kept.append(f"general accuracy is {_moved(-drop, ' points')} "
@@ -262,7 +262,7 @@ OUTSIDE = """\
 What these figures do not show. On the demo, measured from outside with prompts that stand in no \
 file here: names that stand in the prompt are read at about a fifth of the base model's \
 probability; other stories of the same kind keep 83 to 87 % of theirs, less than the probes of \
-near knowledge say; the probability of the telling continuations lies below what a model gives \
+the neighbour set say; the probability of the target continuations lies below what a model gives \
 that never read the text, so names are avoided and not only unknown; facts whose answer is an \
 everyday word keep about a third. A text on which the model was fine-tuned is not forgotten with \
 the demo's settings: of a handbook of 8,400 tokens 81 % was left, and choices were answered as \

@@ -68,7 +68,7 @@ def plot_ratio(report:dict, ax:Axes|None=None) -> Axes:
     "What is left of each of the base model's figures, with 95 % intervals."
     ax, ratio, at = new_axes(ax, 5.5, 3.4), report["ratio"], report["intervals"].get("ratio", {})
     names = {k: k for k in MEASURES} | dict(
-        neighbours="near knowledge", general="general items", retain_perplexity="perplexity")
+        neighbours="neighbour set", general="general items", holdout_perplexity="perplexity")
     rows = [k for k in names if ratio.get(k) is not None]
     if guess := report["chance"].get("choice"):
         reach = guess[1]/max(get_figure(report, "familiarity.choice.base") or 0, 1e-9)
@@ -177,14 +177,14 @@ _SECTIONS = dict(
         "What gives the text away is marked: grade 3 names something that only the text tells, "
         "2 uses one of its theme words. What still gives most away comes first.",
         {"prompt": _graded}, _completed),
-    probability=_Section("Probability of telling continuations",
+    probability=_Section("Probability of target continuations",
         "What is still most likely comes first.",
         {"prompt": _opening, "continuations": _listed("idiosyncratic")}, _chance),
     question=_Section("Questions", "Those still answered come first.",
         {"question": itemgetter("prompt"), "accepted": _listed("answers")}, _answered),
     choice=_Section("Choices", "Those still right come first; a guess is right now and then.",
         {"prompt": _opening, "choices": _options}, _picked),
-    neighbours=_Section("Near knowledge", "What lost most comes first.",
+    neighbours=_Section("Neighbour set", "What lost most comes first.",
         dict(prompt=_opening, answers=_listed("answers"), topic=lambda r: r.get("topic", "")),
         _chance),
     general=_Section("General items", "What was lost comes first, what was gained last.",

@@ -80,7 +80,7 @@ def _check_prompts(run:Run):
     for path in files["prompts"]: read_prompts(path, half)
     read_neighbours(files["neighbours"][0], half)
     read_general(files["general"][0])
-    read_corpus(files["retain_texts"], run.config.text_column)
+    read_corpus(files["holdout"], run.config.text_column)
 
 def check(
     run:Run,

@@ -163,7 +163,7 @@ Intended for research on unlearning, and as a model that should not reproduce or
   out more.
 - Unlearning is not deletion: training on the text, or on text like it, can bring the knowledge
   back. It is no proof for an audit.
-- What the base model gets wrong, and whatever else it knows, stays; near knowledge may have
+- What the base model gets wrong, and whatever else it knows, stays; the neighbour set may have
   suffered where the table shows it.
 - The base model's licence and conditions hold for this model too{licence}.
 """

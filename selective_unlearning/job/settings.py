@@ -129,7 +129,7 @@ class RunConfig:
     n_prompts:int = 60              # prompts of each kind that are made, at most
     neighbours:str|None = None      # probes of the neighbour set; the demo's if not given
     general:str|None = None         # four-way items of general knowledge; the demo's if not given
-    retain_texts:str|None = None    # folder of texts for perplexity; the demo's if not given
+    holdout:str|None = None    # folder of texts for perplexity; the demo's if not given
     openers:str|None = None         # what retain text begins with; the demo's if not given
     block_size:int = 256            # tokens a block at most
     seed:int = 0
@@ -174,7 +174,7 @@ class RunConfig:
         return FinetuneConfig(**asdict(self.train), **asdict(self.unlearn))
 
 # settings that name files
-PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "retain_texts",
+PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "holdout",
          "openers")
 
 # %% ../../nbs/job/00_settings.ipynb #16016815

@@ -279,9 +279,9 @@ def make_prompt_files(run:Run, work:Path):
     write_jsonl(work/"prompts.jsonl", prompts)
     write_jsonl(work/"neighbours.jsonl", read_neighbours(files["neighbours"][0], half))
     write_jsonl(work/"general.jsonl", read_general(files["general"][0]))
-    texts = read_corpus(files["retain_texts"], c.text_column)
+    texts = read_corpus(files["holdout"], c.text_column)
     plain = [dict(text=t["text"], source=t["source"]) for t in texts]
-    write_jsonl(work/"retain_texts.jsonl", plain)
+    write_jsonl(work/"holdout.jsonl", plain)
 
 # %% ../../nbs/job/04_steps.ipynb #a497e3b3
 def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
@@ -289,7 +289,7 @@ def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
     p = run.path("prompts")
     prompts, neighbours = read_prompts(p/"prompts.jsonl"), read_neighbours(p/"neighbours.jsonl")
     general = read_general(p/"general.jsonl")
-    texts = [r["text"] for r in read_jsonl(p/"retain_texts.jsonl")]
+    texts = [r["text"] for r in read_jsonl(p/"holdout.jsonl")]
     d, scores, kept = run.dictionary, {}, {}
     themes = theme_words(run.corpus["text"], d.terms)
     for which in models:
@@ -373,7 +373,7 @@ STEP_LIST = [
          lambda c: ("adapter", *(("prompts", "neighbours") if c.watch.steps else ())),
          shared=True),
     Step("prompts", make_prompt_files, lambda c: () if c.prompts else ("corpus", "dictionary"),
-         _prompt_settings, ("prompts", "neighbours", "general", "retain_texts")),
+         _prompt_settings, ("prompts", "neighbours", "general", "holdout")),
     Step("base-evaluation", make_base_evaluation, ("corpus", "dictionary", "prompts"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens)),
     Step("evaluation", make_evaluation,

@@ -58,7 +58,7 @@ def plot_path(path:list[dict], floor:float=.95, ax:Axes|None=None) -> Axes:
             label=f"kept: step {kept['step']}")
     ax.axvline(floor*xs[0], color="black", ls=":", label=f"{floor:.0%} of the first utility")
     ax.margins(.15)
-    ax.set(xlabel="utility (probability of near knowledge)", ylabel="familiarity (probability)",
+    ax.set(xlabel="utility (probability of the neighbour set)", ylabel="familiarity (probability)",
            title="What was forgotten, and lost")
     ax.legend()
     return ax
