@@ -68,7 +68,7 @@ def test_attack_stays_text(attack):
     assert markup(attack, [attack, "alert", "img", "b"], attack) == PLAIN
 
 @settings(deadline=None)
-@given(st.text(min_size=1), st.lists(st.text(), max_size=3))
+@given(st.text().filter(str.strip), st.lists(st.text(), max_size=3))  # empty cells are plainer
 def test_markup_does_not_depend_on_texts(text, found):
     assert markup(text, found, **NO_PLOTS) == UNPLOTTED
 
