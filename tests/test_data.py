@@ -21,7 +21,7 @@ def sentences(folder):
     return [s for s in found if len(s.split()) > 3]
 
 
-DEMO = {s for f in ("harry_potter/corpus", "retain") for s in sentences(f)}
+DEMO = {s for f in ("harry_potter/corpus", "holdout") for s in sentences(f)}
 
 
 @pytest.fixture(params=["handbook", "scientist"])
