@@ -108,6 +108,15 @@ def test_command_answers_outside_the_checkout(installed):
     assert "demo" in text
 
 
+def test_each_module_of_the_wheel_can_be_imported(built, installed):
+    modules = {n.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+               for n in names(built["wheel"])
+               if n.endswith(".py") and not n.endswith(("__main__.py", "_modidx.py"))}
+    assert {"selective_unlearning", "selective_unlearning.terms.match"} <= modules
+    code = f"import importlib\nfor m in {sorted(modules)}: importlib.import_module(m)"
+    installed("python", "-c", code)
+
+
 @pytest.mark.parametrize("name", DATA)
 def test_demo_data_is_in_the_installed_package(installed, root, name):
     code = ("import selective_unlearning as s\n"
