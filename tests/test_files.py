@@ -11,13 +11,13 @@ from selective_unlearning.training.checkpoints import mend
 from selective_unlearning.job.command import main
 from selective_unlearning.core.errors import DataError, printable
 from selective_unlearning.core.files import path_hash, write_atomic
-from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.job.settings import RunConfig, configure, to_yaml
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import Entry, read_entries
 from selective_unlearning.job.export import export_run
 from selective_unlearning.job.run import run
 from selective_unlearning.corpus.readers import read_corpus
-from tiny import TEXT, settings
+from tiny import TEXT, save_model, settings
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +174,8 @@ for flag, path in zip(cases[::2], cases[1::2]):
 
 def test_pipes_and_devices_are_refused(tmp_path):
     "Every option that names a file, in a process of its own: nothing hangs, and nothing is made."
-    (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path, **{"lora.r": 16})))
+    config = settings(tmp_path, **{"lora.r": 16, "n_prompts": RunConfig.n_prompts})
+    (tmp_path/"job.yaml").write_text(to_yaml(config))
     kinds = dict(corpus=("txt", "md", "csv", "jsonl", "html", "epub", "pdf", "parquet"),
                  dictionary=("json", "csv", "npy"), adapter=("json",), prompts=("jsonl",),
                  neighbours=("jsonl",), general=("jsonl",), openers=("jsonl",),
@@ -265,10 +266,11 @@ def test_errors_are_shown(tmp_path, capsys, monkeypatch):
     "Paths, columns, flags and values, through our errors and argparse's."
     monkeypatch.chdir(tmp_path)
     (tmp_path/"x.jsonl").write_text(r'{"a\u001b[2J\u009b\u202e\udce9": 1}')
+    model = save_model(tmp_path/"llama", "llama")
     for argv, shown in [
             (["run", "--corpus", f"{NAME}.txt"], f"corpus: {SHOWN_NAME}.txt: no such file"),
             (["run", "--config", NAME], f"{SHOWN_NAME}: no such file"),
-            (["run", "--corpus", "x.jsonl"], r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"),
+            (["run", "--corpus", "x.jsonl", "--model", model], r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"),
             (["report", "--run", NAME], f"{SHOWN_NAME}: not a run folder"),
             (["run", f"--{NAME}"], SHOWN_NAME),
             (["run", "--alpha", NAME], r"a\x1b[2J"),
@@ -282,7 +284,7 @@ def test_errors_are_shown(tmp_path, capsys, monkeypatch):
 
 def test_progress_and_answers_are_shown(capsys, monkeypatch):
     "What a run says meanwhile, what a model writes in `chat`, and the path a command ends with."
-    steps.say(f"[1/7] corpus: writes {EVIL}")
+    steps.say(f"[1/10] corpus: writes {EVIL}")
     asked = iter(["Orla", "exit"])
     class Stub:
         tokenizer = SimpleNamespace(chat_template=None)
@@ -298,7 +300,7 @@ def test_progress_and_answers_are_shown(capsys, monkeypatch):
     assert main(["chat"]) == main(["report"]) == 0
     said = capsys.readouterr()
     assert not obeyed(said.err+said.out)
-    assert said.err == f"[1/7] corpus: writes {SHOWN}\n"
+    assert said.err == f"[1/10] corpus: writes {SHOWN}\n"
     assert said.out.splitlines()[-1] == SHOWN and said.out.replace("\n", "").count(r"\x1b[2J") == 5
 
 
