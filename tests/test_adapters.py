@@ -16,7 +16,7 @@ from selective_unlearning.models import load
 from selective_unlearning.core.errors import ConfigError, MissingExtra, ModelError, UnlearnError
 from selective_unlearning.core.files import read_json, write_json, write_jsonl
 from selective_unlearning.core.step_settings import FinetuneConfig
-from selective_unlearning.job.settings import configure
+from selective_unlearning.job.settings import RunConfig, configure
 from selective_unlearning.job.export import export_run, merge
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.adapters import adapter, add_adapter, load_adapter, read_peft
@@ -142,7 +142,8 @@ def halves(tmp_path, *half):
     neighbour = dict(prompt="The sea is", answers=[" black"])
     write_jsonl(tmp_path/"prompts.jsonl", [prompt | h for h in half])
     write_jsonl(tmp_path/"neighbours.jsonl", [neighbour | h for h in half])
-    return dict(prompts=str(tmp_path/"prompts.jsonl"), neighbours=str(tmp_path/"neighbours.jsonl"))
+    return dict(prompts=str(tmp_path/"prompts.jsonl"), neighbours=str(tmp_path/"neighbours.jsonl"),
+                n_prompts=RunConfig.n_prompts)
 
 
 TUNE, TEST = dict(half="tune"), dict(half="test")
@@ -171,7 +172,7 @@ def test_whole_job_watched_on_a_quantised_base(tmp_path, monkeypatch):
     write_jsonl(tmp_path/"neighbours.jsonl", [neighbour | h for h in (TUNE, TEST)])
     after = run(config, tmp_path/"run").manifest["steps"]
     changed = {s for s in after if after[s]["key"] != before[s]["key"]}
-    assert changed == {"unlearned", "prompts", "evaluation"}
+    assert changed == {"unlearned", "prompts", "base-evaluation", "evaluation"}
     export_run(tmp_path/"run", tmp_path/"out")
     out = {p.name for p in (tmp_path/"out").iterdir()}
     assert not {"watch.json", "watch.svg", "loss.csv"} & out

@@ -186,7 +186,9 @@ def test_pipes_and_devices_are_refused(tmp_path):
         os.mkfifo(tmp_path/"pipes"/f"x.{suffix}")
         (tmp_path/"devices"/f"x.{suffix}").symlink_to("/dev/zero")
     for name,suffixes in kinds.items():
-        cases += [(f"--{name}", str(tmp_path/where/f"x.{s}"))
+        unlisted = name in ("neighbours", "general", "openers", "holdout")
+        flag = ("--set", f"{name}=") if unlisted else (f"--{name}", "")
+        cases += [(flag[0], f"{flag[1]}{tmp_path}/{where}/x.{s}")
                   for s in suffixes for where in ("pipes", "devices")]
     cases += [("--corpus", "/dev/zero"), ("--config", "/dev/stdin")]
     argv = [sys.executable, "-c", PIPES, str(tmp_path/"job.yaml"),
@@ -196,7 +198,8 @@ def test_pipes_and_devices_are_refused(tmp_path):
     said = re.findall(r"selective-unlearning: (.*)\n(\d)$", p.stderr, re.M)
     why = "is a pipe or a device, not a regular file: save what it gives to a file"
     codes = ["2" if flag == "--config" else "1" for flag,_ in cases]
-    assert said == [(f"{path}: {why}", code) for (_,path),code in zip(cases, codes)]
+    paths = [value.rpartition("=")[2] for _,value in cases]
+    assert said == [(f"{path}: {why}", code) for path,code in zip(paths, codes)]
     assert not (tmp_path/"new").exists()
 
 
@@ -267,10 +270,12 @@ def test_errors_are_shown(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path/"x.jsonl").write_text(r'{"a\u001b[2J\u009b\u202e\udce9": 1}')
     model = save_model(tmp_path/"llama", "llama")
+    capsys.readouterr()
     for argv, shown in [
             (["run", "--corpus", f"{NAME}.txt"], f"corpus: {SHOWN_NAME}.txt: no such file"),
             (["run", "--config", NAME], f"{SHOWN_NAME}: no such file"),
-            (["run", "--corpus", "x.jsonl", "--model", model], r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"),
+            (["run", "--corpus", "x.jsonl", "--model", model, "--block-size", "64"],
+             r"no column 'text', only a\x1b[2J\x9b\u202e\udce9"),
             (["report", "--run", NAME], f"{SHOWN_NAME}: not a run folder"),
             (["run", f"--{NAME}"], SHOWN_NAME),
             (["run", "--alpha", NAME], r"a\x1b[2J"),
