@@ -167,6 +167,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'selective_unlearning/corpus/blocks.py'),
                                                     'selective_unlearning.corpus.blocks._spans': ( 'corpus/blocks.html#_spans',
                                                                                                    'selective_unlearning/corpus/blocks.py'),
+                                                    'selective_unlearning.corpus.blocks._values': ( 'corpus/blocks.html#_values',
+                                                                                                    'selective_unlearning/corpus/blocks.py'),
                                                     'selective_unlearning.corpus.blocks.block_texts': ( 'corpus/blocks.html#block_texts',
                                                                                                         'selective_unlearning/corpus/blocks.py'),
                                                     'selective_unlearning.corpus.blocks.check_block_size': ( 'corpus/blocks.html#check_block_size',
