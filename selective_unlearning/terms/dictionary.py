@@ -29,8 +29,8 @@ from .match import TermMatcher, term_key
 class Dictionary:
     "Anchored terms and their generic translations."
     entries:tuple[Entry, ...] = ()
-    used:int = field(default=0, compare=False)                  # strings read of an older .npy
-    skipped:tuple[str, ...] = field(default=(), compare=False)  # and why others could not be
+    used:int = field(default=0, compare=False)                  # strings used from an older .npy
+    skipped:tuple[str, ...] = field(default=(), compare=False)  # why others were not used
 
     def __post_init__(self):
         object.__setattr__(self, "entries", tuple(self.entries))
@@ -56,7 +56,7 @@ class Dictionary:
     def __reduce__(self): return Dictionary, (self.entries, self.used, self.skipped)
 
     def __getitem__(self, term:str) -> Entry:
-        "The entry of `term`. Raises `DataError` that names the nearest term."
+        "The entry of `term`. Raises `DataError` that suggests the nearest term."
         if term not in self:
             raise DataError(f"no term {term!r} in the dictionary{did_you_mean(term, self.terms)}")
         return self._by_key[term_key(term)]
@@ -83,22 +83,24 @@ def add(self:Dictionary,
     *translations:str,
     **fields,  # the other fields of `Entry`
 ) -> Dictionary:
-    "With one more entry. Raises `DataError` if the term is there already."
+    "The dictionary with one more entry. Raises `DataError` if it already has the term."
     if term in self: raise DataError(f"{term!r} is in the dictionary already: use change")
     return Dictionary((*self.entries, Entry(term, translations, **fields)))
 
+# %% ../../nbs/terms/04_dictionary.ipynb #7fc2cb8c
 @patch
 def drop(self:Dictionary, *terms:str) -> Dictionary:
-    "Without these terms. Raises `DataError` if one is not there."
+    "The dictionary without these terms. Raises `DataError` if it does not have one of them."
     keys = {term_key(self[t].term) for t in terms}
     return Dictionary(tuple(e for e in self if term_key(e.term) not in keys))
 
+# %% ../../nbs/terms/04_dictionary.ipynb #0db8e30f
 @patch
 def change(self:Dictionary,
     term:str,
     **fields,  # new values, e.g. `translations="Ashford Hall"` or `locked=True`
 ) -> Dictionary:
-    "With some fields of one entry changed. Raises `DataError` if the term is not there."
+    "The dictionary with fields of one entry changed. Raises `DataError` if the term is missing."
     old = self[term]
     if unknown := [f for f in fields if f not in Entry.__dataclass_fields__]:
         raise DataError(f"an entry has no field {unknown[0]!r}"
@@ -108,17 +110,17 @@ def change(self:Dictionary,
 # %% ../../nbs/terms/04_dictionary.ipynb #5b3a8067
 @patch
 def __add__(self:Dictionary, other:Dictionary) -> Dictionary:
-    "Both dictionaries, entries of the same term joined."
+    "Both dictionaries in one, with entries of the same term joined."
     entries = tuple(joined((*self, *other)))
     return Dictionary(entries, self.used+other.used, self.skipped+other.skipped)
 
 # %% ../../nbs/terms/04_dictionary.ipynb #0b438d8d
 @patch
 def merge(self:Dictionary,
-    term:str,     # what stays
-    *others:str,  # what is joined into it; without, all entries of `term`
+    term:str,     # the term to keep
+    *others:str,  # terms joined into it; if none, all entries of `term`
 ) -> Dictionary:
-    "With several entries joined into one, as `+` does. Raises `DataError` if a term is not there."
+    "The dictionary with several entries joined, as by `+`. Raises `DataError` if one is missing."
     into, keys = self[term], {term_key(self[t].term) for t in (term, *others)}
     parts = [e for e in self if e is not into and term_key(e.term) in keys]
     new = reduce(join_entries, parts, into)
@@ -128,7 +130,7 @@ def merge(self:Dictionary,
 # %% ../../nbs/terms/04_dictionary.ipynb #85a6883a
 @patch
 def check(self:Dictionary, language:str="en") -> list[Problem]:
-    "All that is or may be wrong; `language` has the everyday words to warn of."
+    "All errors and warnings; `language` determines which words count as everyday."
     return find_problems(self, language)
 
 # %% ../../nbs/terms/04_dictionary.ipynb #e6ddb37b
@@ -146,7 +148,7 @@ def validate(self:Dictionary) -> Dictionary:
 def coverage(self:Dictionary,
     texts:Iterable[str],  # or a single text
 ) -> dict[str, int]:      # per term: whole-word occurrences
-    "How often each term occurs. Warns of those that never do. Raises `DataError` if none does."
+    "How often each term occurs; warns of those that never do. Raises `DataError` if none occurs."
     counts = Counter()
     for text in [texts] if isinstance(texts, str) else texts:
         counts.update(i for *_,i in self.matcher.find(text))
@@ -162,7 +164,7 @@ def coverage(self:Dictionary,
 
 # %% ../../nbs/terms/04_dictionary.ipynb #82a8a98e
 def families(terms:Iterable[str]) -> dict[str, str]:
-    "Each term's family, named by the family's first term in alphabetical order."
+    "Each term's family, named after the family's first term in alphabetical order."
     parent = {}
     def root(x):
         while parent.setdefault(x, x) != x: x = parent[x]
@@ -179,7 +181,7 @@ def families(terms:Iterable[str]) -> dict[str, str]:
 @patch
 def draw(self:Dictionary,
     seed:int,
-    scope:str="",     # a document's name: another scope, another draw
+    scope:str="",     # a document's name; each scope has its own draw
 ) -> dict[str, str]:  # term to translation
     "One translation for each term. Raises `DataError` if one has none."
     family, out = families(self.terms), {}
@@ -195,26 +197,31 @@ def draw(self:Dictionary,
 def save(self:Dictionary,
     path:str|Path,  # .json or .csv
 ) -> Path:          # `path`
-    "Write all or nothing. Raises `DataError` for what it cannot hold, `OSError` on a full disk."
+    """Write all entries or none.
+
+    Raises `DataError` if the format cannot hold them, `OSError` on a full disk."""
     return write_entries(path, self)
 
+# %% ../../nbs/terms/04_dictionary.ipynb #2bbe74a3
 @patch(cls_method=True)
 def load(cls:Dictionary,
     path:str|Path,  # .json, .csv or the older .npy
 ) -> Dictionary:
-    "Read a dictionary; `check` judges what it holds. Raises `DataError` that names line or entry."
+    """Read a dictionary, without checking its entries as `check` does.
+
+    Raises `DataError` that names the line or entry."""
     return cls(*read_entries(path))
 
 # %% ../../nbs/terms/04_dictionary.ipynb #53f0fa16
 @patch(as_prop=True)
 def content_hash(self:Dictionary) -> str:
-    "SHA-256 of what a replacement depends on, as hexadecimal digits."
+    "SHA-256, in hexadecimal, of everything that affects the replacements."
     return text_hash(json.dumps(sorted([e.term, e.translations, e.kind] for e in self)))
 
 # %% ../../nbs/terms/04_dictionary.ipynb #4473a2a4
 @dataclass(frozen=True)
 class Diff:
-    "How one dictionary differs from another; false if it does not."
+    "How one dictionary differs from another; false if they are the same."
     added:tuple[Entry, ...]
     dropped:tuple[Entry, ...]
     changed:tuple[tuple[Entry, Entry], ...]  # before and after
@@ -230,7 +237,7 @@ class Diff:
 
 @patch
 def diff(self:Dictionary, other:Dictionary) -> Diff:
-    "What would have to be done to this dictionary to get `other`."
+    "The changes that turn this dictionary into `other`."
     a, b = self._by_key, other._by_key
     return Diff(tuple(e for k,e in b.items() if k not in a),
                 tuple(e for k,e in a.items() if k not in b),
@@ -239,5 +246,5 @@ def diff(self:Dictionary, other:Dictionary) -> Diff:
 # %% ../../nbs/terms/04_dictionary.ipynb #481bae7e
 @patch
 def _repr_html_(self:Dictionary) -> str:
-    "A table of at most 64 KB, with a line below it on what was cut."
+    "A table of at most 64 KB, with a note below on what was cut."
     return entry_table(self.entries, self.check(), repr(self))

@@ -30,7 +30,7 @@ def _step(d:Dictionary) -> _Step: return _Step(d, tuple(d.check()))
 
 # %% ../../nbs/terms/15_editor.ipynb #5d79fabe
 class DictionaryEditor(Viewer):
-    "A dictionary that is edited step by step, in Python or in a widget; `dictionary` is its state."
+    "A dictionary edited step by step, in Python or in a widget; `dictionary` is its current state."
     _what, _head = "entries", COLUMNS
 
     def __init__(self,
@@ -56,11 +56,11 @@ class DictionaryEditor(Viewer):
 
     @property
     def changes(self) -> Diff:
-        "What was edited since the file was read or written."
+        "The edits since the file was read or written."
         return self._saved.diff(self.dictionary)
 
     def undo(self):
-        "Back to the dictionary before the last edit, if there was one."
+        "Undo the last edit, if there was one."
         if len(self._steps) > 1:
             self._steps.pop()
             self._tell()
@@ -78,11 +78,11 @@ class DictionaryEditor(Viewer):
 # %% ../../nbs/terms/15_editor.ipynb #7babcae0
 @patch
 def save(self:DictionaryEditor,
-    path:str|Path|None=None,  # .json or .csv; without, the file that was read or last written
+    path:str|Path|None=None,  # .json or .csv; by default the file last read or written
 ) -> Path:                    # `path`
     """Write the dictionary.
 
-    Raises `DataError` if the file is not as this editor left it, or is the demo's own."""
+    Raises `DataError` if the file has changed since it was read or written, or is the demo's."""
     if not (path := path or self.path):
         raise DataError("no file yet: give a path, e.g. names.json")
     path = Path(path)
@@ -90,8 +90,8 @@ def save(self:DictionaryEditor,
         raise DataError(f"{path}: belongs to the demo and is left alone: save under another name, "
                         f"e.g. {path.name} here")
     if path.exists() and self._seen.get(path.resolve()) != path_hash(path):
-        raise DataError(f"{path}: was made or changed by somebody else since it was read here, so "
-                        "it is left alone: save under another name. The edits are all still here")
+        raise DataError(f"{path}: was made or changed by somebody else since it was read here and "
+                        "is left alone: save under another name. The edits are still here")
     d = self.dictionary
     d.save(path)
     self._seen[path.resolve()] = path_hash(path)
@@ -110,7 +110,7 @@ _SHOW = {"all": lambda i: True, "with problems": lambda i: i.problems,
 
 @patch
 def _pick(self:DictionaryEditor, text:str="", kind:str="all", show:str="all", _=0) -> list[_Item]:
-    "The entries that the choices leave."
+    "The entries that match the choices."
     d, problems = self._steps[-1]
     found, part = by_entry(problems), text.strip().casefold()
     def holds(e): return part in "\n".join([e.term, *e.translations, e.why]).casefold()
@@ -140,12 +140,12 @@ def _above(self:DictionaryEditor, *choices) -> str:
 
 # %% ../../nbs/terms/15_editor.ipynb #3fefbdf4
 def _put(d:Dictionary, at:int, *new:Entry) -> Dictionary:
-    "With the entry at a place replaced, or dropped."
+    "The dictionary with the entry at a position replaced or dropped."
     return Dictionary((*d.entries[:at], *new, *d.entries[at+1:]), d.used, d.skipped)
 
 # %% ../../nbs/terms/15_editor.ipynb #14ac683d
 class _Form:
-    "The fields of one entry; `entry` has their values."
+    "The input fields for one entry; `entry` returns their values."
     def __init__(self, w, changed:Callable[[], None]):
         late, wide = dict(continuous_update=False), w.Layout(width="30em")
         self.which = w.Dropdown(description="entry", layout=wide)
@@ -169,20 +169,20 @@ class _Form:
         finally: self.filling = False
 
     def entry(self, e:Entry) -> Entry:
-        "The entry with what is in the fields."
+        "`e` with the values of the fields."
         lines = tuple(t for t in self.translations.value.split("\n") if t.strip())
         return replace(e, term=self.term.value, translations=lines, kind=self.kind.value,
                        why=self.why.value)
 
 # %% ../../nbs/terms/15_editor.ipynb #2045b401
 def _merged(d:Dictionary, at:int, into:str) -> Dictionary:
-    "With the entry at a place joined into that of a term."
+    "The dictionary with the entry at a position joined into that of a term."
     new = d.merge(into, d.entries[at].term)
     if new == d: raise DataError(f"{into!r} is this entry itself: name another term")
     return new
 
 def _attempt(say:Callable[[str], None], act:Callable[[], str|None]):
-    "Do it and say what came of it."
+    "Call `act` and show its message or its error."
     try: say(escape(act() or ""))
     except Exception as e:
         kind = "" if isinstance(e, DataError) else f"{type(e).__name__}: "
@@ -190,7 +190,7 @@ def _attempt(say:Callable[[str], None], act:Callable[[], str|None]):
 
 # %% ../../nbs/terms/15_editor.ipynb #7e486a8c
 class _Actions:
-    "What the form and the buttons of a panel do to the editor's dictionary."
+    "The actions of a panel's form and buttons on the editor's dictionary."
     @property
     def _entry(self) -> Entry:
         if not self.at: raise DataError("choose an entry first")
@@ -209,7 +209,7 @@ class _Actions:
     def _changed(self):
         def change():
             self._replace(self.form.entry(self._entry))
-            self.form.fill(self._entry)            # without the blanks that an entry leaves out
+            self.form.fill(self._entry)            # drops white space that an entry trims
         _attempt(self._say, change)
 
     def _lock(self): self._replace(replace(self._entry, locked=not self._entry.locked))
@@ -225,7 +225,7 @@ class _Actions:
         return f"merged {term!r} into {self.into.value!r}"
 
     def _add(self) -> str:
-        "The new entry is shown, whatever was searched for before."
+        "Add a term and show its entry, whatever was searched for before."
         if not self.new.value.strip(): raise DataError("type the new term first")
         new = self.editor.dictionary.add(self.new.value)
         for c,v in zip(self.choices, ("", "all", "all")): c.value = v
@@ -262,7 +262,7 @@ class _Panel(_Actions):
     def _say(self, html:str): self.status.value = f'<p role="status">{html}</p>'
 
     def redraw(self):
-        "Show the editor's dictionary: the same page and the same entry, if there still are."
+        "Show the editor's dictionary, on the same page and entry if they still exist."
         page, self.drawing = self.page.value, True
         self.tick.value += 1
         self.page.value = min(page, self.page.max)
@@ -270,7 +270,7 @@ class _Panel(_Actions):
         self._list(len(self.editor.dictionary) == self.size)
 
     def _list(self, hold:bool=False):
-        "Offer the entries of the page; `hold` the chosen one, even if it is none of them any more."
+        "Offer the entries of the page; `hold` the chosen one even if it is no longer among them."
         d, start = self.editor.dictionary, (self.page.value-1)*PAGE_ROWS
         items = self.editor._pick(*(c.value for c in self.choices))[start:start+PAGE_ROWS]
         numbers, at = [i.number for i in items], self.at or 0
@@ -285,7 +285,7 @@ class _Panel(_Actions):
 # %% ../../nbs/terms/15_editor.ipynb #8377c2f5
 @patch
 def widget(self:DictionaryEditor):
-    "The table with controls, a form and buttons, an ipywidgets box. Raises `MissingExtra`."
+    "An ipywidgets box with the table, controls, a form and buttons. Raises `MissingExtra`."
     box = Viewer.widget(self)
     import ipywidgets as w
     panel = _Panel(w, self, box)

@@ -23,17 +23,19 @@ def entry_cells(
     e:Entry,
     problems:Iterable[Problem], # of this entry
 ) -> list:                      # text or HTML, one for each of `COLUMNS`
-    "What the row of an entry shows."
+    "The cells of an entry's row."
     notes = [f"{tag('b', p.severity)}: {highlight(p.text, limit=400)}" for p in problems]
     return [n, _short(e.term), _short(" | ".join(e.translations)), e.kind, e.count or "",
             "locked" if e.locked else "", _short(e.why), Html("<br>".join(notes))]
 
+# %% ../../nbs/terms/03_entry_table.ipynb #e42eb1ed
 def by_entry(problems:Iterable[Problem]) -> dict[int, list[Problem]]:
-    "The problems of each entry that has some, by its number."
+    "The problems grouped by the number of their entry."
     found = {}
     for p in problems: found.setdefault(p.entry, []).append(p)
     return found
 
+# %% ../../nbs/terms/03_entry_table.ipynb #93fed043
 def tally(problems:Iterable[Problem]) -> str:
     "How many errors and warnings there are."
     kinds = Counter(p.severity for p in problems)
@@ -89,12 +91,12 @@ _STYLE = """
 _LEFT = {c: dict(style="text-align:left") for c in ("translations", "why", "problems")}
 
 def _columns(entries:Sequence[Entry]) -> list[int]:
-    "Which columns are shown: without a count, lock or reason if no entry has one."
+    "The columns to show: count, locked and why only if an entry has one."
     return [k for k,c in enumerate(COLUMNS)
             if c not in ("count", "locked", "why") or any(getattr(e, c) for e in entries)]
 
 def _cut(n:int, entries:Sequence[Entry], problems:Iterable[Problem]) -> Html:
-    "What is missing if only the first `n` entries are shown."
+    "A note on what is missing if only the first `n` entries are shown."
     if n == len(entries): return Html()
     below = [p for p in problems if p.entry > n]
     return Html(f"<p>The first {n} of {len(entries)} entries; the rest is cut to keep this page "
@@ -105,10 +107,10 @@ def _cut(n:int, entries:Sequence[Entry], problems:Iterable[Problem]) -> Html:
 # %% ../../nbs/terms/03_entry_table.ipynb #e60e8fc4
 def entry_table(
     entries:Sequence[Entry],
-    problems:Sequence[Problem], # what `find_problems` says of them
+    problems:Sequence[Problem], # as `find_problems` returns them
     title:str,
 ) -> Html:                      # at most 64 KB
-    "The entries with their problems; what was cut is said below."
+    "A table of the entries with their problems, and a note below on what was cut."
     style = tag("style", Html(STYLE+_STYLE), onload=_SCRIPT)
     shown, found = _columns(entries), by_entry(problems)
     head = [COLUMNS[k] for k in shown]

@@ -23,16 +23,16 @@ from .word_stats import Counts, count_words, frequency
 # %% ../../nbs/terms/10_extract.ipynb #d2a23a34
 # Chosen on every other document of three corpora. Frequencies in general text, in powers of ten
 # (3 is once in a million words):
-_UNKNOWN = 1.3         # of a word in small letters that hardly anybody has seen
-_RARE = 2.5            # of the commonest such word that may be the text's own
-_RARE_NAME = 3.        # of the commonest with a capital; other words have it seldom
-_COMMON_NAME = 4.5     # of a first name that is mostly another word: `Will`, `May`
-_EVERYDAY = 5.5        # of a word that goes with any other: `one`, `out`
-# How many powers of ten more often than in general text there must be here
+_UNKNOWN = 1.3         # at most, of a word in small letters that hardly anybody has seen
+_RARE = 2.5            # at most, of such a word that may be the text's own
+_RARE_NAME = 3.        # at most, of a word with a capital, which other words seldom have
+_COMMON_NAME = 4.5     # at least, of a first name that is mostly another word: `Will`, `May`
+_EVERYDAY = 5.5        # at least, of a word that goes with any other: `one`, `out`
+# How many powers of ten more often than in general text these must occur here:
 _SURPRISING_NAME = 1.3 # a word with a capital,
-_SURPRISING = 3.3      # one without, as every text has words of its trade,
+_SURPRISING = 3.3      # one without, because every text has words of its trade,
 _COMPOUND = 4.5        # the parts of a word with a hyphen together,
-_PHRASE = 5.2          # and two neighbours, of which there are more by chance.
+_PHRASE = 5.2          # and two neighbours, which occur by chance more often.
 
 def _surprise(term:str, count:int, total:int, zipf) -> float:
     return math.log10(count/total*1e9)-zipf(term)
@@ -58,11 +58,11 @@ def _stem(word:str) -> str:
     return word.lower().removesuffix("ves").removesuffix("s").removesuffix("e").removesuffix("f")
 
 def _cohesion(words:Iterable[str], count:int, total:int, zipf) -> float:
-    "How many powers of ten more often `words` come together than if general text mixed them."
+    "How many powers of ten more often `words` come together than by chance in general text."
     return math.log10(count/total)-sum(zipf(w)-9 for w in words)
 
 def _why_coined(word:str, count:int, total:int, zipf) -> str|None:
-    "Why a word in small letters is the text's own, if it is."
+    "The reason why a word in small letters is the text's own, if it is."
     if len(word) < 4 or not word.replace("-", "").isalpha(): return None
     often, parts = count > 2, word.split("-")
     if often and zipf(word) < _RARE and _surprise(word, count, total, zipf) > _SURPRISING:
@@ -80,7 +80,7 @@ def _coined(c:Counts, zipf) -> dict[str, str]:
 
 # %% ../../nbs/terms/10_extract.ipynb #3291edcf
 def _why_phrase(pair:str, count:int, c:Counts, zipf, names:Mapping[str, str]) -> str|None:
-    "Why two neighbouring words are one thing, if they are."
+    "The reason why two neighbouring words are one thing, if they are."
     if count < 2: return None
     if pair in c.marked: return "a phrase set off and repeated"
     first, second = words = pair.split(" ")
@@ -92,7 +92,7 @@ def _why_phrase(pair:str, count:int, c:Counts, zipf, names:Mapping[str, str]) ->
             return "words far more often together than by chance"
 
 def _phrases(c:Counts, zipf, count:Counter, names:Mapping[str, str]) -> dict[str, tuple[int, str]]:
-    "Titles and phrases in small letters to keep: how often they occur, and the reason."
+    "The titles and phrases to keep, with their count and the reason."
     out = {}
     for t,n in c.titles.items():
         first, bare = t.split(" ", 1)
@@ -104,7 +104,7 @@ def _phrases(c:Counts, zipf, count:Counter, names:Mapping[str, str]) -> dict[str
 
 # %% ../../nbs/terms/10_extract.ipynb #39e1ba62
 def links_of(terms:Iterable[str]) -> dict[str, tuple[str, ...]]:
-    "For each term, those that share all words of the shorter one, and its other numbers."
+    "For each term, those that share all words of the shorter one, in singular or plural."
     words = {t: {_stem(w) for w in regex.findall(r"[\w-]+(?=$|\W)", t) if len(w) > 1}
              for t in terms}
     by_word = defaultdict(list)
@@ -119,23 +119,23 @@ def links_of(terms:Iterable[str]) -> dict[str, tuple[str, ...]]:
 class Term:
     "A term proposed for the dictionary."
     term:str
-    count:int                      # occurrences, not those inside longer terms
+    count:int                      # occurrences, except inside longer terms
     score:float                    # count times surprise: how much it gives the text away
-    kind:str                       # a guess, one of `dictionary.KINDS`
+    kind:str                       # a guess, one of `entries.KINDS`
     why:str                        # why it was chosen
     examples:tuple[str, ...] = ()  # sentences in which it occurs
-    links:tuple[str, ...] = ()     # other terms that hold it, are held by it or are its plural
+    links:tuple[str, ...] = ()     # terms that contain it, that it contains, its plural
 
 # %% ../../nbs/terms/10_extract.ipynb #f1e463d0
 def _surely(term:str, count:Counter, words:Counter, stems:Counter, c:Counts, zipf) -> bool:
-    "Whether a term comes again, or there are other signs that it is one."
+    "Whether a term recurs, or there are other signs that it is one."
     if count[term] > 1 or term in c.titles or stems[_stem(term)] > 1: return True
     if term.islower(): return zipf(term) < .5
     shares = any(words[w] > 1 and zipf(w) < 4 for w in term.split(" "))
     return shares or zipf(term) < (1 if " " in term else 1.5)
 
 def _without_covered(why:Mapping[str, str], count:Counter, titles:Counter) -> dict[str, str]:
-    "Without plurals whose singular is there, whose count they join, and without parts of titles."
+    "`why` without parts of titles and plurals of other terms, whose counts the singulars get."
     by_key = {term_key(t): t for t in why}
     gone = {}
     for t in why:
@@ -152,7 +152,9 @@ def extract_terms(
     language:str="en",    # whose general word frequencies to compare with
     max_terms:int=500,    # the best are kept
 ) -> list[Term]:          # best first
-    "Terms that are peculiar to `texts`. Raises `DataError` without words or language."
+    """The terms that are peculiar to `texts`.
+
+    Raises `DataError` if there are no words, or for unknown languages."""
     zipf = frequency(language)
     c = count_words([texts] if isinstance(texts, str) else texts)
     if not c.total: raise DataError("no words in the corpus: nothing to extract")
@@ -193,19 +195,19 @@ def _best_first(terms:Iterable[Term]) -> list[Term]:
 
 # %% ../../nbs/terms/10_extract.ipynb #c4d0a31a
 def _bare(term:str) -> str:
-    "`term` without article, possessive and marks around it; empty if no letter is left."
+    "`term` without an article, possessive or punctuation around it; empty if no letter is left."
     term = regex.sub(r"^(?:the|an?) |['’]s?$", "", " ".join(term.split()), flags=regex.I)
     return term.strip(" .,;:!?…\"'“”‘’()[]{}<>*_#|-–—") if WORD.search(term) else ""
 
 # %% ../../nbs/terms/10_extract.ipynb #40351386
 def count_terms(
-    found:Iterable[tuple[str, str, str]],  # term, kind, why; the same term may come often
+    found:Iterable[tuple[str, str, str]],  # term, kind, why; terms may be repeated
     texts:Iterable[str],                   # documents in which to count
     language:str="en",
-    min_count:int=1,                       # fewer occurrences are too few
+    min_count:int=1,                       # terms with fewer occurrences are dropped
     max_terms:int=500,                     # the best are kept
 ) -> list[Term]:                           # best first
-    "What another finder found, counted and scored as `extract_terms` does."
+    "The terms of another finder, counted and scored as by `extract_terms`."
     kinds, why, zipf = defaultdict(Counter), {}, frequency(language)
     for term,kind,reason in found:
         if term := _bare(term):
@@ -227,7 +229,7 @@ def count_terms(
 
 # %% ../../nbs/terms/10_extract.ipynb #488459a0
 def _covering(terms:Iterable[str]) -> dict[str, str]:
-    "For each term, the one among them that covers it."
+    "For each term, the one among `terms` that covers it."
     by_form = defaultdict(list)
     for t in dict.fromkeys(terms):
         for f in TermMatcher([t], plurals=True).forms: by_form[f.text].append(t)
@@ -240,9 +242,9 @@ def _covering(terms:Iterable[str]) -> dict[str, str]:
 
 # %% ../../nbs/terms/10_extract.ipynb #acd67bfa
 def merge_terms(
-    *lists:Iterable[Term],  # what several finders found, the most trusted one first
+    *lists:Iterable[Term],  # one for each finder, the most trusted first
 ) -> list[Term]:            # best first
-    "The union, each term once. Its `why` has the reasons of every finder."
+    "The terms of all lists, each once, with the reasons of every finder in `why`."
     all_terms = [list(terms) for terms in lists]
     home, found = _covering(t.term for terms in all_terms for t in terms), defaultdict(list)
     for n,terms in enumerate(all_terms):

@@ -30,7 +30,7 @@ def given_names(language:str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(male), frozenset(female)
 
 # %% ../../nbs/terms/09_kinds.ipynb #af808b03
-_HEADS = {  # kind: nouns that a stand-in keeps, others
+_HEADS = {  # kind: nouns that a translation keeps, others
     "place": ("""street road lane alley avenue drive square place house hall castle tower manor
         cottage farm village hill river lake sea forest wood island bay valley harbour bridge
         station room chamber library garden park shop inn hospital""",
@@ -58,17 +58,17 @@ _THING_CUES = {"-"+w for w in "a an every each no".split()}
 _PERSON_CUES = {"+"+w for w in "who said asked told himself herself married whose".split()}
 
 def _share(around:Counter, cues:set[str]) -> float:
-    "Which part of the words on the cues' side of a term is cues."
+    "The share of cues among the words on their side of a term."
     sides = {c[0] for c in cues}
     return sum(around[w] for w in cues)/max(1, sum(n for w,n in around.items() if w[0] in sides))
 
 def kind_of(
     term:str,
-    around:Counter, owns:float,             # words before (-) and after (+); the share of its 's
+    around:Counter, owns:float,             # words before (-), after (+); share with 's
     text:str,                               # sentences with it
     people:set[str], given:frozenset[str],  # `parts_of_people`, first names
 ) -> str:
-    "A guess at what a term names: one of `KINDS`."
+    "The likely kind of what a term names, one of `KINDS`."
     words = regex.split("[ -]", term)
     head = words[0 if regex.search(" (?:of|for) ", term) else -1].lower()
     if len(words) > 1 and head in KIND_OF_HEAD: return KIND_OF_HEAD[head]
@@ -83,7 +83,7 @@ def kind_of(
     return "person" if acts and _share(around, {"-the"}) < .2 else "other"
 
 def _called(term:str, text:str) -> str|None:
-    "The kind of the first noun by which a sentence calls `term`."
+    "The kind of the first noun that a sentence uses for `term`."
     gap, name = r"((?: [\w'’-]+){1,6})", regex.escape(term)
     for m in regex.finditer(rf"\b{name},? (?:(?:is|are|was|were) )?(?:an?|one of the){gap}|"
                             rf"\b{name} (?:is|was) the{gap}|"
@@ -92,8 +92,9 @@ def _called(term:str, text:str) -> str|None:
         kinds = [KIND_OF_HEAD[w] for w in words if w in KIND_OF_HEAD]
         if kinds: return kinds[-1] if m[3] else kinds[0]
 
+# %% ../../nbs/terms/09_kinds.ipynb #d06e9121
 def parts_of_people(around:Mapping[str, Counter]) -> set[str]:
-    "The words of two-word names that have no article and no telling last word."
+    "The words of two-word names that have no article and whose last word shows no other kind."
     def bare(a): return a["-the"]+a["-a"] <= .2*a.total()
     pairs = [t.split(" ") for t,a in around.items() if t.count(" ") == 1 and bare(a)]
     return {w for first,last in pairs for w in (first, last)

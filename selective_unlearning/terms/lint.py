@@ -35,12 +35,12 @@ class Problem:
 _Found = Iterator[tuple[str, str]]  # messages and suggestions
 
 class _Known(NamedTuple):
-    "What the rules ask of the whole dictionary."
-    terms:dict[str, Entry]       # by key; of equal ones the first
+    "What the rules need to know about the whole dictionary."
+    terms:dict[str, Entry]       # by key; the first of equal ones
     cases:dict[str, list[Entry]] # by key without case
     plurals:dict[str, Entry]     # by the regular plural of the term
-    users:dict[str, list[Entry]] # of each translation
-    longer:dict[str, str]        # a term that holds a word and others, by that word
+    users:dict[str, list[Entry]] # by translation
+    longer:dict[str, str]        # a term of several words, by each of its words
     matcher:TermMatcher
 
 def _indexed(entries:Sequence[Entry]) -> _Known:
@@ -58,7 +58,7 @@ def _indexed(entries:Sequence[Entry]) -> _Known:
 
 # %% ../../nbs/terms/02_lint.ipynb #713bc9fc
 def _without_terms(text:str, known:_Known) -> str:
-    "`text` with each term in it translated; nothing if that does not help."
+    "`text` with each term in it translated; empty if that still contains a term."
     out, at = "", 0
     for start,end,form in zip(*(a.tolist() for a in known.matcher.spans(text))):
         _, index, many = known.matcher.forms[form]
@@ -68,7 +68,7 @@ def _without_terms(text:str, known:_Known) -> str:
     return "" if known.matcher.find(out) else out
 
 def _by_words(e:Entry, known:_Known, rest:str="", k:int=0) -> str:
-    "The translations of a term's words; `rest` has those of words that are no terms, or nothing."
+    "The translations of a term's words, taken from `rest` for words that are not terms, or empty."
     words = term_key(e.term).split()
     parts = [known.terms[w].translations if w in known.terms else () for w in words]
     new = rest.split() if len(rest.split()) == len(words) else [""]*len(words)
@@ -80,16 +80,16 @@ def _or(advice:str, example:str, other:str="") -> str:
 
 # %% ../../nbs/terms/02_lint.ipynb #7d697efe
 def _unreadable(text:str, kinds:set[str]) -> str:
-    "The first character of some kinds of Unicode that nobody sees on a screen."
+    "The first invisible character of `text` in some Unicode categories, or empty."
     if text.isprintable(): return ""
     return next((c for c in text if unicodedata.category(c) in kinds and c not in _HARMLESS), "")
 
-_HARMLESS = {"\u00ad", "\u200c", "\u200d"}  # a soft hyphen; what joins letters of some scripts
+_HARMLESS = {"\u00ad", "\u200c", "\u200d"}  # a soft hyphen; joiners used in some scripts
 
 def _characters(e:Entry, kinds:set[str]) -> _Found:
     for text in filter(lambda t: _unreadable(t, kinds), (e.term, *e.translations)):
         c = _unreadable(text, kinds)
-        yield (f"{ascii(text)} holds the character U+{ord(c):04X}, which nobody sees",
+        yield (f"{ascii(text)} contains the invisible character U+{ord(c):04X}",
                _or("retype it", text.replace(c, "").strip()))
 
 def _unusable(e:Entry, known:_Known) -> _Found:
@@ -139,7 +139,7 @@ def _shared(e:Entry, known:_Known) -> _Found:
 
 # %% ../../nbs/terms/02_lint.ipynb #cf3485d9
 def _drawn_together(a:Entry, b:Entry) -> Iterable[tuple[int, str, str]]:
-    "What one text can have for two terms of a family, and the position of the first."
+    "The pairs of translations that can be drawn for two terms, with the position of the first."
     if len(a.translations) == len(b.translations):
         return zip(range(len(a.translations)), a.translations, b.translations)
     return ((k, t, u) for (k,t),u in product(enumerate(a.translations), b.translations))
@@ -190,8 +190,8 @@ def _common_word(e:Entry, known:_Known, language:str="en") -> _Found:
 def find_problems(
     entries:Iterable[Entry],
     language:str="en",  # whose everyday words to warn of
-) -> list[Problem]:     # in the order of the entries, of each first the errors
-    "Everything that is or may be wrong with the entries of a dictionary. Locked ones do not warn."
+) -> list[Problem]:     # in the order of the entries, errors before warnings
+    "All errors in the entries of a dictionary, and the warnings for those that are not locked."
     entries, first, out = list(entries), {}, []
     known = _indexed(entries)
     for n,e in enumerate(entries, 1):

@@ -45,7 +45,7 @@ def _object(answer:str) -> dict:
 
 def _records(
     answer:str, name:str,  # of the list
-    **fields:tuple,        # of a record: the values it may have, or none where any text will do
+    **fields:tuple,        # of a record: the allowed values, or none if any text is allowed
 ) -> list[dict]:
     "The records in an answer. Raises `_Malformed`."
     records = _object(answer).get(name)
@@ -73,7 +73,7 @@ def _ask_all(
     counts:dict,               # of texts `asked`, `retried` and `skipped`; added to
     name:str, **fields:tuple,  # of the records, as in `_records`
 ) -> Iterator[list[dict]]:
-    "For each text the records in the model's answer, none where it was skipped."
+    "The records in the model's answer to each text, none if it was skipped."
     silent = 0
     for text in tqdm(texts, desc=name):
         prompt, records = task+_marked(text), None
@@ -106,7 +106,7 @@ Answer with a JSON object only, in this form:
 If there is no such term, answer {{"terms": []}}. The text stands """
 
 def _as_spelt(term:str, passage:str) -> str|None:
-    "The term as the passage spells it, if it has it."
+    "The term as the passage spells it, or none if it is not there."
     term = " ".join(term.split())
     if not term.isprintable() or not term_key(term): return None
     if len(term) > 80 or term.count(" ") > 5: return None
@@ -122,11 +122,11 @@ def _reason(record:dict) -> str:
 def ask_terms(
     texts:Iterable[str],             # documents
     model:Callable[[str], str],      # from prompt to answer, e.g. `local_model()`
-    size:int=3000,                   # characters of a passage at most
+    size:int=3000,                   # characters in a passage, at most
     language:str="en",               # whose general word frequencies to compare with
     max_terms:int=500,               # the best are kept
-) -> tuple[list[Term], dict[str, int]]:  # best first; passages asked to skipped, terms invented
-    "Terms that a model names. Raises `ModelError` if the model cannot be asked at all."
+) -> tuple[list[Term], dict[str, int]]:  # best first; counts, `asked` to `invented`
+    "The terms that a model names. Raises `ModelError` if it does not answer at all."
     texts = [texts] if isinstance(texts, str) else list(texts)
     parts, found = [p for t in texts for p in passages(t, size)], []
     counts = dict(asked=0, retried=0, skipped=0, invented=0)
@@ -176,12 +176,12 @@ def _can_replace(e:Entry, new:str, terms:TermMatcher, taken:set[str]) -> bool:
 
 # %% ../../nbs/terms/13_llm_terms.ipynb #f7e5f8b2
 def _agreeing(family:list[Entry], proposed:dict, fits:Callable) -> dict[str, str]|None:
-    "Of the stand-ins proposed by key those that fit and agree word by word, if there are such."
+    "The proposed translations of a family, if all fit and agree word by word, else none."
     words, new = {}, {}
     def agrees(old, text):
         parts = text.split(" ")
         if len(parts) == len(old): return all(words.get(o, p) == p for o,p in zip(old, parts))
-        return len(family) == 1  # or the shorter name is lost in the longer
+        return len(family) == 1  # else the longer name might lose the shorter
     for e in sorted(family, key=lambda e: (e.term.count(" "), e.term)):
         old = e.term.split(" ")
         by_words = " ".join(words.get(w, w) for w in old)
@@ -194,7 +194,7 @@ def _agreeing(family:list[Entry], proposed:dict, fits:Callable) -> dict[str, str
 
 # %% ../../nbs/terms/13_llm_terms.ipynb #bf4daa2c
 def _derived(terms:Iterable[str]) -> dict[str, tuple[str, bool]]:
-    "Terms that are a form of another one, and whether that form is the plural."
+    "For each term that is a form of another: that term, and whether the form is its plural."
     forms = {f.text: (t, f.plural) for t in terms for f in TermMatcher([t], plurals=True).forms
              if f.text != term_key(t)}
     return {t: forms[term_key(t)] for t in terms if term_key(t) in forms}
@@ -205,7 +205,7 @@ def _claims(e:Entry, new:str) -> set[str]:
     return {new.casefold(), plural(new).casefold()} | own
 
 def _proposals(entries:list[Entry], model:Callable, batch:int, counts:dict) -> dict[str, str]:
-    "What the model proposes for the terms that it was asked for, by their keys."
+    "The model's proposals for the terms in its prompts, by their keys."
     parts, proposed = [entries[i:i+batch] for i in range(0, len(entries), batch)], {}
     lists = ["\n".join(f"{e.term} ({e.kind})" for e in p) for p in parts]
     answers = _ask_all(model, _STAND_INS, lists, counts, "translations", term=(), translation=())
@@ -221,13 +221,13 @@ def _proposals(entries:list[Entry], model:Callable, batch:int, counts:dict) -> d
 def ask_translations(
     terms:Iterable[Term|Entry|str],  # as for `propose_translations`; locked entries are kept
     model:Callable[[str], str],      # from prompt to answer
-    seed:int=0,                      # of what the model does not provide
-    taken:Iterable[str]=(),          # words, or whole texts, that no name may be taken from
-    batch:int=20,                    # terms asked for at once
-) -> tuple[Dictionary, dict[str, int]]:  # in the order of `terms`; how many were asked to accepted
-    """Translations from a model where they can be `accepted`, else from `propose_translations`.
+    seed:int=0,                      # for translations that the model does not provide
+    taken:Iterable[str]=(),          # words or whole texts; no name may come from them
+    batch:int=20,                    # terms in one prompt
+) -> tuple[Dictionary, dict[str, int]]:  # in the order of `terms`; counts, `asked` to `accepted`
+    """Translations from a model where they are acceptable, else from `propose_translations`.
 
-    Raises `ModelError` if the model cannot be asked at all."""
+    Raises `ModelError` if the model does not answer at all."""
     taken = [taken] if isinstance(taken, str) else list(taken)
     counts = dict(asked=0, retried=0, skipped=0, invented=0)
     base = propose_translations(terms, seed, taken=taken)

@@ -21,24 +21,24 @@ from ..core.text import plural
 
 # %% ../../nbs/terms/00_match.ipynb #a64a56d7
 class _Shift(NamedTuple):
-    "How a step has moved positions."
-    starts:np.ndarray  # (n,) characters after the step from which on starts are moved
+    "How a normalisation step has shifted positions."
+    starts:np.ndarray  # (n,) positions after the step from which starts are shifted
     ends:np.ndarray    # (n,) the same for ends
-    by:np.ndarray      # (n+1,) by how much, in all, after 0 to n of them
+    by:np.ndarray      # (n+1,) total shift after 0 to n of them
 
     def back(self,
         at:np.ndarray,  # positions of characters after the step
-        edge:int,       # 0 for where each starts, 1 for where it ends
-    ) -> np.ndarray:    # the same before the step
+        edge:int,       # 0 for their starts, 1 for their ends
+    ) -> np.ndarray:    # positions before the step
         return at + self.by[self[edge].searchsorted(at, "right")] + edge
 
 def _removal(gone:np.ndarray) -> _Shift:
-    "The shift when the bytes at `gone` are taken out."
+    "The shift when the bytes at `gone` are removed."
     count = np.arange(len(gone)+1)
     return _Shift(at := gone-count[:-1], at, count)
 
 def _decoding(data:bytes) -> _Shift:
-    "The shift when characters become UTF-8: each byte but a character's first is one too many."
+    "The shift when characters become UTF-8: each byte after a character's first is extra."
     more = np.flatnonzero(np.frombuffer(data, np.int8) < -64)
     return _Shift(more, more, -np.arange(len(more)+1))
 
@@ -46,7 +46,7 @@ def _decoding(data:bytes) -> _Shift:
 _CLUSTER = regex.compile(r"(?s)(?=.?[^\x00-\x7f])\X(?<=[^\x00-\x7f])")
 
 def _composed(text:str, rare:set[str]) -> bool:
-    "Whether `text`, with the characters `rare` beside ASCII, is in the composed form NFC."
+    "Whether `text`, whose non-ASCII characters are `rare`, is in the composed form NFC."
     combine = any(unicodedata.category(c)[0] == "M" or "\u1160" <= c <= "\u11ff" for c in rare)
     return unicodedata.is_normalized("NFC", text if combine else "".join(rare))
 
@@ -74,7 +74,7 @@ _BLANK = bytes(ord(" ") if chr(i) in _BLANKS and i < 128 else i for i in range(2
 def _rare(data:bytes) -> set[str]: return set(data.translate(None, _ASCII).decode())
 
 def _spell(text:str) -> tuple[bytes, list[_Shift]]:
-    "`text` in one spelling, and the shifts of the steps on the way."
+    "`text` normalised, and the shifts of the steps that were needed."
     if text.isascii(): return _squeeze(text.encode().translate(_BLANK), [])
     try: data = text.encode()
     except UnicodeEncodeError: return _spell(regex.sub(r"[\ud800-\udfff]", "\ufffd", text))
@@ -94,7 +94,7 @@ def _spell(text:str) -> tuple[bytes, list[_Shift]]:
     return _squeeze(data, shifts)
 
 def _squeeze(data:bytes, shifts:list[_Shift]) -> tuple[bytes, list[_Shift]]:
-    "One space for each run of them."
+    "Reduce each run of spaces to one."
     if b"  " not in data: return data, shifts
     text = np.frombuffer(data, np.uint8)
     blank = text == ord(" ")
@@ -103,7 +103,7 @@ def _squeeze(data:bytes, shifts:list[_Shift]) -> tuple[bytes, list[_Shift]]:
 
 # %% ../../nbs/terms/00_match.ipynb #8527a649
 def term_key(term:str) -> str:
-    "The one spelling under which `term` is compared with others; its case is kept."
+    "The normalised spelling by which `term` is compared with others; its case is kept."
     return _spell(term)[0].decode().strip()
 
 # %% ../../nbs/terms/00_match.ipynb #722e06c9
@@ -112,7 +112,7 @@ _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Kh
 
 @lru_cache(maxsize=4096)
 def is_word(char:str) -> bool:
-    "Whether one character can be part of a word that has borders."
+    "Whether a character can be part of a word that has boundaries."
     kind = unicodedata.category(char)
     return (kind[0] in "LM" or kind in ("Nd", "Nl") or char == "_") and not _UNSPACED.match(char)
 
@@ -151,15 +151,15 @@ _BORDERS = np.array([is_word(chr(i)) for i in range(128)] + [_CLOSER]*128, dtype
 _BORDERS[ord("-")] = _CLOSER
 
 def _goes_on(beside:str, hyphen:bool) -> bool:
-    "Whether a word goes on in the text beside a term, nearest character first."
+    "Whether a word goes on in `beside`, the text next to a term, nearest character first."
     return is_word(beside[hyphen and beside[0] == "-"])
 
 # %% ../../nbs/terms/00_match.ipynb #fcedf48c
 class TermMatcher:
     "Finds terms in texts. Raises `DataError` if a term is empty."
     def __init__(self,
-        terms:Sequence[str],  # with several spellings of one term, the first counts
-        words:bool=True,      # whole words only; without, also inside words
+        terms:Sequence[str],  # of several spellings of one term, the first counts
+        words:bool=True,      # whole words only, or also inside words
         plurals:bool=False,   # the regular English plural of a term counts as the term
     ):
         self.terms, self.words, self.plurals = tuple(terms), words, plurals
@@ -181,14 +181,14 @@ class TermMatcher:
     def find(self,
         text:str,
     ) -> list[tuple[int, int, int]]:  # start, end and index of the term, from left to right
-        "Occurrences that do not overlap: at each place the longest."
+        "The occurrences of terms, without overlap, the longest at each position."
         start, end, form = self.spans(text)
         return list(zip(start.tolist(), end.tolist(), self._index[form].tolist()))
 
     def spans(self,
         text:str,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # starts, ends and positions in `forms`
-        "The same as `find`, as three arrays, and with the form in which each term is written."
+        "The occurrences that `find` returns, as arrays, with the form in which each is written."
         data, shifts = _spell(text)
         data = b"  "+data+b"  "
         form, start, end = self._whole(data) if self.words else self._candidates(data)
@@ -197,7 +197,7 @@ class TermMatcher:
         return start, end, form
 
     def _candidates(self, data:bytes) -> np.ndarray:  # (3, candidates): form, start, end
-        "The longest form at each place, from left to right, whatever is beside it."
+        "The longest form at each position, from left to right, whatever is beside it."
         found, sizes, offsets, at = [], [], [], 0
         while at < len(data):
             rows = self._automaton.find_matches_as_indexes(data[at:at+_CHUNK+self._reach])
@@ -210,7 +210,7 @@ class TermMatcher:
         return np.stack([rows[0], *(rows[1:]+np.repeat(offsets, sizes))])
 
     def _whole(self, data:bytes) -> np.ndarray:  # (3, matches): form, start, end
-        "The whole words among the candidates, and those that failed candidates hide."
+        "The whole words among the candidates, and those hidden by rejected candidates."
         form, start, end = rows = self._candidates(data)
         text = np.frombuffer(data, np.uint8)
         beside = np.maximum(_BORDERS[text[start-1]]*self._first[form],
@@ -233,14 +233,14 @@ class TermMatcher:
         return rows[:, np.argsort(rows[1])]
 
     def _walk(self, data:bytes, at:int, stop:int) -> Iterator[tuple[int, int, int]]:
-        "The whole words that begin from `at` to `stop`."
+        "The whole words that begin between `at` and `stop`."
         while at < stop:
             found = self._longest(data, at)
             if found: yield found
             at = found[2] if found else at+1
 
     def _longest(self, data:bytes, at:int) -> tuple[int, int, int]|None:
-        "The longest whole word that begins at a place, if any: form, start, end."
+        "The longest whole word that begins at a position, if any: form, start, end."
         if _BORDERS[data[at-1]] == 1 == _BORDERS[data[at]]: return None  # inside a word
         for n in self._lengths.get(data[at], ()):
             form = self._known.get(data[at:at+n])

@@ -19,7 +19,7 @@ from .substitute import Substitution
 
 # %% ../../nbs/terms/06_replacements.ipynb #918fc9d4
 class _Line(NamedTuple):
-    "A line of a document as runs: original, translation, and the anchored term if it is one."
+    "A line of a document as runs: original, translation, and the anchored term if there is one."
     document:int
     runs:list[tuple[str,str,str|None]]
 
@@ -35,7 +35,7 @@ class _Line(NamedTuple):
         return highlight(text, spans)
 
 def _lines(document:int, sub:Substitution, width:int=400) -> list[_Line]:
-    "The lines of a text that are not blank; longer ones are broken at the end of a sentence."
+    "The non-blank lines of a text; those over `width` are broken at the end of a sentence."
     lines, room = [[]], width
     for s in sub.segments:
         whole = sub.text[s.start:s.end], sub.translated[s.out_start:s.out_end]
@@ -50,18 +50,18 @@ def _lines(document:int, sub:Substitution, width:int=400) -> list[_Line]:
     return [_Line(document, runs) for runs in lines if any(r[0].strip() for r in runs)]
 
 def _name(text:str) -> Html:
-    "A name of at most 100 characters that may be broken where a file name has a mark."
+    "The first 100 characters of a name, with possible line breaks after `_`, `.`, `/` and `-`."
     return Html("<wbr>".join(map(escape, re.split(r"(?<=[_./-])", text[:100]))))
 
 # %% ../../nbs/terms/06_replacements.ipynb #59d0f746
 def _lines_with(lines:Iterable[_Line], document:int, term:str) -> list[_Line]:
-    "Lines of a document (-1: of all) with a term that holds `term` in any case."
+    "The lines of a document (-1 for all) with a term that contains `term`, in any case."
     part = term.strip().casefold()
     return [line for line in lines if document in (-1, line.document)
             and (not part or any(part in t.casefold() for t in line.terms()))]
 
 def _written(lines:Iterable[_Line], term:str) -> dict[str,Counter]:
-    "How often each term with `term` in it was replaced, by the way its translation was written."
+    "How often each term that contains `term` was replaced, by the way it was written."
     written, part = {}, term.strip().casefold()
     for line in lines:
         for _,new,t in line.runs:
@@ -69,7 +69,7 @@ def _written(lines:Iterable[_Line], term:str) -> dict[str,Counter]:
     return written
 
 def _frequent_table(written:dict[str,Counter]) -> Html:
-    "The ten most frequent ones."
+    "A table of the ten terms replaced most often."
     def ways(count): return highlight(" | ".join(w for w,_ in count.most_common()), limit=100)
     most = sorted(written.items(), key=lambda item: -item[1].total())[:10]
     rows = [[highlight(t, limit=100), ways(count), f"{count.total():,}"] for t,count in most]
@@ -82,7 +82,7 @@ class ReplacementViewer(Viewer):
 
     Raises `DataError` if the two lists differ in length."""
     substitutions:Sequence[Substitution]  # one a document or block
-    names:Sequence[str]                   # what to call each
+    names:Sequence[str]                   # the name of each
 
     _what, _head = "lines", ("document", "original", "translation")
 

@@ -18,10 +18,10 @@ from .word_stats import JOIN, Counts
 
 # %% ../../nbs/terms/08_runs.ipynb #0db54fa7
 _DATES = {*calendar.month_name, *calendar.day_name}
-NO_NAMES = {*_DATES, *POLITE_TITLES, "I"}  # words with a capital that are no name by themselves
+NO_NAMES = {*_DATES, *POLITE_TITLES, "I"}  # capitalised words that alone are not names
 
 def _is_name(word:str, c:Counts, zipf) -> bool:
-    "Whether a word from the start of a sentence would have its capital elsewhere, too."
+    "Whether a word at the start of a sentence would also be capitalised elsewhere."
     low = word[:1].lower()+word[1:]
     if c.inside[word]: return c.inside[word] > sum(c.small[w] for w in {low, word.lower()})
     return zipf(word) < 3.6 and not any(c.small[w] for w in (low, low+"s", low.removesuffix("s")))
@@ -40,7 +40,7 @@ class _Run:
         return zip(self.units, self.joints, self.units[1:])
 
 def read_runs(c:Counts, zipf) -> list[_Run]:
-    "The runs, of each unit only what can be a name."
+    "The runs in `c`, with each unit cut to the part that can be a name."
     alone, runs = Counter(), []
     for key,count in c.runs.items():
         parts = regex.split(rf"({JOIN})", key[0])
@@ -66,7 +66,7 @@ def _trim(unit:str, alone:Counter, zipf) -> str:
 
 # %% ../../nbs/terms/08_runs.ipynb #52e27958
 def _names_in(unit:str, known:Counter, bearers:Mapping[str, set]) -> list[str]:
-    "The names that a unit consists of, mostly one."
+    "The names that a unit consists of, usually one."
     words, n = unit.split(" "), known[unit]
     for i in range(len(words)-1, 0, -1):
         left, right = " ".join(words[:i]), " ".join(words[i:])
@@ -78,7 +78,7 @@ def _names_in(unit:str, known:Counter, bearers:Mapping[str, set]) -> list[str]:
     return [unit]
 
 def split_runs(runs:list[_Run]) -> list[_Run]:
-    "The runs with a unit for each name; the joint between names of one unit is empty."
+    "The runs with a unit for each name; where a unit was cut, the joint is empty."
     known, bearers = Counter(), defaultdict(set)
     for run in runs:
         for unit in run.units: known[unit] += run.count
@@ -92,7 +92,7 @@ def split_runs(runs:list[_Run]) -> list[_Run]:
 
 # %% ../../nbs/terms/08_runs.ipynb #0ce6e48c
 def _joint_holds(left:str, joint:str, right:str, together:int, seen:Counter) -> bool:
-    "Whether two units and the joint between them, seen so often `together`, are one name."
+    "Whether two units and the joint between them, seen `together` so often, are one name."
     word, often = joint.strip(), together >= .3*seen[left]
     if not (left and right and word): return False
     if word[0] in "'’": return together >= .5*seen[right]
@@ -103,7 +103,7 @@ def _joint_holds(left:str, joint:str, right:str, together:int, seen:Counter) -> 
     return True  # `&`, `de`, `von` and the like
 
 def join_runs(runs:list[_Run]) -> Iterator[tuple[str, int, tuple]]:
-    "The names that the runs make up, or nothing, each with the run's count and key."
+    "The names in the runs (some empty), each with the count and key of its run."
     seen, together = Counter(), Counter()
     for run in runs:
         for unit in run.units: seen[unit] += run.count
