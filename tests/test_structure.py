@@ -140,11 +140,28 @@ def test_versions_agree():
     assert f"## {version}\n" in (tree.ROOT/"CHANGELOG.md").read_text()
 
 
+def shows(code):
+    "Whether a cell prints, or ends in a value that is no call."
+    if re.search(r"^#\|\s*(export|exporti|hide|default_exp|eval)", code, re.M): return False
+    values = [s.value for s in ast.parse(code).body if isinstance(s, ast.Expr)]
+    prints = any(isinstance(v, ast.Call) and ast.unparse(v.func) == "print" for v in values)
+    *_, last = ast.parse(code or "0").body
+    return prints or isinstance(last, ast.Expr) and not isinstance(last.value, ast.Call)
+
+
+def test_shows_sees_what_prints():
+    assert shows("x = 1\nx") and shows("print(1)\nx = 2")
+    assert not shows("x = 1") and not shows("test(x)") and not shows("#| hide\nx")
+
+
 @pytest.mark.parametrize("path", sorted(EXPORTING), ids=lambda p: p.stem)
 def test_notebooks_show_their_outputs(path):
-    outputs = [o for c in EXPORTING[path]["cells"] for o in c.get("outputs", [])]
+    cells = [c for c in EXPORTING[path]["cells"] if c["cell_type"] == "code"]
+    outputs = [o for c in cells for o in c["outputs"]]
     assert outputs, "no output is saved: a reader sees nothing"
     assert not [o for o in outputs if o["output_type"] == "error"]
+    bare = [c["id"] for c in cells if shows("".join(c["source"])) and not c["outputs"]]
+    assert not bare, "cells that print or end in a value, without an output"
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS), ids=lambda p: p.stem)
