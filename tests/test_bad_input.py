@@ -118,7 +118,7 @@ def same(message, wanted):
 USABLE = "fetch it again, or save it with save_pretrained (…"
 CASES = [
     (dict(corpus=()), ConfigError,
-     "no corpus: name the files or folders that shall be forgotten, e.g. corpus='my_books/'"),
+     "no corpus: name the files or folders to be forgotten, e.g. corpus='my_books/'"),
     (dict(corpus="T/gone.txt"), DataError, "corpus: T/gone.txt: no such file or folder"),
     (dict(corpus="T/empty.txt"), DataError,
      "T/empty.txt: no text found: give a file with words in it"),

@@ -218,7 +218,7 @@ def test_opening_a_folder_runs_no_code(home, stranger, capsys, monkeypatch, argv
     code = ask(monkeypatch, *argv, "--run", f"{home}/run", *out)
     assert code == (0 if argv[0] == "report" else 1)
     if argv[0] != "report":
-        why = ("wants code run that comes with the model: it is not, "
+        why = ("asks to run code that comes with the model: it is not run "
                "unless --trust-remote-code is given")
         assert why in capsys.readouterr().err
     assert not stranger.exists()

@@ -22,7 +22,7 @@ from ..core.html import need_ipywidgets, tag
 _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
 
 def _output_cell(text:str|None, found:Sequence[str]|None, grade:int|None) -> Html:
-    "What a model wrote, what gave it away marked in it and named under it."
+    "What a model wrote, with the giveaways marked in it and listed under it."
     if text is None: return tag("small", "none")
     notes = [] if grade is None else [f"grade {escape(_GRADES.get(grade, grade))}"]
     if found: notes.append(f"found: {highlight(', '.join(found), limit=200)}")
@@ -31,7 +31,7 @@ def _output_cell(text:str|None, found:Sequence[str]|None, grade:int|None) -> Htm
 
 # %% ../../nbs/evaluation/07_outputs.ipynb #238b0669
 def _check_record(i:int, r:dict):
-    "Raises `DataError` if record number `i` lacks a text of the prompt or of a model."
+    "Raises `DataError` if record number `i` lacks the text of the prompt or of a model."
     texts = r.get("outputs")
     texts = [r.get("prompt"), *(texts.values() if isinstance(texts, dict) else [None])]
     if not all(isinstance(t, str) for t in texts):
@@ -41,7 +41,7 @@ def _check_record(i:int, r:dict):
 _ORDERS = "as given", "least subtle first", "most subtle first"
 
 def _sorted(records:Sequence[dict], text:str, order:str) -> list[dict]:
-    "Records with `text` in prompt or output, in one of the orders."
+    "The records that have `text` in prompt or output, in one of `_ORDERS`."
     part, sign = text.strip().casefold(), -1 if order == "most subtle first" else 1
     def texts(r): return "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
     def subtlety(r): return math.inf if r.get("subtlety") is None else sign*r["subtlety"]
@@ -50,9 +50,9 @@ def _sorted(records:Sequence[dict], text:str, order:str) -> list[dict]:
 
 # %% ../../nbs/evaluation/07_outputs.ipynb #c03a5e1f
 def _ask_box(
-    generate:Callable[[str],dict[str,str]],  # asks all models
+    generate:Callable[[str],dict[str,str]],  # queries all models
     show:Callable[[dict],str],               # HTML of a record
-) -> list:                                   # of ipywidgets: a line to ask, and the answer
+) -> list:                                   # of ipywidgets: a prompt line, and the answer
     w = need_ipywidgets()
     prompt, ask, answer = w.Text(description="prompt"), w.Button(description="Ask"), w.HTML()
     def on_ask(_):
@@ -74,7 +74,7 @@ class OutputsViewer(Viewer):
     list of terms by model) and `grade` (0, 2 or 3 by model). Raises `DataError` if it lacks the
     first two."""
     records:Sequence[dict]
-    generate:Callable[[str],dict[str,str]]|None=None  # asks all models a new prompt
+    generate:Callable[[str],dict[str,str]]|None=None  # queries all models with a new prompt
 
     _what = "prompts"
 
@@ -107,7 +107,7 @@ class OutputsViewer(Viewer):
 # %% ../../nbs/evaluation/07_outputs.ipynb #645b77af
 @patch
 def widget(self:OutputsViewer):
-    """The same with controls and, if there is `generate`, a line to ask all models.
+    """The same with controls and, if there is `generate`, a line to prompt all models.
 
     Raises `MissingExtra` without ipywidgets."""
     box = Viewer.widget(self)

@@ -29,7 +29,7 @@ _STYLE = dict(base=(BLUE, "", "o", "-"), reinforced=(ORANGE, "///", "s", "--"),
               unlearned=(GREEN, "xxx", "D", ":"))  # colour, hatch, marker and line of each model
 
 def _legend(ax:Axes, ncols:int, at:float=-.2):
-    "A legend below, if there is anything to explain."
+    "Put a legend below the plot, if there is anything to explain."
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small", ncols=ncols, loc="upper center", bbox_to_anchor=(.5, at),
                   frameon=False)
@@ -42,7 +42,7 @@ def _errors(values, intervals, scale=1.) -> np.ndarray:
 
 # %% ../../nbs/evaluation/06_report.ipynb #e096c162
 def plot_familiarity(report:dict, ax:Axes|None=None) -> Axes:
-    "Familiarity by measure and model, with 95 % intervals."
+    "Plot familiarity by measure and model, with 95 % intervals."
     ax, familiarity = new_axes(ax, 5.5, 3.4), report["familiarity"]
     kinds = [k for k in MEASURES if k in familiarity]
     models = [m for m in MODELS if any(m in familiarity[k] for k in kinds)]
@@ -65,7 +65,7 @@ def plot_familiarity(report:dict, ax:Axes|None=None) -> Axes:
 
 # %% ../../nbs/evaluation/06_report.ipynb #59f15715
 def plot_ratio(report:dict, ax:Axes|None=None) -> Axes:
-    "What is left of each of the base model's figures, with 95 % intervals."
+    "Plot what is left of each of the base model's figures, with 95 % intervals."
     ax, ratio, at = new_axes(ax, 5.5, 3.4), report["ratio"], report["intervals"].get("ratio", {})
     names = {k: k for k in MEASURES} | dict(
         neighbours="neighbour set", general="general items", holdout_perplexity="perplexity")
@@ -93,7 +93,7 @@ def plot_ratio(report:dict, ax:Axes|None=None) -> Axes:
 
 # %% ../../nbs/evaluation/06_report.ipynb #76231cb4
 def plot_subtlety(report:dict, ax:Axes|None=None) -> Axes:
-    "Completion score by subtlety of the prompt, with 95 % intervals."
+    "Plot the completion score by subtlety of the prompt, with 95 % intervals."
     ax, by = new_axes(ax, 5.5, 3.4), report["completion_by_subtlety"]
     at = report["intervals"].get("completion_by_subtlety")
     for j,m in enumerate(m for m in MODELS if by.get(m)):
@@ -123,7 +123,7 @@ def _check_row(c:dict) -> list[str]:
     return [c["what"], value, f"{around} {c['unit']}", limit, "✔ met" if c["ok"] else "✘ missed"]
 
 def _answer(report:dict) -> list[Html]:
-    "The headline, what its reader must know, and the checks."
+    "The headline, its notes, and the checks."
     lines = [tag("p", headline(report), class_="headline")]
     lines += [tag("p", n, class_="note") for n in notes(report)]
     if not (checks := report["checks"]): return lines
@@ -131,7 +131,7 @@ def _answer(report:dict) -> list[Html]:
     return [*lines, _table(head, map(_check_row, checks))]
 
 def _figures_table(report:dict) -> Html:
-    "Every measure of every model, with its interval."
+    "A table of every measure of every model, with its interval."
     at = {k: {m: a for m in MODELS if (a := get_figure(report["intervals"], figure_path(k, m)))}
           for k in (*MEASURES, *KEPT)}
     models = [m for m in MODELS if any(m in a for a in at.values())]
@@ -160,7 +160,7 @@ def _options(r:dict) -> Html:
                            for i,c in enumerate(r["choices"])))
 
 def _completed(r:dict) -> Html:
-    "What a model wrote, what gave it away marked in it."
+    "What a model wrote, with the giveaways marked."
     text, spans = r["completion"], found_spans(r["completion"], r["found"])
     return _noted(Html(f"…{highlight(text, spans, len(text))}"), f"grade {r['grade']}")
 
@@ -168,30 +168,30 @@ def _completed(r:dict) -> Html:
 class _Section(NamedTuple):
     "How the prompts of one kind are shown."
     title:str
-    note:str                              # what to see
+    note:str                              # what the reader should look for
     about:dict[str,Callable[[dict],str]]  # columns that describe a prompt: name → cell of a record
     cell:Callable[[dict],str]             # a model's cell
 
 _SECTIONS = dict(
     completion=_Section("Completions side by side",
         "What gives the text away is marked: grade 3 names something that only the text tells, "
-        "2 uses one of its theme words. What still gives most away comes first.",
+        "2 uses one of its theme words. Those that still give most away come first.",
         {"prompt": _graded}, _completed),
     probability=_Section("Probability of target continuations",
-        "What is still most likely comes first.",
+        "Those still most likely come first.",
         {"prompt": _opening, "continuations": _listed("idiosyncratic")}, _chance),
     question=_Section("Questions", "Those still answered come first.",
         {"question": itemgetter("prompt"), "accepted": _listed("answers")}, _answered),
     choice=_Section("Choices", "Those still right come first; a guess is right now and then.",
         {"prompt": _opening, "choices": _options}, _picked),
-    neighbours=_Section("Neighbour set", "What lost most comes first.",
+    neighbours=_Section("Neighbour set", "Those that lost most come first.",
         dict(prompt=_opening, answers=_listed("answers"), topic=lambda r: r.get("topic", "")),
         _chance),
-    general=_Section("General items", "What was lost comes first, what was gained last.",
+    general=_Section("General items", "Those lost come first, those gained last.",
         {"prompt": _opening, "choices": _options}, _picked))
 
 def _section(part:str, by:dict[str,list[dict]], shown:int=6) -> Html:
-    "The prompts of one kind, models side by side, the worst first; the rest folded away."
+    "The prompts of one kind, models side by side, worst first; all but `shown` folded away."
     s = _SECTIONS[part]
     def worst(rs:tuple[dict,...]) -> tuple:
         base, last = rs[0]["score"], rs[-1]["score"]
@@ -216,7 +216,7 @@ def _facts(value, name:str="") -> list[str]:
     return [f"{name} {number_text(value) if isinstance(value, float) else value}".strip()]
 
 def _made_table(report:dict) -> Html:
-    "Whatever was not measured."
+    "A table of everything in the report that was not measured."
     given = [k for k in report if k not in _MEASURED and report[k] not in (None, {}, [])]
     order = sorted(given, key=lambda k: (_MADE.index(k) if k in _MADE else len(_MADE), k))
     facts = {k: ", ".join(_facts(report[k])) for k in order}
@@ -261,11 +261,11 @@ _HEAD = f"""<!DOCTYPE html>
 _PLOTS = dict(familiarity=plot_familiarity, ratio=plot_ratio, completion_by_subtlety=plot_subtlety)
 
 def _grid(plots:Iterable[Axes]) -> Html:
-    "Plots beside each other, as many as there is room for."
+    "Plots side by side, as many as there is room for."
     return tag("div", *(tag("figure", svg(p)) for p in plots), class_="plots")
 
 def _curves(report:dict, losses:dict[str,list[dict]]) -> Html:
-    "How the fine-tunings went."
+    "Plots of how the fine-tunings went."
     curves = [plot_loss(h, title=f"Loss: {name}") for name,h in losses.items() if h]
     if watched := report.get("watch"): curves.append(plot_path(watched["path"], watched["floor"]))
     for ax in curves: ax.title.set_parse_math(False)       # a name may hold a dollar sign
@@ -306,7 +306,7 @@ class Report:
         return tag("div", *_answer(self.report), _figures_table(self.report))
 
     def save(self, folder:str|Path) -> Path:
-        "Write `report.json` and `report.html`, each whole or not at all; the path of the second."
+        "Write `report.json` and `report.html`, each whole or not at all; return the second's path."
         page = report_html(self.report, self.scores, self.utility, self.losses)
         write_json(Path(folder)/"report.json", self.report)
         return write_atomic(Path(folder)/"report.html", page)

@@ -23,17 +23,18 @@ from .measures import choice_scores, probability_scores
 def read_neighbours(path, half:str="all") -> list[dict]:
     """Read and check probes of the neighbour set; `half` keeps only the `tune` or `test` records.
 
-    Raises `DataError` with the record's number, or if none is left."""
+    Raises `DataError` with the number of a broken record, or if no record is left."""
     return read_records(path, ("prompt", "answers"), half)
 
 def read_general(path) -> list[dict]:
-    """Read and check four-way items.
+    """Read and check four-way general items.
 
-    Raises `DataError` with the record's number, or if there is none."""
+    Raises `DataError` with the number of a broken record, or if there is no record."""
     return read_records(path, ("prompt", "choices", "answer"))
 
+# %% ../../nbs/evaluation/02_utility.ipynb #a29aabbc
 def neighbour_scores(reader:Reader, probes:list[dict], progress:str="") -> list[dict]:
-    "Adds `score`: the summed probability of the answers."
+    "Add `score`, the summed probability of the answers."
     as_prompts = [p | dict(idiosyncratic=p["answers"]) for p in probes]
     return probability_scores(reader, as_prompts, progress)
 
@@ -41,10 +42,10 @@ def neighbour_scores(reader:Reader, probes:list[dict], progress:str="") -> list[
 def text_losses(
     reader:Reader,
     texts:list[str],
-    length:int=512,   # tokens a piece
-    progress:str="",  # name of the progress bar, none if empty
-) -> list[dict]:      # `score`: mean loss in nats a token, `tokens`; one record a piece
-    "How surprised the model is by each piece of the texts."
+    length:int=512,   # tokens per piece
+    progress:str="",  # name of the progress bar; no bar if empty
+) -> list[dict]:      # one per piece: `score` (mean loss in nats per token), `tokens`
+    "The model's mean loss on each piece of the texts."
     pieces, length = [], min(length, context_length(reader.model) or length)
     for t in texts:
         tokens = reader.tokenizer(t, return_offsets_mapping=True, add_special_tokens=False)
@@ -55,7 +56,7 @@ def text_losses(
     return [dict(text=p, score=-logp/n, tokens=n) for p,(logp,n) in zip(pieces, scored) if n]
 
 def perplexity(losses:list[dict]) -> float:
-    "`exp` of the mean loss a token."
+    "`exp` of the mean loss per token."
     n = sum(r["tokens"] for r in losses)
     return math.exp(sum(r["score"]*r["tokens"] for r in losses)/n)
 
@@ -73,13 +74,13 @@ def utility(
 # %% ../../nbs/evaluation/02_utility.ipynb #ec80c66a
 def quick_measure(
     tokenizer:Tokenizer,
-    prompts:list[dict],     # of the tune half; those of the kind `probability` are used
+    prompts:list[dict],     # of the tune half; only the kind `probability` is used
     neighbours:list[dict],  # of the tune half
     n:int=40,               # of each, at most
 ) -> Callable:              # model → (familiarity, utility)
-    """What `Watch` measures.
+    """The function that `Watch` measures a model with.
 
-    Raises `ConfigError` for prompts of the test half, or if there are none."""
+    Raises `ConfigError` for prompts of the test half, or if there are no prompts."""
     about = [p for p in prompts if p.get("kind") == "probability"][:n]
     near = neighbours[:n]
     if not about or not near:

@@ -30,7 +30,7 @@ OPTIONS = {  # option of `run` → setting
 _DEMO_HAS = "corpus", "dictionary", "prompts", "extract", "ask", "candidates"
 
 def _add_settings(p:argparse.ArgumentParser, skip:Sequence[str]=()):
-    "The options that are settings, and the ways to all the others."
+    "Add the options that are settings, and the ways to set all the others."
     helps, kinds = field_help(PRESETS["demo"]), field_names(RunConfig)
     group = p.add_argument_group("settings")
     for option,name in OPTIONS.items():
@@ -62,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 # %% ../../nbs/job/08_command.ipynb #c25a0c06
 def make_parser() -> argparse.ArgumentParser:
-    "The command's arguments."
+    "The parser of the command's arguments."
     top = _Parser(
         "selective-unlearning",
         description="Make a language model forget a body of text, and show that it did.",
@@ -86,7 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         p = command(name, what, "runs/demo" if name == "demo" else "runs/unlearn")
         p.add_argument("--until", metavar="STEP", help=f"stop after this step: {', '.join(STEPS)}")
         _add_settings(p, skip)
-    command("report", "write report.json and report.html of a finished run again")
+    command("report", "rewrite report.json and report.html of a finished run")
     chat = command("chat", "talk to the base and the unlearned model side by side")
     chat.add_argument("--max-new-tokens", type=int, default=60,
                       help="length of an answer (default: %(default)s)")
@@ -131,7 +131,7 @@ def _parse(argv:list[str]|None) -> argparse.Namespace:
 
 # %% ../../nbs/job/08_command.ipynb #b6719fce
 def settings_of(args:argparse.Namespace) -> RunConfig:
-    """Preset, then the method's own settings, then the YAML file, then options.
+    """The settings: preset, then the method's own, then the YAML file, then options.
 
     Raises `ConfigError` for a wrong value or an unknown name."""
     given, known = {}, field_names(RunConfig)
@@ -147,7 +147,7 @@ def settings_of(args:argparse.Namespace) -> RunConfig:
 
 # %% ../../nbs/job/08_command.ipynb #b1a92167
 def columns(left:str, right:str, width:int=100) -> str:
-    "Two texts side by side in a terminal of `width` characters, which obeys nothing in them."
+    "Two texts side by side in `width` characters, with control characters made visible."
     w = max(20, (width-3)//2)
     def wrapped(text):
         lines = printable(text.strip()).split("\n")
@@ -155,6 +155,7 @@ def columns(left:str, right:str, width:int=100) -> str:
     rows = zip_longest(wrapped(left), wrapped(right), fillvalue="")
     return "\n".join(f"{a:<{w}} | {b}".rstrip() for a,b in rows)
 
+# %% ../../nbs/job/08_command.ipynb #419eb8e8
 def chat(args:argparse.Namespace):
     "Read prompts from standard input until it ends, and print both models' answers."
     from selective_unlearning.job.run_folder import Run
@@ -189,7 +190,7 @@ def _work(args:argparse.Namespace):
         return _print(rewrite_report(Run(args.out)))
     if args.command == "export":
         from selective_unlearning.job.export import export_run, hub_token, push
-        if args.push:                                      # told before the work, not after it
+        if args.push:                                      # refused before the work, not after
             hub_token()
             if args.with_base:
                 raise ConfigError("--push: an adapter with its base holds a path of this machine: "
@@ -203,10 +204,10 @@ def _work(args:argparse.Namespace):
     done = run(config, args.out, args.until)
     if processes().is_main_process: _print(done.path(args.until) if args.until else done.report)
 
-_OPENED = "report", "chat", "export"  # commands that read a folder which may be somebody else's
+_OPENED = "report", "chat", "export"  # these read a folder that may be somebody else's
 
 def _cause(e:Exception, out:str, command:str="") -> str:
-    "An error that nobody raised on purpose, in one line."
+    "A one-line message for an error that nobody raised on purpose."
     if disk_is_full(e):
         where = getattr(e, "filename", None) or out
         return f"the disk is full ({where}): free some space; the same command goes on from here"
@@ -219,7 +220,7 @@ def _cause(e:Exception, out:str, command:str="") -> str:
 def main(
     argv:list[str]|None=None,  # default: the command line's
 ) -> int:                      # exit code
-    "The `selective-unlearning` command."
+    "Run the `selective-unlearning` command."
     args = _parse(argv)
     try: _work(args)
     except KeyboardInterrupt: return _fail("stopped; the same command goes on from here", 130)
@@ -230,7 +231,7 @@ def main(
     return 0
 
 def _close_bars():
-    "A progress bar that an error left open would be drawn once more behind the message."
+    "Close progress bars that an error left open, which would be redrawn after the message."
     if tqdm := sys.modules.get("tqdm"):
         for bar in list(tqdm.tqdm._instances): bar.close()
 

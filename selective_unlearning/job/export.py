@@ -32,14 +32,14 @@ from .settings import RunConfig, read_config
 # %% ../../nbs/job/07_export.ipynb #bb76e481
 @torch.no_grad()
 def _merged(model):
-    "The model without its adapter, which is in the weights; it must say what it said."
+    "The model with its adapter merged into the weights; its outputs must stay the same."
     ids = torch.arange(16)[None] % model.config.vocab_size
     before = model(ids).logits
     model = model.merge_and_unload(safe_merge=True)
     near = 1e-2*float(before.abs().max())
     if not torch.allclose(model(ids).logits, before, rtol=1e-2, atol=near):
-        raise ModelError("merged weights are not the model with its adapter: does the adapter "
-                         "stand on an output layer that is tied to the embedding? "
+        raise ModelError("merged weights are not the model with its adapter: is the adapter on "
+                         "an output layer that is tied to the embedding? "
                          "Export without merging")
     return model
 
@@ -52,7 +52,7 @@ def merge(
 ):
     """Write the base with the adapter merged into its weights, as safetensors.
 
-    Raises `ModelError` if the adapter is of another base, or cannot be merged."""
+    Raises `ModelError` if the adapter belongs to another base, or cannot be merged."""
     kw = dict(trust_remote_code=trust_remote_code)
     model = load_model(base, torch.float32, "cpu", **kw)
     stored = dtype or AutoConfig.from_pretrained(resolve(base), **kw).dtype or default_dtype("cpu")
@@ -64,12 +64,12 @@ def merge(
 
 # %% ../../nbs/job/07_export.ipynb #c0bfe2fa
 def _md(text:str) -> str:
-    "Text as Markdown shows it, on one line."
+    "Text escaped for Markdown, on one line."
     text = html.escape(" ".join(str(text).split()), quote=False)
     return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text)
 
 def _figures(report:dict) -> str:
-    "A table of what was measured, of base and unlearned model."
+    "A table of the figures of the base and the unlearned model."
     rows = ["| measure | base | unlearned | 95 % interval |", "| --- | --- | --- | --- |"]
     for part,what in (MEASURES | KEPT).items():
         path, old = figure_path(part, "unlearned"), get_figure(report, figure_path(part, "base"))
@@ -83,7 +83,7 @@ _RECIPE = ("method", "strength", "bits", "adapter", "seed", "block_size", "reinf
            "labels", "unlearn", "watch")
 
 def _recipe(config:dict) -> str:
-    "The settings that made the model; no files, no trackers."
+    "The settings that made the model, without files and trackers."
     kept, own = {k: config[k] for k in _RECIPE if k in config}, config.get("adapter")
     for k,v in kept.items():
         if isinstance(v, dict):
@@ -93,7 +93,7 @@ def _recipe(config:dict) -> str:
 
 # %% ../../nbs/job/07_export.ipynb #2111a3c0
 def _stated(card:str|Path|None) -> dict:
-    "Licence and language as a model's card has them in its header; nothing without such a card."
+    "The licence and language in the header of a model's card, if it has them."
     if card is None: return {}
     try:
         top = re.match(r"---\s*\n(.*?\n)---", read_text(card), re.S)
@@ -106,9 +106,9 @@ def _stated(card:str|Path|None) -> dict:
     return out if "license" in out else {k: v for k,v in out.items() if k == "language"}
 
 def _base(run:Path) -> dict:
-    """The base of a run.
+    """What is known of a run's base.
 
-    `name` and `identity`, `kind` (embedded, hub, folder), and what is `stated` about it."""
+    It has `name`, `identity`, `kind` (embedded, hub, folder) and what its card has `stated`."""
     model = read_config(run/"config.yaml").model
     identity = " ".join(read_manifest(run)["model"].split())
     if model == DEFAULT_MODEL:
@@ -121,7 +121,7 @@ def _base(run:Path) -> dict:
     try:
         revision = None if commit == "unknown" else commit
         card = try_to_load_from_cache(name, "README.md", revision=revision)
-    except ValueError: card = None                         # not a name that the hub could have
+    except ValueError: card = None                         # not a possible name on the hub
     return dict(name=name, identity=identity, kind="hub", stated=_stated(card))
 
 # %% ../../nbs/job/07_export.ipynb #82dbe5e8
@@ -183,7 +183,7 @@ inputs = tokenizer("Once upon a time", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))"""
 
 def _snippet(base:dict, form:str) -> str:
-    "Python that loads what was exported and lets it write a line."
+    "Python code that loads what was exported and lets it write a line."
     load = "AutoModelForCausalLM.from_pretrained({})".format
     if form == "merged":
         return _SNIPPET.format(imports="", places='folder = "."  # of this card', base="folder",
@@ -204,12 +204,12 @@ _FOLDER = "The base was a local folder named {}, and no hub id is known for it"
 _PLACE = {"merged": ".", "adapter": ": let `base` be its path.", "with base": "; it is in `base/`."}
 _BESIDE = """\
 Nothing is fetched. `AutoPeftModelForCausalLM.from_pretrained` does the same as long as the folder
-stays on the machine and at the place it was exported to: PEFT seeks a base from the working
-directory and not from the adapter, so that `adapter_config.json` has to hold the whole path. After
-a move, use the lines above, or write the new path there."""
+stays on this machine, where it was exported to: PEFT looks for a base from the working directory,
+not from the adapter's folder, so `adapter_config.json` has to hold the whole path. After a move,
+use the lines above, or write the new path there."""
 
 def _notes(base:dict, form:str) -> str:
-    "What to know about the base before loading it, as paragraphs."
+    "Paragraphs on what to know about the base before loading it."
     out = []
     if base["kind"] == "embedded": out.append(_WEIGHTS.format(ORIGIN["weights"])+_EXACT[form])
     if base["kind"] == "folder": out.append(_FOLDER.format(_md(base["name"]))+_PLACE[form])
@@ -221,20 +221,20 @@ def _form(merged:bool, with_base:bool) -> str:
     return "merged" if merged else "with base" if with_base else "adapter"
 
 def _card(run:Path, report:dict, base:dict, form:str) -> str:
-    "The card of a run of which `report` and `base` are known."
+    "The card of a run, from its `report` and `base`."
     header = dict(base_model=base["name"]) | {"license": "other"} | base["stated"] | dict(
         library_name="transformers" if form == "merged" else "peft",
         pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
     method, bits = report.get("method", "whp"), report["config"].get("bits", 16)
-    told = f"the baseline `{method}`: {METHODS[method].what}"
+    method_text = f"the baseline `{method}`: {METHODS[method].what}"
     if method == "whp":
-        told = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)"
+        method_text = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)"
     made = dict(embedded=f"{base['name']} ({base['identity']})", hub=base["identity"],
                 folder=f"{base['identity']}, a local folder")[base["kind"]]
     corpus = read_manifest(run)["steps"]["corpus"]["inputs"]["corpus"]
     body = CARD.format(
         name=_md(base["name"]), what="A version" if form == "merged" else "An adapter",
-        method=told, version=__version__,
+        method=method_text, version=__version__,
         headline="\n\n".join(map(_md, [headline(report), *notes(report)])),
         snippet=_snippet(base, form), notes=_notes(base, form), base=_md(made),
         **report["corpus"], corpus=", ".join(sorted(corpus.values())),
@@ -247,10 +247,10 @@ def _card(run:Path, report:dict, base:dict, form:str) -> str:
 
 def model_card(
     run:str|Path,         # a finished run's folder
-    merged:bool=False,    # of the merged weights, or of the adapter
-    with_base:bool=False, # of the adapter with its base beside it
+    merged:bool=False,    # for the merged weights, not the adapter
+    with_base:bool=False, # for the adapter with its base beside it
 ) -> str:                 # Markdown with a YAML header
-    """What the model is, how it is loaded, what it was made from, was measured at, and is for.
+    """The model card: what the model is and is for, how to load it, its recipe and figures.
 
     Raises `DataError` if the run is not finished or was changed."""
     run = Path(run)
@@ -258,14 +258,14 @@ def model_card(
 
 # %% ../../nbs/job/07_export.ipynb #06fa688f
 def _adapter(source:Path, out:Path, base:str):
-    "The files of the adapter, without losses and places."
+    "Copy the files of the adapter, without losses and paths."
     for p in source.iterdir():
         if not p.name.startswith(("loss.", "watch.")): shutil.copy2(p, out)
     config = read_json(out/"adapter_config.json")
     write_json(out/"adapter_config.json", config | dict(base_model_name_or_path=base))
 
 def _beside(out:Path, config:RunConfig, identity:str):
-    """The base's weights and tokenizer.
+    """Write the base's weights and tokenizer beside the adapter.
 
     Raises `ModelError` if it is no longer the base that the run was made with."""
     kw = dict(trust_remote_code=config.trust_remote_code)
@@ -278,36 +278,36 @@ def _beside(out:Path, config:RunConfig, identity:str):
     for folder in (out/"base", out): load_tokenizer(config.model, **kw).save_pretrained(folder)
 
 def _weights(source:Path, out:Path, config:RunConfig):
-    "Plain weights, merged unless the run trained all of them."
+    "Write plain weights, merged unless the run trained all of them."
     if (source/"adapter_model.safetensors").exists():
         return merge(config.model, source, out, trust_remote_code=config.trust_remote_code)
     leave = shutil.ignore_patterns("loss.*", "watch.*")
     shutil.copytree(source, out, dirs_exist_ok=True, ignore=leave)
 
 def _exported(run:Path, out:Path) -> dict:  # what the run measured
-    "Raises `DataError` for what cannot be exported, or not to there."
+    "The report of a run.\n\nRaises `DataError` if it cannot be exported, or not to `out`."
     if out.is_file() or out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty: choose a new folder")
     if not (run/"config.yaml").is_file():
         raise DataError(f"{run}: not a run folder (no config.yaml in it)")
     report = run_results(run)[0]                           # every file is what the run made
-    if (told := step_path(run, "unlearned")/"instruction.txt").exists():
-        raise DataError(f"{run}: prompt-only changes no weights: what there is to give is {told}")
+    if (text := step_path(run, "unlearned")/"instruction.txt").exists():
+        raise DataError(f"{run}: prompt-only changes no weights: all there is to share is {text}")
     return report
 
 # %% ../../nbs/job/07_export.ipynb #258822bd
 def export_run(
     run:str|Path,              # a finished run's folder
     out:str|Path,              # a new folder
-    merge_weights:bool=False,  # plain weights; all there is of a run that trained all weights
-    with_base:bool=False,      # beside the adapter, its base in `base/`; the adapter holds its path
+    merge_weights:bool=False,  # plain weights; always so if the run trained all weights
+    with_base:bool=False,      # put the base beside the adapter, which holds its path
     trust_remote_code:bool=False,  # run code that comes with the base
 ) -> Path:
     """Write the unlearned model and its card to a new folder.
 
     Raises `DataError` if the run is not finished or was changed, or `out` is not empty,
-    `ConfigError` if weights that need no base shall have one, `ModelError` if the base was
-    changed."""
+    `ConfigError` if a base is asked for beside weights that need none, `ModelError` if the base
+    was changed."""
     run, out = Path(run), Path(out)
     report = _exported(run, out)
     source, config = step_path(run, "unlearned"), read_run(run, trust_remote_code)
@@ -331,7 +331,7 @@ def export_run(
 
 # %% ../../nbs/job/07_export.ipynb #30426116
 def hub_token() -> str:
-    "The hub's token. Raises `ConfigError` if the environment has none."
+    "The hub's token.\n\nRaises `ConfigError` if the environment has none."
     if token := os.environ.get("HF_TOKEN"): return token
     raise ConfigError("no token: set HF_TOKEN in the environment to one that may write")
 
@@ -342,7 +342,7 @@ def push(
 ) -> str:               # the address of the repository
     """Upload an exported folder.
 
-    Raises `ConfigError` without a token in `HF_TOKEN`, if the repository is public and should
+    Raises `ConfigError` without a token in `HF_TOKEN`, if the repository is public but should
     not be, or if the adapter was exported with its base."""
     if not (Path(folder)/"README.md").is_file():
         raise DataError(f"{folder}: no README.md in it: export the run first")

@@ -32,13 +32,13 @@ def read_run(
 ) -> RunConfig:
     """The settings of a run.
 
-    Raises `DataError` if it is not one, `ConfigError` for settings that cannot be read."""
+    Raises `DataError` if it is not a run folder, `ConfigError` for settings that cannot be read."""
     path = Path(folder)/"config.yaml"
     if not path.is_file(): raise DataError(f"{folder}: not a run folder (no config.yaml in it)")
     config = read_config(path)
     if config.trust_remote_code and not trust_remote_code:
-        print(f"{path} wants code run that comes with the model: "
-              "it is not, unless --trust-remote-code is given", file=sys.stderr)
+        print(f"{path} asks to run code that comes with the model: "
+              "it is not run unless --trust-remote-code is given", file=sys.stderr)
     return replace(config, trust_remote_code=trust_remote_code)
 
 # %% ../../nbs/job/01_manifest.ipynb #4c1be252
@@ -47,7 +47,7 @@ _SHAPE:dict = dict(key=str, outputs=dict, stamp=str, seconds=(int, float),
                    peak_memory_bytes=int, versions=dict, inputs=dict)  # of a step
 
 def _is_step(made) -> bool:
-    "Whether a manifest's entry has the shape of a step's, and its inputs are named by hashes."
+    "Whether a manifest's entry is shaped like a step's, with hashes for its inputs."
     if not isinstance(made, dict) or not all(isinstance(made.get(k), t) for k,t in _SHAPE.items()):
         return False
     files = [f.values() if isinstance(f, dict) else [None] for f in made["inputs"].values()]
@@ -55,9 +55,9 @@ def _is_step(made) -> bool:
                for hashes in files for h in hashes)
 
 def read_manifest(folder:str|Path) -> dict:
-    """What the steps made, by hashes.
+    """The manifest of a run: the files that each step made, by their hashes.
 
-    Raises `DataError` for one of another shape, or of another version."""
+    Raises `DataError` if it has another shape, or another version."""
     path = Path(folder)/"manifest.json"
     if not path.exists(): return {"steps": {}}
     m = read_json(path)
@@ -76,11 +76,11 @@ def read_manifest(folder:str|Path) -> dict:
 # %% ../../nbs/job/01_manifest.ipynb #44825075
 def verify_step(
     folder:str|Path,          # of the step
-    recorded:dict[str,str],   # path from it → SHA-256, as the manifest has them
+    recorded:dict[str,str],   # path in the folder → SHA-256, from the manifest
 ):
-    """Raises `DataError` if a finished step's folder holds anything else.
+    """Raises `DataError` if a finished step's folder is not as recorded.
 
-    A link leads out of it, and a pipe has no end."""
+    Links and pipes are refused: a link leads out of the folder, and a pipe has no end."""
     def refuse(path, what):
         raise DataError(f"{path}: {what}; remove the folder {folder} to make this step again")
     for p in files_below(folder):
@@ -92,10 +92,11 @@ def verify_step(
         if now[name] != recorded[name]:
             refuse(Path(folder)/name, "was changed since the run made it")
 
+# %% ../../nbs/job/01_manifest.ipynb #14d24e8c
 def verify_run(folder:str|Path) -> dict:  # the manifest
     """Raises `DataError` if the run is not finished or not as it was made.
 
-    It is not if a step holds anything but what the run made, or the settings were changed."""
+    That is, if a step's files or the settings were changed."""
     manifest = read_manifest(folder)
     if missing := [s for s in STEPS if s not in manifest["steps"]]:
         raise DataError(f"{folder}: the run is not finished, {missing[0]} is missing: "

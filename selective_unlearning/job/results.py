@@ -22,7 +22,7 @@ from .settings import PATHS, RunConfig, read_config
 def _file_name(path:str) -> str: return Path(path).absolute().name
 
 def _model_name(name:str) -> str:
-    "The last part of a folder's path; a hub id as it is."
+    "The last part of a folder's path, or a hub id as it is."
     path = Path(name)
     in_folder = path.exists() or path.is_absolute() or len(path.parts) > 2
     return _file_name(name) if in_folder else name
@@ -38,7 +38,7 @@ def _shown(config:RunConfig) -> dict:
 
 # %% ../../nbs/job/02_results.ipynb #b850eddc
 def read_measured(folder:str|Path) -> tuple[dict,dict,dict]:
-    "What the steps of a run measured: familiarity, utility, and the losses of both fine-tunings."
+    "A run's measurements: familiarity, utility, and the losses of both fine-tunings."
     losses = {n: read_json(step_path(folder, n)/"loss.json") for n in ("reinforced", "unlearned")}
     def measured(name):
         steps = "base-evaluation", "evaluation"
@@ -49,9 +49,9 @@ def read_measured(folder:str|Path) -> tuple[dict,dict,dict]:
 def _read_if_there(path:Path): return read_json(path) if path.exists() else None
 
 def run_results(folder:str|Path) -> tuple[dict,dict,dict,dict]:
-    """What `report.json` holds, and what `read_measured` gives.
+    """The content of `report.json`, followed by what `read_measured` returns.
 
-    Raises `DataError` if the run is not finished, or a file of a step is not what the run made."""
+    Raises `DataError` if the run is not finished, or a step's file is not what the run made."""
     manifest, config = verify_run(folder), read_config(Path(folder)/"config.yaml")
     steps, (scores, useful, losses) = manifest["steps"], read_measured(folder)
     def rows(name): return Dataset.from_file(str(step_path(folder, "corpus")/name))

@@ -34,7 +34,7 @@ def _versions() -> dict[str,str]:
     return own | {p: version(p) for p in _VERSIONS}
 
 def _peak_memory() -> int:
-    "The most memory this process held so far, in bytes."
+    "The most memory this process has held so far, in bytes."
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak*1024
 
@@ -42,7 +42,7 @@ def _peak_memory() -> int:
 def _part(run:Run, step:str) -> Path: return run.folder/f".{run.path(step).name}.part"
 
 def _outputs(work:Path) -> dict[str,str]:
-    "The hashes of what a step made."
+    "The hashes of the files that a step made."
     return {n: h for n,h in file_hashes(work).items() if n != "key"}
 
 def _place(run:Run, step:str):
@@ -53,7 +53,7 @@ def _place(run:Run, step:str):
     work.rename(final)
 
 def _write_down(run:Run, manifest:dict):
-    "Write down what the run is, and what it has made."
+    "Write the settings and the manifest: what the run is, and what it has made."
     write_atomic(run.folder/"config.yaml", to_yaml(run.config))
     config = path_hash(run.folder/"config.yaml")
     manifest |= dict(model=run.identity, version=VERSION, config=config, hashes=run.hashes)
@@ -71,7 +71,7 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
     try:
         if state.is_main_process or step.shared: step.make(run, work)
     except UnlearnError:
-        if [p.name for p in work.iterdir()] == ["key"]: shutil.rmtree(work)  # refused at once
+        if [p.name for p in work.iterdir()] == ["key"]: shutil.rmtree(work)  # refused early
         raise
     state.wait_for_everyone()
     if state.is_main_process:
@@ -114,7 +114,7 @@ def _refuse_inside(folder:Path, files:dict[str,list[Path]]):
 # %% ../../nbs/job/06_run.ipynb #ea2e7286
 @contextmanager
 def _no_bars() -> Iterator:
-    "Without the bars of `datasets`: what it writes here is small."
+    "Hide the progress bars of `datasets`, which writes only small files here."
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try: yield
@@ -124,7 +124,7 @@ def _no_bars() -> Iterator:
 def _begin(run:Run, keys:dict[str,str]) -> set[str]:
     """The steps that are done.
 
-    Finishes what was only left to be named, and looks at what was made before."""
+    Names complete folders that still have a hidden name, and verifies what was made before."""
     done = set()
     for name,made in run.manifest["steps"].items():
         if _part(run, name).exists() and _outputs(_part(run, name)) == made["outputs"]:
@@ -136,7 +136,7 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
     return done
 
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
-    processes().wait_for_everyone()                        # until the main process has begun
+    processes().wait_for_everyone()                        # until the main process is ready
     manifest, start, new = run.manifest, time.time(), 0
     for i,step in enumerate(STEP_LIST, 1):
         name, known = step.name, manifest["steps"].get(step.name)
@@ -164,7 +164,7 @@ def run(
     out:str|Path,
     until:str|None=None,  # stop after this step, e.g. "labels"
 ) -> Run:
-    """Do the whole job in the folder `out`, or what is left of it.
+    """Do the whole job, or what is left of it, in the folder `out`.
 
     Raises `DataError` if the folder is in use, damaged, not a run folder, or inside a folder that
     is read."""
@@ -205,7 +205,7 @@ def unlearn(
 ) -> Run:
     """Make `model` forget `corpus`.
 
-    Every step is done, or what is left to do of them in `out`, and the report."""
+    Does every step that is not yet done in `out`, and writes the report."""
     return run(configure(named(preset), dict(model=model, corpus=corpus) | settings), out)
 
 def demo_config(config:RunConfig=RunConfig()) -> RunConfig:

@@ -35,7 +35,7 @@ DEMO_FILES = dict(neighbours="neighbours.jsonl", general="general.jsonl", holdou
                   openers="openers.jsonl")
 
 def input_files(config:RunConfig) -> dict[str,list[Path]]:
-    """The files a run reads, by setting; the demo's where none is given.
+    """The files a run reads, by setting; the demo's where none are given.
 
     Raises `DataError` if one is missing, `ConfigError` without a corpus."""
     out = {}
@@ -47,7 +47,7 @@ def input_files(config:RunConfig) -> dict[str,list[Path]]:
             if not p.exists(): raise DataError(f"{name}: {p}: no such file or folder")
         out[name] = paths
     if not out["corpus"]:
-        raise ConfigError("no corpus: name the files or folders that shall be forgotten, "
+        raise ConfigError("no corpus: name the files or folders to be forgotten, "
                           "e.g. corpus='my_books/'")
     return out
 
@@ -65,7 +65,7 @@ class Run:
         self.folder, self._loaded, self._verified = Path(folder), {}, set()
         if config is None:
             config = read_run(self.folder, trust_remote_code)
-            read_manifest(self.folder)  # one that cannot be read is refused at once
+            read_manifest(self.folder)  # one that cannot be read is refused here
         self.config, self.hashes = config, dict(self.manifest.get("hashes", {}))
 
     def __repr__(self) -> str:
@@ -77,11 +77,11 @@ class Run:
     def path(self, step:str) -> Path: return step_path(self.folder, step)
 
     def release(self):
-        "Drop the models that are loaded: what comes next starts from what is on disk."
+        "Drop the loaded models, so that what comes next starts from the files on disk."
         self._loaded = {}
 
     def hashed(self, path:Path) -> str:
-        "The hash of an input, taken anew only if its stamp is another one."
+        "The hash of an input, computed anew only if its stamp has changed."
         stamp, known = path_stamp(path), self.hashes.get(str(path))
         if not known or known[0] != stamp: self.hashes[str(path)] = known = [stamp, path_hash(path)]
         return known[1]
@@ -111,15 +111,15 @@ class Run:
 # %% ../../nbs/job/03_run_folder.ipynb #28835885
 @patch
 def load_base(self:Run, dtype:torch.dtype|None=None):
-    "The base model, loaded anew."
+    "Load the base model anew."
     c = self.config
     return load_model(c.model, dtype, trust_remote_code=c.trust_remote_code, bits=c.bits)
 
 @patch
 def made(self:Run, step:str) -> Path:
-    """A finished step's folder.
+    """The folder of a finished step.
 
-    Raises `DataError` if it is not made yet, or holds anything but what the run made."""
+    Raises `DataError` if it is not made yet, or is not as the run made it."""
     folder = self.path(step)
     if not folder.exists(): raise DataError(f"{folder}: is not made yet: run it again to go on")
     known = self.manifest["steps"].get(step)
@@ -129,9 +129,9 @@ def made(self:Run, step:str) -> Path:
 
 @patch
 def reader(self:Run, which:str="unlearned") -> Reader:
-    """The base, reinforced or unlearned model, as it reads.
+    """A reader for the base, reinforced or unlearned model.
 
-    Raises `DataError` if it is not made yet or was changed since, `ModelError` if the base is
+    Raises `DataError` if the model is not made yet or was changed, `ModelError` if the base is
     another one."""
     loaded, tokenizer = self._loaded, self.tokenizer
     if "base" not in loaded: loaded["base"] = self.load_base()
@@ -207,7 +207,7 @@ def answers(
 
 @patch
 def outputs(self:Run, prompts:str|list[str], max_new_tokens:int=40):
-    "What the base, reinforced and unlearned models write after each prompt, side by side."
+    "A viewer of what the three models write after each prompt, side by side."
     from selective_unlearning.evaluation.outputs import OutputsViewer
     prompts = [prompts] if isinstance(prompts, str) else prompts
     return OutputsViewer(self.answers(prompts, max_new_tokens))

@@ -24,7 +24,7 @@ from ..training.methods import METHODS
 def _check_finders(c:"RunConfig"):
     names = [f.partition(":")[0] if f.startswith("spacy:") else f for f in c.extract.split(",")]
     require({*names} <= {"rules", "spacy", "model"} and len({*names}) == len(names),
-            "extract must be rules, spacy (or spacy:PIPELINE), model, or several parted by commas, "
+            "extract must be rules, spacy (or spacy:PIPELINE), model, or a comma-separated list, "
             f"got {c.extract!r}")
     if c.ask is not None:
         require(bool(c.ask.strip()), f"ask must name a language model, got {c.ask!r}")
@@ -34,7 +34,7 @@ def _check_finders(c:"RunConfig"):
 
 # %% ../../nbs/job/00_settings.ipynb #413d8ae8
 def _check_adapters(c:"RunConfig"):
-    "That the settings of base and adapters go together."
+    "Raises `ConfigError` if the settings of base and adapters contradict each other."
     require(c.bits in (4, 8, 16), f"bits must be 16, 8 or 4, got {c.bits}")
     require(c.bits == 16 or c.lora.r > 0,
             f"bits={c.bits}: quantised weights cannot be trained: set lora.r above 0")
@@ -54,7 +54,7 @@ def _idle(settings, default, prefix:str, why:str):
         require(value == usual, f"{prefix}.{f.name} would do nothing: {why}; leave it at {usual}")
 
 def _check_method(c:"RunConfig"):
-    "The method, and that no setting is one which it would not use."
+    "Raises `ConfigError` for an unknown method, or a setting that the method would not use."
     name = c.method
     require(name in METHODS, f"no method {name!r}{did_you_mean(name, METHODS)}")
     method = METHODS[name]
@@ -77,7 +77,7 @@ def _check_method(c:"RunConfig"):
           f"method {name} has no part for anchors in its loss")
 
 def _check_labels(c:"RunConfig"):
-    "That no setting of labels and loss is one that the others put out."
+    "Raises `ConfigError` for a setting of labels or loss that others make useless."
     if c.labels.kind == "hard":
         usual = replace(c.labels, temperature=1.)
         _idle(c.labels, usual, "labels", "hard labels have no temperature")
@@ -89,7 +89,7 @@ def _check_labels(c:"RunConfig"):
         _idle(c.retain, usual, "retain", "retain.samples is 0")
 
 def _check_files(c:"RunConfig"):
-    "That what is given is not also to be made."
+    "Raises `ConfigError` for settings that make a file which is given."
     made = dict(extract="rules", ask=None, candidates=1)
     if c.dictionary is not None:
         for name,usual in made.items():
@@ -102,7 +102,7 @@ def _check_files(c:"RunConfig"):
                 "is given; leave out one of them")
 
 def _check_watch(c:"RunConfig"):
-    "Whether unlearning can be watched, and on other prompts than those that are reported."
+    "Raises `ConfigError` if unlearning cannot be watched apart from what is reported."
     if not c.watch.steps: return
     require(METHODS[c.method].trains,
             f"watch.steps={c.watch.steps}: method {c.method} trains nothing that could be watched")
@@ -115,7 +115,7 @@ def _check_watch(c:"RunConfig"):
 # %% ../../nbs/job/00_settings.ipynb #a8fd382e
 @dataclass(frozen=True)
 class RunConfig:
-    "A whole run: what is read, and the settings of each step."
+    "The settings of a whole run: the files it reads, and the settings of each step."
     model:str = "smollm2-135m"      # the embedded model, a local folder, or a hub id
     method:str = "whp"              # this package's (whp), or a baseline: ga, npo, … (`METHODS`)
     strength:float|None = None      # of a method that has one; the published value if not given
@@ -124,16 +124,16 @@ class RunConfig:
     dictionary:str|None = None      # anchored terms; made from the corpus if not given
     extract:str = "rules"           # finders of terms: rules, spacy[:PIPELINE], model, with commas
     ask:str|None = None             # LLM for translations, terms: name, path, https://HOST/v1#NAME
-    candidates:int = 1              # translations a term; the base model keeps the likeliest
+    candidates:int = 1              # translations per term; the base model keeps the likeliest
     prompts:str|None = None         # evaluation prompts; made from the corpus if not given
-    n_prompts:int = 60              # prompts of each kind that are made, at most
+    n_prompts:int = 60              # prompts made of each kind, at most
     neighbours:str|None = None      # probes of the neighbour set; the demo's if not given
     general:str|None = None         # four-way items of general knowledge; the demo's if not given
     holdout:str|None = None    # folder of texts for perplexity; the demo's if not given
-    openers:str|None = None         # what retain text begins with; the demo's if not given
-    block_size:int = 256            # tokens a block at most
+    openers:str|None = None         # openings of the retain text; the demo's if not given
+    block_size:int = 256            # tokens per block, at most
     seed:int = 0
-    force:bool = False              # go on although the base model does not know the text
+    force:bool = False              # go on even if the base model does not know the text
     trust_remote_code:bool = False  # run code that comes with the model
     bits:int = 16                   # of a base weight: 8 or 4 quantise (pip install bitsandbytes)
     adapter:str|None = None         # PEFT configuration (adapter_config.json), instead of lora.*
@@ -165,12 +165,12 @@ class RunConfig:
 
     @property
     def reinforcing(self) -> FinetuneConfig:
-        "The first fine-tuning."
+        "The settings of the first fine-tuning."
         return FinetuneConfig(**asdict(self.train), **asdict(self.reinforce))
 
     @property
     def unlearning(self) -> FinetuneConfig:
-        "The second fine-tuning."
+        "The settings of the second fine-tuning."
         return FinetuneConfig(**asdict(self.train), **asdict(self.unlearn))
 
 # settings that name files
@@ -179,7 +179,7 @@ PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", 
 
 # %% ../../nbs/job/00_settings.ipynb #16016815
 def field_names(cls, prefix:str="") -> dict[str,Any]:
-    "Dotted name → type of every setting of a configuration class."
+    "The type of every setting of a configuration class, by dotted name."
     out, hints = {}, get_type_hints(cls)
     for f in fields(cls):
         t = hints[f.name]
@@ -190,7 +190,7 @@ def field_help(
     config,          # settings whose values are the defaults
     prefix:str="",
 ) -> dict[str,str]:  # dotted name → the comment beside it in the source, and its default
-    "What each setting is."
+    "A line of help for each setting."
     from fastcore.docments import docments
     comments, out = docments(type(config)), {}
     for f in fields(config):
@@ -210,7 +210,7 @@ def _cast_paths(name:str, value:Any) -> tuple[str,...]:
     return tuple(map(str, paths))
 
 def _cast(name:str, value:Any, t:Any) -> Any:
-    "`value` as type `t`, text accepted for numbers."
+    "`value` as type `t`; text is accepted for numbers."
     if getattr(t, "__origin__", None) is tuple: return _cast_paths(name, value)
     kinds = getattr(t, "__args__", (t,))
     if value is None and type(None) in kinds: return None
@@ -227,7 +227,7 @@ def _cast(name:str, value:Any, t:Any) -> Any:
 def _method_settings(name:str) -> dict[str,Any]:
     """The settings that go with a method.
 
-    Those of another method are put back to where they do nothing."""
+    Those of other methods are reset to values that do nothing."""
     if name not in METHODS: return {}                      # refused later, by name
     m, unlearn = METHODS[name], UnlearnConfig()
     out = {}
@@ -243,7 +243,7 @@ def _method_settings(name:str) -> dict[str,Any]:
 
 # %% ../../nbs/job/00_settings.ipynb #60800d1a
 def _flat(changes:dict, known, prefix:str="") -> dict[str,Any]:
-    "Nested settings under their dotted names."
+    "Nested settings, flat under their dotted names."
     out = {}
     for k,v in changes.items():
         step = isinstance(v, dict) and any(n.startswith(f"{prefix}{k}.") for n in known)
@@ -257,9 +257,9 @@ def _replaced(config, changes:dict, where:str):
 def configure(
     config:RunConfig,  # settings to start from
     changes:dict,      # dotted (`{"unlearn.lr": 1e-4}`) or nested (`{"unlearn": {"lr": 1e-4}}`)
-    where:str="",      # named in errors, e.g. the file the changes come from
+    where:str="",      # named in errors, e.g. the file the changes came from
 ) -> RunConfig:
-    """The settings with some changed; another method brings its own.
+    """The settings with some changed; a new method brings its own.
 
     Raises `ConfigError` for an unknown name or a wrong value."""
     known, at, parts = field_names(type(config)), f"{where}: " if where else "", {}

@@ -55,7 +55,7 @@ from .settings import RunConfig
 
 # %% ../../nbs/job/04_steps.ipynb #a83cff63
 def say(message:str):
-    "A line on standard error, by the main process only."
+    "Print a line on standard error, from the main process only."
     if processes().is_main_process: print(printable(message), file=sys.stderr, flush=True)
 
 def make_corpus(run:Run, work:Path):
@@ -66,7 +66,7 @@ def make_corpus(run:Run, work:Path):
 
 # %% ../../nbs/job/04_steps.ipynb #3b6a6de1
 def check_dictionary(dictionary:Dictionary, where:str):
-    "Raises `DataError`, which names `where`, for a dictionary with errors or without entries."
+    "Raises `DataError`, naming `where`, for a dictionary with errors or without entries."
     if not len(dictionary):
         raise DataError(f"{where}: no entries: a dictionary needs at least one anchored term")
     try: dictionary.validate()
@@ -77,15 +77,15 @@ def covered(
     texts:Iterable[str],
     where:str="dictionary",  # named in errors
 ) -> dict[str,int]:          # term → whole-word occurrences
-    "How often each term occurs.\n\nRaises `DataError` as `check_dictionary`, and if none occurs."
+    "How often each term occurs.\n\nRaises `DataError` like `check_dictionary`, and if none occurs."
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")                    # `_occurrences` says it in one line
+        warnings.simplefilter("ignore")                    # `_occurrences` warns in one line
         check_dictionary(dictionary, where)
         try: return dictionary.coverage(texts)
         except DataError as e: raise DataError(f"{where}: {e}") from None
 
 def _occurrences(counts:dict[str,int]) -> str:
-    "How many terms occur, and a warning that names those that do not, five at most."
+    "How many terms occur, and a warning that names up to five that do not."
     absent = [t for t,n in counts.items() if not n]
     present = len(counts)-len(absent)
     out = (f"  {present} of {len(counts)} anchored terms occur in the corpus, "
@@ -96,13 +96,13 @@ def _occurrences(counts:dict[str,int]) -> str:
 
 # %% ../../nbs/job/04_steps.ipynb #833d6e51
 def propose_dictionary(run:Run, texts:Sequence[str]) -> Dictionary:
-    "A dictionary for `texts`."
+    "A dictionary for `texts`, proposed as the settings say."
     c, found = run.config, []
     model = open_model(c.ask, c.trust_remote_code) if c.ask else None
     for finder in c.extract.split(","):
         if finder == "rules": found.append(extract_terms(texts))
         elif finder == "model":
-            assert model                                   # the settings see to it
+            assert model                                   # the settings ensure it
             terms, counts = ask_terms(texts, model)
             found.append(terms)
             say(_asked(counts, f"{len(terms)} terms from the language model"))
@@ -118,12 +118,12 @@ def propose_dictionary(run:Run, texts:Sequence[str]) -> Dictionary:
     return choose_translations(run.reader("base"), d, texts) if c.candidates > 1 else d
 
 def _asked(counts:dict, what:str) -> str:
-    return (f"  {what}; asked {counts['asked']} times, again {counts['retried']} times, "
-            f"{counts['skipped']} times in vain")
+    return (f"  {what}; {counts['asked']} queries, {counts['retried']} retried, "
+            f"{counts['skipped']} without success")
 
 # %% ../../nbs/job/04_steps.ipynb #3a56cbd3
 def check_mentions(run:Run, dictionary:Dictionary, texts:Iterable[str]):
-    "Raises `DataError` if prompts are to be made from a corpus that gives none."
+    "Raises `DataError` if prompts are to be made from a corpus that yields none."
     if not run.files["prompts"] and not any(mentions(texts, dictionary)):
         raise DataError("no sentence of the corpus leads up to an anchored term, so no prompts "
                         "can be made from it: give a prompt file")
@@ -161,13 +161,13 @@ def make_translated(run:Run, work:Path):
 
 # %% ../../nbs/job/04_steps.ipynb #be724134
 def sharded() -> bool:
-    "Whether the weights are parted among processes (FSDP)."
+    "Whether the weights are split among processes (FSDP)."
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], adapter:bool):
-    """The model as the checkpoint with the lowest held-out loss has it.
+    """The model from the checkpoint with the lowest held-out loss.
 
-    The last one where none was held out."""
+    If nothing was held out, it is the last checkpoint."""
     held = [r for r in losses if "held_out" in r]
     step = min(held, key=lambda r: r["held_out"])["step"] if held else losses[-1]["step"]
     folder = checkpoints/f"checkpoint-{step}"
@@ -176,7 +176,7 @@ def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], ad
     return load_adapter(load_model(run.config.model, **kw), which, folder/which)
 
 def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None=None, **kw):
-    if (work/"loss.json").exists():       # stopped while the checkpoints were removed
+    if (work/"loss.json").exists():       # stopped while removing checkpoints
         if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
         return
     c, lora, adapted = run.config, run.config.lora, run.config.lora.r > 0
@@ -194,7 +194,7 @@ def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None
     if watch:
         write_json(work/"watch.json", dict(floor=watch.floor, path=watch.path))
         write_atomic(work/"watch.svg", svg(plot_path(watch.path, watch.floor)))
-    write_json(work/"loss.json", losses)  # the last: the checkpoints have done their work
+    write_json(work/"loss.json", losses)  # last: the checkpoints are no longer needed
     shutil.rmtree(work/"checkpoints")
 
 def make_reinforced(run:Run, work:Path):
@@ -207,7 +207,7 @@ def make_labels(run:Run, work:Path):
 
 # %% ../../nbs/job/04_steps.ipynb #61e7d052
 def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
-    "Texts sampled from the base model, as tokens; from the cache if it has them."
+    "Texts sampled from the base model, as tokens, from the cache if they are there."
     r, c, openers = run.config.retain, run.config, run.files["openers"][0]
     dtype, device = base.model.dtype, base.model.device.type
     precision = str(dtype) if c.bits == 16 else f"{c.bits} bits, {quantiser(c.bits)}, {dtype}"
@@ -218,9 +218,9 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     return read_json(cached)
 
 def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
-    """What the base model wrote and the translated blocks, as tokens.
+    """Yield the base model's texts and the translated blocks, as tokens.
 
-    What is about the subject is left out of what the base model wrote."""
+    Texts by the base model that are about the subject are left out."""
     r, size = run.config.retain, run.config.block_size
     texts = _retain_texts(run, base) if r.samples else []
     kept = without_subject(texts, run.tokenizer, run.dictionary.matcher)
@@ -245,7 +245,7 @@ def make_retain(run:Run, work:Path):
 
 # %% ../../nbs/job/04_steps.ipynb #4eda262d
 def measure_of(run:Run) -> Callable:
-    "What is watched.\n\nRaises `ConfigError` if there are no prompts of the tune half."
+    "The measure to watch.\n\nRaises `ConfigError` if there are no prompts of the tune half."
     if not run.files["prompts"]:
         raise ConfigError("watch needs prompts with a tune half, and those made from the corpus "
                           "have none: give a prompt file")
@@ -285,7 +285,7 @@ def make_prompt_files(run:Run, work:Path):
 
 # %% ../../nbs/job/04_steps.ipynb #a497e3b3
 def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
-    "Familiarity of `models`, and utility of those that are also in `useful`."
+    "Write the familiarity of `models`, and the utility of those also in `useful`."
     p = run.path("prompts")
     prompts, neighbours = read_prompts(p/"prompts.jsonl"), read_neighbours(p/"neighbours.jsonl")
     general = read_general(p/"general.jsonl")
@@ -309,13 +309,13 @@ def make_evaluation(run:Run, work:Path):
 class Step:
     """One step of the job.
 
-    `needs`, `settings` and `files` are names, or a function from the run's settings to them."""
+    `needs`, `settings` and `files` are names, or functions of a run's settings that return them."""
     name:str
     make:Callable[[Run,Path],None]  # writes the step's folder
     needs:Sequence[str]|Callable = ()     # steps
     settings:Sequence[str]|Callable = ()  # fields of `RunConfig`; a function gives names and values
     files:Sequence[str]|Callable = ()     # settings that name files
-    shared:bool = False             # whether all processes work on it
+    shared:bool = False             # whether all processes share the work
     reads_weights:bool = True       # whether the model's precision matters
 
     def needed(self, c:RunConfig) -> Sequence[str]:
@@ -331,7 +331,7 @@ class Step:
         return out | dict(bits=c.bits, quantiser=quantiser(c.bits))
 
 def _training(c:RunConfig) -> dict:
-    "What a training depends on: not how often it is saved, nor who is told of its losses."
+    "The settings a training depends on: not how often it is saved, nor where it is logged."
     train = {k: v for k,v in asdict(c.train).items() if k not in ("save_steps", "report_to")}
     return dict(train=train, lora=asdict(c.lora))
 
@@ -339,7 +339,7 @@ def _reinforce_settings(c:RunConfig) -> dict:
     return _training(c) | dict(reinforce=asdict(c.reinforce))
 
 def _label_settings(c:RunConfig) -> dict:
-    "Methods that train on the blocks as they are share one, empty, step."
+    "The settings of the labels; methods that train on plain blocks share one empty step."
     m = METHODS[c.method]
     return dict(rows=m.name if m.makes_rows else "") | m.settings(c)
 
@@ -383,7 +383,7 @@ STEP_LIST = [
 
 # %% ../../nbs/job/04_steps.ipynb #300751dc
 def step_keys(run:Run, identity:str="") -> dict[str,str]:
-    "The key of each step; `identity` is the model's, the run's own by default."
+    "The key of each step, for a model's `identity` (by default that of the run's model)."
     keys, c, identity = {}, run.config, identity or run.identity
     for s in STEP_LIST:
         files = {n: [run.hashed(p) for p in run.files[n]] for n in s.read(c)}
