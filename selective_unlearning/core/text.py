@@ -82,6 +82,7 @@ def in_capitals(term:str, found:str) -> bool:
     "Whether a term that is not itself in capitals was found in capitals."
     return found.isupper() and not term.isupper() and sum(map(str.isupper, found)) > 1
 
+# %% ../../nbs/core/06_text.ipynb #3e3fd618
 def as_found(text:str, term:str, found:str) -> str:
     "`text` in the case in which `term` was found."
     if in_capitals(term, found): return text.upper()
