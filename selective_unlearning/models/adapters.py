@@ -122,7 +122,7 @@ def adapter(model:CausalLM, name:str|None) -> Iterator[CausalLM]:
     elif not isinstance(model, PeftModel): raise ModelError(f"the model has no adapter {name!r}")
     else:
         if name not in model.peft_config:
-            raise ModelError(f"no adapter {name!r}; there is {', '.join(model.peft_config)}")
+            raise ModelError(f"no adapter {name!r}; available: {', '.join(model.peft_config)}")
         before = model.active_adapter
         if name != before: model.set_adapter(name)
         try: yield model
