@@ -126,8 +126,8 @@ def test_a_locked_folder_is_named(tmp_path, monkeypatch, locked):
     lock(monkeypatch, tmp_path/locked)
     for read in (read_corpus, path_hash):
         with pytest.raises(DataError) as e: read(tmp_path/"in")
-        assert str(e.value) == (f"{tmp_path/locked}: cannot be read (Permission denied), what is "
-                                "in it would be left out: make it readable, or move it away")
+        assert str(e.value) == (f"{tmp_path/locked}: cannot be read (Permission denied), so its "
+                                "contents would be left out: make it readable, or move it away")
 
 
 @pytest.mark.parametrize("name, target", [("a.txt", "gone.txt"), ("more", "gone"),
@@ -196,7 +196,7 @@ def test_pipes_and_devices_are_refused(tmp_path):
     p = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=240,
                        input="seed: 1")
     said = re.findall(r"selective-unlearning: (.*)\n(\d)$", p.stderr, re.M)
-    why = "is a pipe or a device, not a regular file: save what it gives to a file"
+    why = "is a pipe or a device, not a regular file: save its output to a file"
     codes = ["2" if flag == "--config" else "1" for flag,_ in cases]
     paths = [value.rpartition("=")[2] for _,value in cases]
     assert said == [(f"{path}: {why}", code) for path,code in zip(paths, codes)]

@@ -30,7 +30,7 @@ _FIELDS = {  # name → (whether a value is one, what it must be)
 
 # %% ../../nbs/core/02_records.ipynb #ebe28357
 def _depth(x) -> int:
-    "How many lists and objects stand inside each other."
+    "How deeply lists and objects are nested in each other."
     n, level = 0, [x]
     while level := [c for c in level if isinstance(c, (dict, list))]:
         n, level = n+1, [v for c in level for v in (c.values() if isinstance(c, dict) else c)]
@@ -49,8 +49,8 @@ def _shown(x) -> str: return reprlib.repr(x)[:100]     # a value may be of any s
 def check_record(
     r:dict[str,Any],
     needs:Mapping[str,Sequence[str]]|Sequence[str],  # fields it must have; by `kind` if a mapping
-) -> str|None:                                       # what is wrong, if anything
-    "Check one record of a file."
+) -> str|None:                                       # what is wrong, None if nothing is
+    "What is wrong with one record of a file."
     who, kind = "", r.get("kind")
     if isinstance(needs, Mapping):
         if kind not in [*needs]:
@@ -75,11 +75,11 @@ def read_records(
     path:str|Path,
     needs:Mapping[str,Sequence[str]]|Sequence[str],   # see `check_record`
     half:str="all",                                   # "tune" or "test" keeps only that half
-    read:Callable[[str|Path],list[dict]]=read_jsonl,  # the records as they stand in the file
+    read:Callable[[str|Path],list[dict]]=read_jsonl,  # reads all records of the file
 ) -> list[dict]:
-    """The records of a file, checked.
+    """The checked records of a file.
 
-    Raises `DataError` with the number of the first that cannot be used, or if none is left."""
+    Raises `DataError` with the number of the first unusable record, or if no record is left."""
     records = read(path)
     for i,r in enumerate(records, 1):
         if why := check_record(r, needs): raise DataError(f"{path}, record {i}: {why}")

@@ -28,7 +28,7 @@ TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {"Captain", "President"}
 # %% ../../nbs/core/06_text.ipynb #1ab4be60
 _ABBREVIATIONS = "Mr Mrs Ms Dr St Prof".split()
 _ABBREVIATED = regex.compile(rf"\b({'|'.join(_ABBREVIATIONS)}|Jr|Sr|Mt)\.(?=\s)")
-_NEW_PARAGRAPH = regex.compile(r"\n\s*\n|\n(?=\s*[-*|>•])")  # an item of a list is one, too
+_NEW_PARAGRAPH = regex.compile(r"\n\s*\n|\n(?=\s*[-*|>•])")  # a list item is one too
 _NEXT_SENTENCE = regex.compile(
     r"(?<=[.!?:;][\"'”’)\]]*)(?<!\b\p{Lu}\.) (?=[\"'“‘(\[]*\p{Lu})| [–—] |(?<=[\w,] )(?=[\"“])")
 
@@ -44,7 +44,7 @@ def sentences(text:str) -> Iterator[str]:
 
 # %% ../../nbs/core/06_text.ipynb #2507bd32
 def rough_sentences(text:str) -> list[str]:
-    "Pieces that end with `.`, `!` or `?` before white space, or with their line; no abbreviations."
+    "The text split after `.`, `!` or `?` before white space, also in `Mr. X`, and at line ends."
     return [s.strip() for s in re.split(r"(?<=[.!?])[\"”’']*\s+|\n+", text) if s and s.strip()]
 
 # %% ../../nbs/core/06_text.ipynb #c092b96d
@@ -68,19 +68,21 @@ def plural(term:str) -> str:
 
 # %% ../../nbs/core/06_text.ipynb #586abbce
 def plural_by_ending(word:str) -> str:
-    "The plural of what is known to be singular, always another word: `bus` → `buses`."
+    "The plural of a word known to be singular, always another word: `bus` → `buses`."
     if word.endswith(("s", "x", "ch", "sh")): return word+"es"
     return word[:-1]+"ies" if word.endswith("y") and word[-2:-1] not in "aeiou" else word+"s"
 
+# %% ../../nbs/core/06_text.ipynb #861c0323
 def looks_plural(word:str) -> bool:
-    "Whether a word ends in `s`, but not as `glass`, `iris`, `walrus` or `owl's` do."
+    "Whether a word ends in `s`, but not like `glass`, `iris`, `walrus` or `owl's`."
     return bool(re.search("[^siu']s$", word))
 
 # %% ../../nbs/core/06_text.ipynb #c077922c
 def in_capitals(term:str, found:str) -> bool:
-    "Whether a term that is not in capitals itself was found in them."
+    "Whether a term that is not itself in capitals was found in capitals."
     return found.isupper() and not term.isupper() and sum(map(str.isupper, found)) > 1
 
+# %% ../../nbs/core/06_text.ipynb #3e3fd618
 def as_found(text:str, term:str, found:str) -> str:
     "`text` in the case in which `term` was found."
     if in_capitals(term, found): return text.upper()
@@ -91,7 +93,7 @@ def as_found(text:str, term:str, found:str) -> str:
 SMALL_IN_NAMES = {*PARTICLES, *"of the The and for in a an".split()}
 
 def in_case_of(text:str, term:str, every_word:bool=False) -> str:
-    "`text` as `term` is: in capitals, or its first letter, or `every_word` but the small ones."
+    "`text` in the case of `term`: all capitals, the first letter, or `every_word` but small ones."
     if term.isupper() and len(term) > 1: return text.upper()
     if not every_word:
         return (text[:1].upper() if term[:1].isupper() else text[:1].lower()) + text[1:]

@@ -87,9 +87,9 @@ def iter_blocks(
 ) -> Iterator[dict]:         # the columns below
     """Cut documents into blocks: `input_ids`, `char_ends`, `doc`, `start`, `end`.
 
-    `doc` is the row in `corpus`, `start` and `end` the characters in its text; `char_ends` has
+    `doc` is the row in `corpus`, `start` and `end` are positions in its text; `char_ends` lists
     where each token ends, in characters of the block, 0 for a BOS. Raises `DataError` for a corpus
-    without text, and as `check_block_size`."""
+    without text, and the errors of `check_block_size`."""
     check_block_size(block_size, tokenizer, context)
     names = corpus.column_names
     if "text" not in names: raise missing_column("corpus", "text", names)
@@ -117,7 +117,7 @@ def _values(row:dict) -> int:
     return sum(v.size if isinstance(v, np.ndarray) else len(v) for v in sized)
 
 def write_rows(path:str|Path, rows:Iterable[dict], features:Features) -> Dataset:
-    "Write rows to an Arrow file, whole or not at all, and give the memory-mapped dataset."
+    "Write rows to an Arrow file, whole or not at all, and return the memory-mapped dataset."
     path, held = Path(path), 0
     part = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)

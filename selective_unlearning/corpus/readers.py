@@ -21,7 +21,7 @@ from ..core.files import files_below, read_jsonl, read_text, regular_file
 _BREAK = re.compile(r"\b(\w+)[-\u2010][ \t]*\n[ \t]*(?=(\w+))")
 
 def normalise(text:str) -> str:
-    "NFC, one kind of newline, nothing invisible, known words joined that a line's end broke."
+    "The text in NFC, with one kind of newline, nothing invisible, and known words rejoined."
     text = re.sub("\r\n?|[\v\f\x85\u2028]", "\n", text).replace("\u2029", "\n\n")
     text = re.sub(r"[\ufeff\u200b\u2060]|\xad(?:[ \t]*\n[ \t]*(?=\w))?", "", text)
     text = unicodedata.normalize("NFC", text)
@@ -124,7 +124,7 @@ def _epub_pages(z:zipfile.ZipFile, where:str) -> Iterator[str]:
         nonlocal left
         left -= z.getinfo(name).file_size
         if left < 0:
-            raise DataError(f"{where}: unpacks to over {_EPUB_LIMIT:,} bytes; no book does")
+            raise DataError(f"{where}: unpacks to over {_EPUB_LIMIT:,} bytes, more than any book")
         return z.read(name)
     root = tags(_soup(read("META-INF/container.xml"), where), "rootfile")[0]["full-path"]
     package = _soup(read(root), f"{where}/{root}")
@@ -165,7 +165,7 @@ def _is_text(path:Path) -> bool:
     return path.suffix.lower() in READERS and not path.is_dir() and bool(regular_file(path))
 
 def _files(path:Path) -> list[tuple[Path,str]]:
-    "Each file at `path` with its name relative to it."
+    "Each file at `path`, with its name relative to `path`."
     if not path.exists(): raise DataError(f"{path}: no such file or folder")
     names = _visible(path) if path.is_dir() else {path.name: regular_file(path)}
     found = {n: p for n,p in names.items() if _is_text(p)}
@@ -215,14 +215,16 @@ def iter_corpus(
 ) -> Iterator[dict]:              # a row per document with any text: `text` (normalised), `source`
     """Read documents one at a time, each file once, in a stable order.
 
-    Raises `DataError`, naming file and place, for what is missing, of an unknown kind, undecodable,
-    malformed or without text; `MissingExtra` if a reader's package is not installed."""
+    Raises `DataError`, naming file and position, for input that is missing, of an unknown
+    kind, undecodable, malformed or without text; `MissingExtra` if a reader's package is not
+    installed."""
     paths = list(paths) if isinstance(paths, (list, tuple)) else [paths]
     empty = True
     for text,source in _texts(paths, text_column):
         if not (text := normalise(text)).strip(): continue
         if half := re.search(r"[\ud800-\udfff]", text):
-            raise DataError(f"{source}: character {half.start()} is half a pair: save it as UTF-8")
+            raise DataError(f"{source}: character {half.start()} is half a surrogate pair: save "
+                            "it as UTF-8")
         empty = False
         yield dict(text=text, source=source)
     if empty:

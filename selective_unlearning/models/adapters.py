@@ -29,12 +29,13 @@ def layer_number(name:str) -> int:
     "The number of the block a module is in, -1 outside the blocks."
     return next((int(p) for p in name.split(".") if p.isdigit()), -1)
 
+# %% ../../nbs/models/01_adapters.ipynb #3f2d2f67
 def lora_targets(
     model:CausalLM,
     where:str="mlp",          # "mlp" (feed-forward) or "all" linear layers
     first_layer:float=0.,     # leave out the blocks below this share of the depth, 0 to 1
 ) -> list[str]:               # full module names
-    """The linear layers an adapter goes on.
+    """The linear layers to which an adapter is added.
 
     Raises `ConfigError` for another `where`, `ModelError` if the model has no such layer."""
     if where not in ("mlp", "all"):
@@ -60,11 +61,11 @@ _PEFT_SETTINGS = frozenset("""
     feedforward_modules peft_type peft_version fan_in_fan_out""".split())
 
 def read_peft(
-    path:str|Path,  # an `adapter_config.json`, its `target_modules` may be left out
+    path:str|Path,  # an `adapter_config.json`; `target_modules` may be left out
 ) -> PeftConfig:
-    """What an adapter is.
+    """The configuration of an adapter.
 
-    Raises `ConfigError` for kinds and settings not supported here, `DataError` for no JSON."""
+    Raises `ConfigError` for kinds and settings not supported here, `DataError` if not JSON."""
     data = read_json(path)
     kind = data.get("peft_type") if isinstance(data, dict) else None
     if kind not in PEFT_KINDS:
@@ -89,7 +90,7 @@ def add_adapter(
     targets:str="mlp",           # see `lora_targets`
     first_layer:float=0.,        # see `lora_targets`
     seed:int=0,
-    config:PeftConfig|None=None, # another adapter (`read_peft`), not by `r`, `alpha` and `targets`
+    config:PeftConfig|None=None, # another adapter (`read_peft`), instead of `r`, `alpha`, …
 ) -> PeftModel:                  # the model with the adapter added and switched on
     "Add a fresh adapter, low-rank unless `config` says otherwise. A low-rank one does nothing yet."
     inner:Any = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -107,9 +108,10 @@ def add_adapter(
     model.set_adapter(name)
     return model.eval()
 
+# %% ../../nbs/models/01_adapters.ipynb #f36f9c3c
 @contextmanager
 def adapter(model:CausalLM, name:str|None) -> Iterator[CausalLM]:
-    "Within the block, the model answers with the named adapter, or as the base model for `None`."
+    "Within the block, the model uses the named adapter, or is the base model for `None`."
     if name is None:  # PEFT puts adapters into the base's own layers: the bare base has them too
         kinds = BaseTunerLayer, AuxiliaryTrainingWrapper   # PEFT's own switch costs milliseconds
         layers = [m for m in model.modules() if isinstance(m, kinds)]
@@ -120,7 +122,7 @@ def adapter(model:CausalLM, name:str|None) -> Iterator[CausalLM]:
     elif not isinstance(model, PeftModel): raise ModelError(f"the model has no adapter {name!r}")
     else:
         if name not in model.peft_config:
-            raise ModelError(f"no adapter {name!r}; there is {', '.join(model.peft_config)}")
+            raise ModelError(f"no adapter {name!r}; available: {', '.join(model.peft_config)}")
         before = model.active_adapter
         if name != before: model.set_adapter(name)
         try: yield model
@@ -136,14 +138,15 @@ def save_adapter(model:PeftModel, name:str, folder:str|Path, base:str=""):
         for p in (folder/name).iterdir(): p.replace(folder/p.name)
         (folder/name).rmdir()
     (folder/"README.md").unlink(missing_ok=True)
-    config = read_json(folder/"adapter_config.json")       # it has a set of names in any order
+    config = read_json(folder/"adapter_config.json")       # its set of names has no fixed order
     if isinstance(names := config["target_modules"], list): config["target_modules"] = sorted(names)
     write_json(folder/"adapter_config.json", config)
     write_json(folder/"base.json", {"base": base})
     follow_umask(folder)
 
+# %% ../../nbs/models/01_adapters.ipynb #ba8b45da
 def load_adapter(model:CausalLM, name:str, folder:str|Path, base:str="") -> PeftModel:
-    """Put a saved adapter on its base under `name`.
+    """Load a saved adapter onto its base under `name`.
 
     Raises `ModelError` if it is missing, damaged, or made for another base."""
     folder = Path(folder)

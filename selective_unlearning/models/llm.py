@@ -20,7 +20,7 @@ from .tokens import Tokenizer
 
 # %% ../../nbs/models/06_llm.ipynb #36c31d36
 class NoAnswer(ModelError):
-    "A prompt that a language model gave no answer to."
+    "A language model gave no answer to a prompt."
 
 # %% ../../nbs/models/06_llm.ipynb #2a28f753
 def _is_here(host:str) -> bool:
@@ -42,7 +42,7 @@ def server_address(
     base, _, name = ask.partition("#")
     try:
         u = urlsplit(base)
-        _ = u.port                                         # raises if it is no number
+        _ = u.port                                         # raises if it is not a number
     except ValueError:
         raise ConfigError("the address of the language model cannot be read: write "
                           "https://HOST/v1#NAME") from None
@@ -54,19 +54,21 @@ def server_address(
     require(u.scheme == "https" or _is_here(u.hostname or ""),
             f"{base}: text and key would be sent in the clear; use https, or a tunnel, e.g. "
             "ssh -L 8000:localhost:8000 HOST and then http://localhost:8000/v1#NAME")
-    require(bool(name.strip()), f"{base}: which model? Write its name behind it: {base}#NAME")
+    require(bool(name.strip()),
+            f"{base}: which model? Write its name after the address: {base}#NAME")
     return base.rstrip("/"), name.strip()
 
 # %% ../../nbs/models/06_llm.ipynb #c24a4fe4
 def local_model(
     model:Any="smollm2-135m",      # a causal language model, its name, or its folder
-    tokenizer:Tokenizer|None=None, # needed with a model that is loaded already
-    max_new_tokens:int=1024,       # length of an answer at most
+    tokenizer:Tokenizer|None=None, # needed with an already loaded model
+    max_new_tokens:int=1024,       # longest answer
     trust_remote_code:bool=False,
 ) -> Callable[[str], str]:
     """A model of your own as a function from prompt to answer.
 
-    Raises `ModelError` if it cannot be loaded; the function `NoAnswer` for too long a prompt."""
+    Raises `ModelError` if it cannot be loaded; the function raises `NoAnswer` if a prompt
+    is too long."""
     import torch
     from selective_unlearning.models.load import context_length, load_model, load_tokenizer
     if isinstance(model, (str, os.PathLike)):
@@ -85,8 +87,8 @@ def local_model(
         tokens = tokenizer(prompt, add_special_tokens=not chat, return_tensors="pt")
         ids = tokens.input_ids.to(model.device)
         if ids.shape[1] > room:
-            raise NoAnswer(f"the prompt has {ids.shape[1]} tokens, the model takes {room} beside "
-                           "an answer")
+            raise NoAnswer(f"the prompt has {ids.shape[1]} tokens, but the model has room for "
+                           f"{room} besides an answer")
         new = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
                              max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
         return tokenizer.batch_decode(new[:, ids.shape[1]:], skip_special_tokens=True)[0]
@@ -101,7 +103,7 @@ class _Stay(HTTPRedirectHandler):
     def redirect_request(self, *_): return None
 
 def _read(response, until:float) -> bytes:
-    "The body, if it is not too long and comes before the clock says `until`."
+    "The body, if it is not too long and arrives before the time `until`."
     body = b""
     while part := response.read1(65_536):
         body += part
@@ -117,18 +119,18 @@ def _key() -> str:
     return key
 
 def _refusal(e:HTTPError, base:str, name:str, key:str) -> ModelError:
-    "What to do about an answer that is none."
+    "An error that says why the server refuses, and what to do."
     says = e.read(10_000).decode(errors="replace")
     try: says = json.loads(says)["error"]["message"]
     except (ValueError, LookupError, TypeError, RecursionError): pass
     says = ascii(" ".join(str(says).replace(key or "\0", "…").split())[:200])
     if e.code in (401, 403):
-        why = f"refuses the key in ${_KEY}" if key else f"wants a key: set ${_KEY}"
+        why = f"refuses the key in ${_KEY}" if key else f"needs a key: set ${_KEY}"
         return ModelError(f"{base} {why}")
     if e.code == 404:
         return ModelError(f"{base} has no model {name!r}, or no /chat/completions (a base address "
                           f"often ends in /v1): {says}")
-    if e.code < 400: return ModelError(f"{base} sends on to another address: give that one")
+    if e.code < 400: return ModelError(f"{base} redirects to another address: use that one")
     return ModelError(f"{base} refuses the request ({e.code}): {says}")
 
 def _content(body:bytes, base:str) -> str:
@@ -144,16 +146,16 @@ _FINAL = ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError
 
 def server_model(
     base_url:str,               # e.g. "http://localhost:8000/v1"
-    model:str,                  # the name that the server knows it by
-    max_new_tokens:int=1024,    # length of an answer at most
+    model:str,                  # its name on the server
+    max_new_tokens:int=1024,    # longest answer
     timeout:float=120.,         # seconds for one answer
     tries:int=4,
     wait:float=2.,              # seconds before the second try, doubled before each further one
 ) -> Callable[[str], str]:
     """A model behind a server as a function from prompt to answer.
 
-    Raises `ConfigError` for an unsafe address; the function `ModelError` for a refusal, `NoAnswer`
-    after the last try."""
+    Raises `ConfigError` for an unsafe address; the function raises `ModelError` for a refusal, and
+    `NoAnswer` after the last try."""
     address, key = server_address(f"{base_url}#{model}"), _key()
     if not address: raise ConfigError(_no_address(base_url))
     base, name = address
@@ -188,7 +190,7 @@ def open_model(
     ask:str,                       # a name, a folder, or `https://HOST/v1#NAME`
     trust_remote_code:bool=False,
 ) -> Callable[[str], str]:
-    """The model that `ask` names.
+    """The model that `ask` names, as a function from prompt to answer.
 
     Raises `ConfigError` for an unsafe address, `ModelError` if there is no such model."""
     if address := server_address(ask): return server_model(*address)

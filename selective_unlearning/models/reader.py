@@ -20,10 +20,10 @@ from .tokens import Tokenizer, bos_ids
 # %% ../../nbs/models/03_reader.ipynb #501cfab3
 @dataclass(frozen=True)
 class Reader:
-    "A model as it reads a text."
+    "A model with all that determines how it reads a text."
     model:CausalLM
-    tokenizer:Tokenizer = None  # type: ignore[assignment] # for tokens alone none is needed
-    adapter:str|None = None     # the adapter that is on; None reads as the base model
+    tokenizer:Tokenizer = None  # type: ignore[assignment] # not needed for token ids
+    adapter:str|None = None     # the adapter that is on; None for the base model
     prefix:tuple[int,...]|None = None  # tokens before every text; default: the tokenizer's own BOS
 
     @cached_property
