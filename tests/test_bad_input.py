@@ -409,7 +409,7 @@ def test_labels_of_another_model(job, tmp_path, capsys, what):
     manifest["steps"]["labels"]["outputs"]["labels/made_with.json"] = path_hash(made)
     write_json(tmp_path/"run"/"manifest.json", manifest)
     message = (f"{tmp_path}/run/05-labels/labels: the labels were made with another model "
-               f"({other}, not {ours}): make them again, or use the model they were made with")
+               f"({other}, not {ours}): remake them, or use the model they were made with")
     argv = ["run", "--config", f"{job.home}/done/config.yaml", "--out", f"{tmp_path}/run"]
     assert main(argv) == 1
     assert capsys.readouterr().err.rpartition("selective-unlearning: ")[2] == message+"\n"

@@ -26,7 +26,7 @@ def generic_logits(
     reinforced:torch.Tensor,  # (N, V) scores of the reinforced model on the original text
     alpha:float=5.,           # strength of the offset, at least 0
 ) -> torch.Tensor:            # (N, V)
-    "Lower what reinforcement raised. Source: Eldan and Russinovich (2023), equation 1."
+    "The base scores, lowered where reinforcement raised them (Eldan and Russinovich 2023, eq. 1)."
     return base - alpha*torch.relu(reinforced - base)
 
 # %% ../../nbs/labels/02_generic.ipynb #5d758168
@@ -34,12 +34,12 @@ def top_generic(
     base:torch.Tensor,             # (N, V) the base model's scores on the translated text
     reinforced:torch.Tensor,       # (N, V) scores of the reinforced model on the original text
     alphas:Sequence[float],        # A strengths
-    k:int=1,                       # tokens wanted a row, at most V
+    k:int=1,                       # tokens returned per row, at most V
     space:str="logit",             # or "logprob"
-    since:torch.Tensor|None=None,  # (V,) a token is suppressed in all rows above this one
+    since:torch.Tensor|None=None,  # (V,) a token is suppressed in rows above this number
     at:torch.Tensor|None=None,     # (N,) the rows' numbers, for `since`; default: their positions
-    pool:int=0,                    # tokens looked at first; 0 chooses
-) -> tuple[torch.Tensor,torch.Tensor]:  # (A, N, k) ids, best first; scores up to a constant a row
+    pool:int=0,                    # tokens examined first; 0 for automatic
+) -> tuple[torch.Tensor,torch.Tensor]:  # (A, N, k) ids, best first; scores up to a constant
     "The best `k` tokens of `generic_logits` for each alpha, without computing all of it."
     if space == "logprob": shift = logsumexp(base)-logsumexp(reinforced)
     else: shift = base.new_zeros(len(base), dtype=torch.float32)
@@ -51,17 +51,17 @@ def top_generic(
 def _top(base, reinforced, shift, since, at, mean, alphas, k, pool):
     vocabulary = base.shape[-1]
     ids = base.topk(min(pool, vocabulary)).indices
-    ids = ids.sort(-1).values                     # lowest first: the first of equals wins
+    ids = ids.sort(-1).values                     # lowest id first: the first of equals wins
     b, r = base.gather(-1, ids).float(), reinforced.gather(-1, ids).float()+shift[:, None]
-    others = torch.maximum(b.amin(-1), mean)      # nothing outside the pool scores more
+    others = torch.maximum(b.amin(-1), mean)      # no token outside the pool scores more
     b = torch.where(since[ids] < at[:, None], mean[:, None], b)
     scores = torch.stack([generic_logits(b, r, a) for a in alphas])
     if k == 1: best, i = scores.max(-1, keepdim=True)
-    else: best, i = scores.sort(stable=True, descending=True)  # topk keeps no order of equals
+    else: best, i = scores.sort(stable=True, descending=True)  # topk ignores the order of equals
     best, i = best[..., :k], i[..., :k]
     out = ids.expand(len(alphas), *ids.shape).gather(-1, i)
     if pool >= vocabulary: return out, best
-    doubt = (best[..., -1] <= others).any(0)      # a larger pool may hold a better one
+    doubt = (best[..., -1] <= others).any(0)      # a larger pool may have a better token
     if doubt.any():
         b, r, s = (t[doubt] for t in (base, reinforced, shift))
         more = _top(b, r, s, since, at[doubt], mean[doubt], alphas, k, 8*pool)
@@ -73,7 +73,7 @@ def suppressed(
     block:Mapping,  # a row of the translated corpus
     which:str="translations",  # "translations", "both" (the anchored terms too) or "none"
 ) -> dict[int,int]:            # token → the token of the translation after which it is suppressed
-    "What must not be repeated, and from where on."
+    "The suppressed tokens of a block, and from which position on."
     if which == "none": return {}
     out = {}
     for i,position,own in zip(*(block[f"suppressed_{k}"] for k in ("ids", "after", "own"))):
@@ -93,7 +93,7 @@ def label_rows(
     ids, translated = list(block["input_ids"]), list(block["translated_ids"])
     counterpart, roles = np.asarray(block["counterpart"]), np.asarray(block["roles"], np.int8)
     why = reasons(roles, counterpart, len(base.opening), config.repeats)
-    before = np.flatnonzero(why == Reason.LABELLED)-1        # what is labelled comes one later
+    before = np.flatnonzero(why == Reason.LABELLED)-1        # the tokens before labelled ones
     alphas, k = tuple(alphas) or (config.alpha,), config.top_k if config.kind == "soft" else 1
     best = np.full((len(alphas), len(ids), k), -100, np.int32)
     logprobs = np.zeros(best.shape, np.float32)
@@ -129,7 +129,7 @@ def iter_labels(
     config:LabelsConfig=LabelsConfig(),
     alphas:Sequence[float]=(),  # instead of `config.alpha`
     explain:bool=False,         # see `label_rows`
-) -> Iterator[list[dict]]:      # for each block, a row for each alpha
+) -> Iterator[list[dict]]:      # for each block, one row for each alpha
     """The labels of each block in turn.
 
     Raises `ModelError` if the models' vocabularies differ."""
@@ -140,7 +140,7 @@ def iter_labels(
     for block in translated: yield label_rows(base, reinforced, block, config, alphas, explain)
 
 def label_features(kind:str, explain:bool=False) -> Features:
-    "The columns of a label dataset: all have one item a token."
+    "The columns of a label dataset; all have one item per token."
     ids, logprobs = List(Value("int32")), List(Value("float32"))
     columns = dict(input_ids=ids, roles=List(Value("int8")))
     if explain: columns |= dict(why=List(Value("int8")), base_label=ids, raised=logprobs)
@@ -152,7 +152,7 @@ def sweep_labels(
     alphas:Sequence[float],  # strengths of the offset
     config:LabelsConfig=LabelsConfig(), explain:bool=False,
 ) -> dict[float,Dataset]:    # alpha → label dataset
-    "A label dataset for each alpha; arguments and errors as of `iter_labels`."
+    "A label dataset for each alpha; arguments and errors as in `iter_labels`."
     rows = iter_labels(base, reinforced, translated, config, alphas, explain)
     rows = zip(*tqdm(rows, total=len(translated), desc="make labels"))
     features = label_features(config.kind, explain)
@@ -162,6 +162,6 @@ def make_labels(
     base:Reader, reinforced:Reader, translated:Dataset,
     config:LabelsConfig=LabelsConfig(), explain:bool=False,
 ) -> Dataset:                # `input_ids`, `roles`, and `labels` or `topk_ids, topk_logprobs`
-    "The label dataset of a corpus; arguments and errors as of `iter_labels`."
+    "The label dataset of a corpus; arguments and errors as in `iter_labels`."
     alpha = config.alpha
     return sweep_labels(base, reinforced, translated, (alpha,), config, explain)[alpha]

@@ -20,7 +20,7 @@ from .translated import WHY
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #4e1a219b
 def _pieces(tokenizer:Tokenizer, ids:Iterable[int]) -> dict[int,str]:
-    "The text of each token, its leading space kept."
+    "The text of each token, with its leading space."
     ids, before = sorted(set(ids)), tokenizer("a", add_special_tokens=False)["input_ids"]
     def decode(rows): return tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
     n = len(decode([before])[0])
@@ -47,16 +47,16 @@ _UNTRAINED:dict[int,str] = {INSIDE: _INSIDE, INSIDE_AGAIN: _INSIDE, START_AGAIN:
 _MENTION:dict[int,str] = {START: "a term's first mention", START_AGAIN: "a term met again"}
 
 def _changed(own:int, label:_Label) -> bool:
-    "Whether a label is another token than the text's `own`."
+    "Whether a label differs from the text's `own` token."
     return bool(label) and label[0][0] != own
 
 def _why(
     role:int,
     own:int,      # the text's own token
     label:_Label,
-    edge:str="",  # the reason of a token with nothing before it that could tell it
+    edge:str="",  # the reason for a token with nothing before it to predict it from
 ) -> str:
-    "Why a token has the label that it has, or none, as far as its role tells."
+    "Why a token has its label, or none, as far as its role shows."
     if not label: return edge or _UNTRAINED.get(role, _UNPAIRED)
     if role in _MENTION: return f"{_MENTION[role]}: what a stranger would say"
     return f"a stranger would say {'another word' if _changed(own, label) else 'it too'}"
@@ -87,8 +87,8 @@ class _Token(NamedTuple):
     at:int
     text:str
     role:int
-    label:list[tuple[str,float|None]]  # likely tokens, probabilities; empty if it does not train
-    own:str                            # what a label that differs says of the text's own token
+    label:list[tuple[str,float|None]]  # likely tokens, probabilities; empty if untrained
+    own:str                            # the own token's probability in a label that differs
     changed:bool
     why:str                            # text, or HTML
 
@@ -98,7 +98,7 @@ def _own(own:int, label:_Label) -> str:
     return f"{chance:.1%}" if chance is not None else f"not among {len(label)}"
 
 def _whys(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None) -> list[str]:
-    "Why each token of a block has the label that it has, or none: text, or HTML."
+    "Why each token of a block has its label, or none, as text or HTML."
     ids = row["input_ids"]
     if {"why", "base_label", "raised"} <= set(row):
         columns = zip(ids, labels, row["why"], row["base_label"], row["raised"])
@@ -108,7 +108,7 @@ def _whys(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None) -
             for t,(i,role,label) in enumerate(zip(ids, row["roles"], labels))]
 
 def _tokens_of(row:dict, tokenizer:Tokenizer) -> list[_Token]:
-    "A block's tokens, each with the three most likely of its label."
+    "A block's tokens, each with the three most likely tokens of its label."
     ids, labels = row["input_ids"], _labels(row)
     named = [i for label in labels for i,_ in label[:3]] + list(row.get("base_label", ()))
     text = _pieces(tokenizer, ids+[i for i in named if i >= 0])
@@ -121,7 +121,7 @@ def _tokens_of(row:dict, tokenizer:Tokenizer) -> list[_Token]:
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #9da8ac46
 def _ruby(t:_Token) -> str:
-    "HTML of a token of the running text, its label above it where it differs."
+    "HTML of a token of the running text, with its label above it where it differs."
     word, blank = t.text.lstrip(), t.text.isspace()
     space = t.text[:len(t.text)-len(word)]
     if t.changed:
@@ -133,7 +133,7 @@ def _ruby(t:_Token) -> str:
     return word+space if blank else space+word
 
 def _running(tokens:Sequence[_Token]) -> str:
-    "HTML of the tokens as running text, of at most half a view; says how many did not fit."
+    "HTML of the tokens as running text, at most half a view, and how many did not fit."
     out, size = [], 0
     for t in tokens:
         out.append(_ruby(t))
@@ -145,7 +145,7 @@ def _running(tokens:Sequence[_Token]) -> str:
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #5ec3d4ac
 def _counted(block:int, tokens:Sequence[_Token]) -> str:
-    "HTML that says how much of a block trains."
+    "HTML that says how much of a block is trained."
     idle, changes = Counter(t.why for t in tokens if not t.label), sum(t.changed for t in tokens)
     why = "".join(f"; {n} do not ({escape(why)})" for why,n in idle.most_common())
     return (f"<p>Block {block}: {len(tokens)} tokens; {len(tokens)-idle.total()} train, "
@@ -154,7 +154,7 @@ def _counted(block:int, tokens:Sequence[_Token]) -> str:
             "Dotted: does not train.</small></p>")
 
 def _label_cell(t:_Token) -> Html:
-    "A label: its tokens, their probabilities, and what is left for the text's own."
+    "A label: its tokens, their probabilities, and that of the text's own token."
     def chance(p): return "" if p is None else f" {p:.1%}"
     label = ", ".join(f"{tag('b', _short(s))}{chance(p)}" for s,p in t.label) or "does not train"
     return Html(label + (f"; the text's own {t.own}" if t.own else ""))
@@ -162,10 +162,10 @@ def _label_cell(t:_Token) -> Html:
 # %% ../../nbs/labels/04_label_viewer.ipynb #87a9e73f
 @dataclass(frozen=True, eq=False, repr=False)
 class LabelViewer(Viewer):
-    """What each token of each block is taught, and why.
+    """A viewer of what each token of each block is taught, and why.
 
     Raises `DataError` if the labels lack a column or hold no block."""
-    labels:Any  # from `make_labels`; with the columns that `explain=True` adds, they are explained
+    labels:Any  # from `make_labels`; with its `explain=True`, the viewer explains them
     tokenizer:Tokenizer
 
     _what, _head = "tokens", ("", "token", "what it is", "label", "why")
@@ -195,6 +195,6 @@ class LabelViewer(Viewer):
         return t.at, token, _ROLES[t.role], _label_cell(t), t.why
 
     def _above(self, block:int=0, changed:bool=False) -> str:
-        "The block as running text, and what does not train in it."
+        "The block as running text, and how much of it is not trained."
         tokens = self._tokens(block)
         return _counted(block, tokens) + _running(tokens)

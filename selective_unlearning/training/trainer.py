@@ -31,12 +31,13 @@ from .rows import training_steps
 
 # %% ../../nbs/training/04_trainer.ipynb #91262b44
 def stalled(state:TrainerState) -> int:
-    "How many held-out losses were measured since the best one."
+    "The number of held-out losses measured since the best one."
     best = state.best_global_step or 0
     return sum("eval_loss" in h and h["step"] > best for h in state.log_history)
 
+# %% ../../nbs/training/04_trainer.ipynb #c04064ee
 class ProgressBar(TrainerCallback):
-    "One bar with the time left and the last loss, in a terminal and in a notebook alike."
+    "A progress bar with the time left and the last loss, for terminals and notebooks."
     def on_train_begin(self, args, state, control, **kw):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tune",
                         disable=not state.is_world_process_zero)
@@ -46,7 +47,7 @@ class ProgressBar(TrainerCallback):
     def on_train_end(self, args, state, control, **kw): self.bar.close()
 
 class Record(TrainerCallback):
-    "Log at each checkpoint, so that the mean of the next losses begins anew there, stopped or not."
+    "Log at each checkpoint, so that the mean loss restarts there whether or not a run is resumed."
     def on_step_end(self, args, state, control, **kw): control.should_log |= control.should_save
 
 # %% ../../nbs/training/04_trainer.ipynb #1b701121
@@ -98,7 +99,7 @@ class UnlearnTrainer(SealedTrainer):
         return loss*(self.accelerator.num_processes if shared else 1)
 
     def get_batch_samples(self, *args, **kwargs):
-        "The batches of one step, and how many labels all processes have in them."
+        "The batches of one step, and the number of their labels in all processes."
         batches, n = super().get_batch_samples(*args, **kwargs)
         counts = [((b["topk_ids"][:, 1:, 0] >= 0) & b["retain"][:, None]).sum() for b in batches]
         here = torch.stack(counts).sum().to(self.args.device)
@@ -107,14 +108,14 @@ class UnlearnTrainer(SealedTrainer):
 
     @torch.no_grad()
     def evaluate(self, *args, **kwargs) -> dict[str,float]:
-        "The loss on the held-out rows, each counted once, by however many processes."
+        "The loss on the held-out rows, each counted once for any number of processes."
         c, state, rows = self.finetune_config, self.accelerator, self.eval_dataset
         size = self.args.per_device_train_batch_size
         batches = [rows[i:i+size] for i in range(0, len(rows), size)]
         rounds, total = -(-len(batches)//state.num_processes), 0
         self.model.eval()
         for i in range(state.process_index, rounds*state.num_processes, state.num_processes):
-            batch = self.data_collator(batches[i % len(batches)])  # FSDP needs as many from each
+            batch = self.data_collator(batches[i % len(batches)])  # FSDP: equally many in each
             t = self.losses(self.model, self._prepare_inputs(batch), c)
             total = total + held_out_loss(t, c)*(i < len(batches))
         loss, n = state.reduce(total, "sum").tolist()
@@ -138,7 +139,7 @@ def history(trainer:Trainer) -> list[dict[str,float]]:
 
 # %% ../../nbs/training/04_trainer.ipynb #1ff619dd
 def _training(rows:Dataset, config:FinetuneConfig, n_retain:int, seed:int) -> str:
-    "What tells this training from others: settings, seed, rows and processes."
+    "A hash that identifies this training: settings, seed, rows and processes."
     settings = {k: v for k,v in asdict(config).items() if k != "save_steps"}
     first, n_processes = list(rows[0]["input_ids"]), processes().num_processes
     parts = settings, seed, len(rows), first, n_retain, n_processes
@@ -153,7 +154,7 @@ def trackers(report_to:str) -> list[str]:
     names = [] if report_to == "none" else [n.strip() for n in report_to.split(",")]
     for n in names:
         if n not in known:
-            raise ConfigError(f"report_to: no tracker {n!r}: there is none, "
+            raise ConfigError(f"report_to: no tracker {n!r}; the choices are none, "
                               f"{', '.join(sorted(known))}")
         if n not in get_available_reporting_integrations():
             raise MissingExtra(f"report_to: {n} is not installed: pip install {n}")
@@ -165,7 +166,7 @@ def _arguments(config:FinetuneConfig, out, seed:int, steps:int, held_out:bool, c
     schedule = "constant_with_warmup" if config.schedule == "constant" else config.schedule
     measured:dict[str,Any] = dict(eval_strategy="steps", eval_steps=config.save_steps,
                     metric_for_best_model="loss", greater_is_better=False)
-    fields = TrainingArguments.__dataclass_fields__        # of two names the older will go
+    fields = TrainingArguments.__dataclass_fields__        # the older of two names will go
     twice = "activation" if "activation_checkpointing" in fields else "gradient"
     more:dict[str,Any] = {f"{twice}_checkpointing": config.gradient_checkpointing}
     return TrainingArguments(str(out), num_train_epochs=1, learning_rate=config.lr,
@@ -177,10 +178,10 @@ def _arguments(config:FinetuneConfig, out, seed:int, steps:int, held_out:bool, c
         disable_tqdm=True, **more, **(measured if held_out else {}))
 
 def _trained(trainer:UnlearnTrainer, last:Path|None):
-    "Train from the checkpoint `last`, or from the start, and put the best weights in place."
+    "Train from the checkpoint `last`, or from the start, then load the best weights."
     state = TrainerState.load_from_json(str(last/"trainer_state.json")) if last else None
     if state and 0 < trainer.finetune_config.patience <= stalled(state):
-        trainer.state = state                              # it had stopped by itself
+        trainer.state = state                              # it had already stopped by itself
     else: trainer.train(resume_from_checkpoint=str(last) if last else None)
     best = trainer.state.best_global_step
     if best and not trainer.is_fsdp_enabled:
@@ -188,7 +189,7 @@ def _trained(trainer:UnlearnTrainer, last:Path|None):
 
 # %% ../../nbs/training/04_trainer.ipynb #74ece06f
 def finetune(
-    model:CausalLM,                 # whose trainable weights are trained: an adapter, or all
+    model:CausalLM,                 # its trainable weights are trained: an adapter, or all
     tokenizer:Tokenizer,
     rows:Dataset,                   # blocks or labels
     config:FinetuneConfig=FinetuneConfig(),
@@ -198,9 +199,9 @@ def finetune(
     callbacks:tuple[TrainerCallback,...]=(),
     losses=batch_losses,            # another loss: a function of the same form
 ) -> list[dict[str,float]]:         # see `history`
-    """Fine-tune `model` in place; goes on from the newest whole checkpoint in `out`.
+    """Fine-tune `model` in place, from the newest whole checkpoint in `out` if there is one.
 
-    Raises `DataError` if there is nothing to train on or the checkpoints are of another training,
+    Raises `DataError` if there are no rows or the checkpoints belong to another training,
     `ModelError` if the loss is not a number, `OSError` if the disk is full."""
     if not len(rows): raise DataError("nothing to train on: the dataset has no rows")
     kept, held = hold_out(len(rows), config.held_out, seed)
