@@ -22,8 +22,8 @@ from .settings import preset, read_config
 # %% ../../nbs/job/10_command.ipynb #29a3c9cb
 OPTIONS = {  # option of `run` → setting
     "model": "model", "corpus": "corpus", "dictionary": "dictionary", "prompts": "prompts",
-    "method": "method",
-    "extract": "extract", "ask": "ask", "candidates": "candidates", "block-size": "block_size",
+    "method": "method", "extract": "extract", "ask": "ask", "candidates": "candidates",
+    "block-size": "block_size",
     "alpha": "labels.alpha", "epochs": "unlearn.epochs", "lr": "unlearn.lr", "lora-r": "lora.r",
     "bits": "bits", "adapter": "adapter", "seed": "seed", "force": "force",
     "trust-remote-code": "trust_remote_code"}
@@ -39,7 +39,7 @@ def _add_settings(p:argparse.ArgumentParser, skip:Sequence[str]=()):
         if option == "corpus": shape = dict(nargs="+", metavar="PATH")
         elif kinds[name] is bool: shape = dict(action="store_const", const=True)
         of = "of unlearning: " if name.startswith("unlearn.") else ""
-        more = f"; {', '.join(METHODS)}" if option == "method" else ""
+        more = f"; one of {', '.join(METHODS)}" if option == "method" else ""
         group.add_argument(f"--{option}", dest=name, default=argparse.SUPPRESS,
                            help=(of+helps[name]+more).replace("%", "%%"), **shape)
     group.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",

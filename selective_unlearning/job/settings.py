@@ -117,7 +117,7 @@ def _check_watch(c:"RunConfig"):
 class RunConfig:
     "The settings of a whole run: the files it reads, and the settings of each step."
     model:str = "smollm2-135m"      # the embedded model, a local folder, or a hub id
-    method:str = "whp"              # this package's (whp), or a baseline: ga, npo, … (`METHODS`)
+    method:str = "whp"              # how it forgets: this package's way (whp), or a baseline
     strength:float|None = None      # of a method that has one; the published value if not given
     corpus:tuple[str,...] = ()      # files or folders: the forget set
     text_column:str = "text"        # of .jsonl, .csv, .parquet, saved datasets: the text's column
@@ -132,7 +132,7 @@ class RunConfig:
     holdout:str|None = None    # folder of texts for perplexity; the demo's if not given
     openers:str|None = None         # openings of the retain text; the demo's if not given
     block_size:int = 256            # tokens per block, at most
-    seed:int = 0
+    seed:int = 0                    # of everything that is drawn at random
     force:bool = False              # go on even if the base model does not know the text
     trust_remote_code:bool = False  # run code that comes with the model
     bits:int = 16                   # of a base weight: 8 or 4 quantise (pip install bitsandbytes)
