@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback
 
 from selective_unlearning.models import load
 from selective_unlearning.core.errors import ConfigError, MissingExtra, ModelError, UnlearnError
@@ -25,7 +25,7 @@ from selective_unlearning.models.load import load_model
 from selective_unlearning.job.run import run
 from selective_unlearning.training.curves import pick
 from selective_unlearning.training.monitor import Watch
-from tiny import sentencepiece_like, settings
+from tiny import Toy, llama, sentencepiece_like, settings
 
 LAYERS = ["gate_proj", "up_proj", "down_proj"]
 KINDS = {
@@ -42,19 +42,13 @@ IDS = torch.tensor([[4, 5, 6, 7, 8]])
 CONFIG = FinetuneConfig(epochs=8, lr=2e-2, batch_size=4, hinge_weight=0.)
 
 
-class Toy: pad_token_id = 0
-
-
 def says(model): return model(IDS).logits.detach()
 
 
 @pytest.fixture
 def base(tmp_path):
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(
-        vocab_size=16, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2,
-        max_position_embeddings=32)).save_pretrained(tmp_path/"base")
+    model = llama(hidden_size=64, intermediate_size=128, max_position_embeddings=32)
+    model.save_pretrained(tmp_path/"base")
     return str(tmp_path/"base")
 
 
@@ -219,13 +213,11 @@ def test_places_said_twice(tmp_path, monkeypatch):
 
 def test_head_tied_to_the_embedding_is_not_merged(tmp_path):
     "A change of the output layer would be one of the embedding too."
-    torch.manual_seed(0)
     tok = sentencepiece_like()
     tok.save_pretrained(tmp_path/"base")
-    LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tok), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2,
-        tie_word_embeddings=True)).save_pretrained(tmp_path/"base")
+    model = llama(vocab_size=len(tok), hidden_size=64, intermediate_size=128,
+                  tie_word_embeddings=True)
+    model.save_pretrained(tmp_path/"base")
     tied = dict(peft_type="LORA", r=4, target_modules=["lm_head", "up_proj"], lora_alpha=64)
     write_json(tmp_path/"a.json", tied)
     bare = load_model(str(tmp_path/"base"), torch.float32, "cpu")

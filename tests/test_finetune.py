@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given, strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.labels.align import CONTEXT, INSIDE, START
@@ -19,9 +19,7 @@ from selective_unlearning.training.trainer import batch_losses, finetune
 from selective_unlearning.models.adapters import add_adapter
 from selective_unlearning.training.retain_set import pack
 from selective_unlearning.models.scores import token_logprobs
-
-
-class Toy: pad_token_id = 0
+from tiny import Toy, llama
 
 
 ROWS = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)], "roles": [0]*7+[START]}
@@ -30,10 +28,7 @@ SMALL = dict(lr=1e-2)
 
 
 def model(lora_r=4):
-    torch.manual_seed(0)
-    m = LlamaForCausalLM(LlamaConfig(
-        vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64))
+    m = llama(max_position_embeddings=64)
     return add_adapter(m, "unlearned", lora_r, first_layer=0.) if lora_r else m
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 
 from selective_unlearning.models.reader import Reader
 from selective_unlearning.job import steps
@@ -23,7 +23,7 @@ from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import run
 from selective_unlearning.models.load import load_tokenizer
 from selective_unlearning.models.tokens import bos_ids
-from tiny import settings
+from tiny import Toy, llama, settings
 
 SOFT = {"topk_ids", "topk_logprobs", "input_ids"}
 MADE = dict(whp="labels", npo="rows.arrow", undial="rows.arrow")  # by the labels step
@@ -154,14 +154,8 @@ def test_other_architecture(tmp_path):
         assert r["method"] == method
 
 
-class Toy: pad_token_id = 0
-
-
 def small():
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=16, intermediate_size=32,
-        num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2))
-    return add_adapter(model, "unlearned", r=4, first_layer=.25)
+    return add_adapter(llama(num_hidden_layers=4), "unlearned", r=4, first_layer=.25)
 
 
 def trained(method, rows, folder, **settings):
@@ -185,9 +179,7 @@ def test_accumulated(tmp_path, method):
 
 def counting(folder):
     "A model that has learnt to count to 12, and starts again."
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=32, intermediate_size=64,
-        num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2))
+    model = llama(hidden_size=32, intermediate_size=64, num_hidden_layers=4)
     rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(6)]} for s in range(12)])
     finetune(model, Toy(), rows, FinetuneConfig(epochs=20, lr=1e-2, batch_size=4), out=folder)
     return model

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from selective_unlearning.core.step_settings import LabelsConfig
 from selective_unlearning.labels.generic import label_rows
@@ -18,6 +18,7 @@ from selective_unlearning.models.reader import Reader
 from selective_unlearning.models.scores import row_scores
 from selective_unlearning.models.tokens import bos_ids, encode
 from selective_unlearning.terms.substitute import substitute
+from tiny import llama
 
 TEXT = "Harry Potter went to a school called Hogwarts. At Hogwarts he learned magic."
 NAMES = ["Harry", "Harry Potter", "Hogwarts", "cat", "school"]
@@ -112,10 +113,7 @@ def tokenizers():
 
 
 def random_model(seed, size):
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=size, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, initializer_range=1.)).eval()
+    return llama(seed, vocab_size=size, initializer_range=1.).eval()
 
 
 PLAIN, WITH_BOS = tokenizers()

@@ -19,7 +19,8 @@ from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.labels.align import START
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.load import processes
-from test_finetune import Toy, model
+from test_finetune import model
+from tiny import Toy
 out, batch, accumulation, save = Path(sys.argv[1]), *map(int, sys.argv[2:])
 rows = Dataset.from_list([
     {"input_ids": [1+(s+i)%12 for i in range(4+s%5)], "roles": [0]*(3+s%5)+[START]}

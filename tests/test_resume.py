@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 
 from selective_unlearning.training.checkpoints import flaw, mend, newest, seal
 from selective_unlearning.core.files import read_json, write_json
@@ -16,11 +16,9 @@ from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.labels.align import START
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.adapters import add_adapter
+from tiny import Toy, llama
 
 SMALL = dict(lr=1e-2, retain_weight=1.)
-
-
-class Toy: pad_token_id = 0
 
 
 class Now(TrainerCallback):
@@ -32,10 +30,7 @@ class Now(TrainerCallback):
 
 
 def model(rank):
-    torch.manual_seed(0)
-    m = LlamaForCausalLM(LlamaConfig(
-        vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=32))
+    m = llama(max_position_embeddings=32)
     return add_adapter(m, "unlearned", rank, first_layer=0.) if rank else m
 
 

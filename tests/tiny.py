@@ -46,16 +46,28 @@ def byte_level():
     return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=end, eos_token=end)
 
 
+class Toy:
+    "As much of a tokenizer as training needs."
+    pad_token_id = 0
+
+
+def llama(seed=0, **shape):
+    "A random model of a few thousand weights."
+    torch.manual_seed(seed)
+    small = dict(vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                 num_attention_heads=2, num_key_value_heads=2)
+    return LlamaForCausalLM(LlamaConfig(**small | shape))
+
+
 def save_model(folder, kind):
     "A random model of a few thousand weights and its tokenizer."
-    torch.manual_seed(0)
     tok = sentencepiece_like() if kind == "llama" else byte_level()
     if kind == "llama":
-        model = LlamaForCausalLM(LlamaConfig(
-            vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=1, bos_token_id=1, eos_token_id=2,
-            max_position_embeddings=128))
+        model = llama(vocab_size=len(tok), hidden_size=32, intermediate_size=64,
+                      num_key_value_heads=1, bos_token_id=1, eos_token_id=2,
+                      max_position_embeddings=128)
     else:
+        torch.manual_seed(0)
         model = GPT2LMHeadModel(GPT2Config(
             vocab_size=len(tok), n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=0,
             eos_token_id=0))
