@@ -186,13 +186,14 @@ def problems(out):
     for p,page in pages.items():
         for href in [*page.links, *page.loads]:
             why, u = "", urlsplit(href)
-            to = (p.parent/unquote(u.path)).resolve() if u.path else p
-            if to.is_dir(): to = to/"index.html"
-            anchor = unquote(u.fragment)
             if u.scheme or u.netloc:
                 if href in page.loads and u.scheme != "data": why = "another host is needed for"
-            elif not to.is_file(): why = "dead link"
-            elif anchor and to in pages and anchor not in pages[to].ids: why = "dead anchor"
+            else:
+                to = (p.parent/unquote(u.path)).resolve() if u.path else p
+                if to.is_dir(): to = to/"index.html"
+                anchor = unquote(u.fragment)
+                if not to.is_file(): why = "dead link"
+                elif anchor and to in pages and anchor not in pages[to].ids: why = "dead anchor"
             if why: bad.append(f"{p.relative_to(out)}: {why} {href}")
     return bad
 
