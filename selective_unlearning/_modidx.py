@@ -521,6 +521,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'selective_unlearning/job/manifest.py'),
                                                    'selective_unlearning.job.manifest.step_path': ( 'job/manifest.html#step_path',
                                                                                                     'selective_unlearning/job/manifest.py'),
+                                                   'selective_unlearning.job.manifest.verify_key': ( 'job/manifest.html#verify_key',
+                                                                                                     'selective_unlearning/job/manifest.py'),
                                                    'selective_unlearning.job.manifest.verify_run': ( 'job/manifest.html#verify_run',
                                                                                                      'selective_unlearning/job/manifest.py'),
                                                    'selective_unlearning.job.manifest.verify_step': ( 'job/manifest.html#verify_step',

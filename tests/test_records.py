@@ -78,7 +78,7 @@ def measured(toy, kind, path):
                   completion=measures.completion_scores(Reader(toy, toy), of("completion"), terms))
     assert sum(map(len, scores.values())) == len(records)
     by = {m: {k: v for k,v in scores.items() if v} for m in ("base", "reinforced", "unlearned")}
-    nothing = dict(neighbours=[], general=[], retain=[])
+    nothing = dict(neighbours=[], general=[], holdout=[])
     return by, summarise(by, dict(base=nothing, unlearned=nothing))
 
 

@@ -10,7 +10,7 @@ from selective_unlearning.core.files import file_hashes, path_hash, read_json, w
 from selective_unlearning.job.settings import configure, to_yaml
 from selective_unlearning.job.export import export_run
 from selective_unlearning.core import files
-from selective_unlearning.job import manifest, run_folder, steps
+from selective_unlearning.job import manifest, run_folder, step_list
 from selective_unlearning.job.manifest import STEPS, step_path
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import rewrite_report, run
@@ -102,6 +102,23 @@ def test_edited_settings(home, capsys):
         assert told(capsys).startswith(f"{path}: was changed since the run was made: run it again")
 
 
+def test_half_of_it_with_other_settings(home, made, capsys, monkeypatch):
+    "A run made again up to a step is neither what it was nor what its settings say."
+    config = configure(Run(made/"run").config, dict(labels=dict(alpha=.5)))
+    run(config, home/"run", until="labels")
+    now = read_json(home/"run"/"manifest.json")
+    older = [s for s in STEPS if now["steps"][s]["key"] != now["keys"][s]]
+    assert older == ["unlearned", "evaluation"]
+    before = path_hash(home/"run")
+    for argv in (["report"], ["chat"], ["export", "--out", f"{home}/new"]):
+        assert ask(monkeypatch, argv[0], "--run", f"{home}/run", *argv[1:]) == 1
+        assert told(capsys) == (f"{home}/run/07-unlearned: was made with other settings than those "
+                                f"in {home}/run/config.yaml: run it again to go on")
+    assert path_hash(home/"run") == before
+    run(config, home/"run")
+    assert ask(monkeypatch, "report", "--run", f"{home}/run") == 0
+
+
 def outside(home):
     "A file, a folder, a pipe and a device that are not the run's."
     (home/"secret").mkdir()
@@ -171,7 +188,7 @@ def test_another_version_makes_its_own(home, made, capsys, monkeypatch):
     config = Run(made/"run").config
     run(config, home/"run")
     assert "writes" not in capsys.readouterr().err
-    monkeypatch.setattr(steps, "__version__", "9.9.9")
+    monkeypatch.setattr(step_list, "__version__", "9.9.9")
     run(config, home/"run")
     assert capsys.readouterr().err.count("writes") == len(STEPS)
 

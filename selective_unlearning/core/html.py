@@ -89,7 +89,7 @@ STYLE = f".su-view {{--mark: {MARK}; --edge: {ORANGE}; --new: {MARK_NEW}; --new-
 .su-view {line-height: 1.45; overflow-x: auto}
 .su-view table {border-collapse: collapse; width: 100%; margin: .4em 0; table-layout: auto;
  font-size: inherit}
-.su-view p + table {width: auto}
+.su-view p + table, .su-report table {width: auto}
 .su-view th, .su-view td {text-align: start !important; vertical-align: top; padding: .25em .6em;
  border: 0; border-bottom: 1px solid rgba(128,128,128,.35); white-space: pre-wrap;
  overflow-wrap: break-word; max-width: 40em}

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..core.files import write_atomic, write_json
-from ..core.html import BLUE, GREEN, MARK, ORANGE, VERMILION
+from ..core.html import BLUE, GREEN, MARK, ORANGE, STYLE, VERMILION
 from ..core.html import Html, escape, found_spans, highlight, table, tag
 from ..core.plots import new_axes, svg
 from ..training.curves import plot_loss, plot_path
@@ -303,7 +303,8 @@ class Report:
     def __repr__(self) -> str: return "\n\n".join([headline(self.report), *notes(self.report)])
 
     def _repr_html_(self) -> str:
-        return tag("div", *_answer(self.report), _figures_table(self.report))
+        shown = *_answer(self.report), _figures_table(self.report)
+        return f"<style>{STYLE}</style>{tag('div', *shown, class_='su-view su-report')}"
 
     def save(self, folder:str|Path) -> Path:
         "Write `report.json` and `report.html`, each whole or not at all; return the second's path."

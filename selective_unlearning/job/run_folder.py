@@ -26,7 +26,8 @@ from ..terms.dictionary import Dictionary
 from ..training.methods import METHODS, Method, instruction_ids
 from ..evaluation.measures import grade
 from ..evaluation.report import Report
-from .manifest import STEPS, read_manifest, read_run, step_path, verify_step
+from .manifest import STEPS, read_manifest, read_run, step_path
+from .manifest import verify_key, verify_step
 from .results import run_results
 from .settings import PATHS, RunConfig
 
@@ -63,6 +64,7 @@ class Run:
         trust_remote_code:bool=False,  # run code that comes with the model, without a `config`
     ):
         self.folder, self._loaded, self._verified = Path(folder), {}, set()
+        self._as_it_is = config is None
         if config is None:
             config = read_run(self.folder, trust_remote_code)
             read_manifest(self.folder)  # one that cannot be read is refused here
@@ -123,7 +125,9 @@ def made(self:Run, step:str) -> Path:
     folder = self.path(step)
     if not folder.exists(): raise DataError(f"{folder}: is not made yet: run it again to go on")
     known = self.manifest["steps"].get(step)
-    if known and step not in self._verified: verify_step(folder, known["outputs"])
+    if known and step not in self._verified:
+        if self._as_it_is: verify_key(self.folder, step, self.manifest)
+        verify_step(folder, known["outputs"])
     self._verified.add(step)
     return folder
 
