@@ -1527,6 +1527,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate.content_words': ( 'terms/translate.html#content_words',
                                                                                                               'selective_unlearning/terms/translate.py'),
+                                                      'selective_unlearning.terms.translate.draws': ( 'terms/translate.html#draws',
+                                                                                                      'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate.propose_translations': ( 'terms/translate.html#propose_translations',
                                                                                                                      'selective_unlearning/terms/translate.py')},
             'selective_unlearning.terms.word_stats': { 'selective_unlearning.terms.word_stats.Counts': ( 'terms/word_stats.html#counts',
