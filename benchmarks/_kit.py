@@ -7,7 +7,7 @@ import numpy as np
 from selective_unlearning.core.files import data_path
 from selective_unlearning.corpus.blocks import make_blocks
 from selective_unlearning.corpus.readers import read_corpus
-from selective_unlearning.labels.translated import Reason, translate_corpus
+from selective_unlearning.labels.translated import Reason, reasons, translate_corpus
 from selective_unlearning.models.load import load_tokenizer
 from selective_unlearning.terms.dictionary import Dictionary
 
@@ -81,4 +81,5 @@ class Demo:
 
 def labelled(block):
     "The tokens of a block before those that have a label."
-    return np.flatnonzero(np.array(block["reasons"]) == Reason.LABELLED)-1
+    why = reasons(block["roles"], block["source"], 0, rule="paper")
+    return np.flatnonzero(why == Reason.LABELLED)-1

@@ -24,15 +24,15 @@ from run import save
 from selective_unlearning.core.step_settings import LabelsConfig
 from selective_unlearning.corpus.blocks import make_blocks
 from selective_unlearning.job.run import demo_config, run
-from selective_unlearning.labels.generic import iter_labels, suppressed
+from selective_unlearning.labels.generic import iter_labels
 from selective_unlearning.labels.shards import write_labels
 from selective_unlearning.labels.translated import TRANSLATED, iter_translated
 from selective_unlearning.models.adapters import load_adapter
 from selective_unlearning.models.load import load_model
 from selective_unlearning.models.reader import Reader
 
-HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
-SOFT = LabelsConfig(kind="soft", alpha=5., space="logit", top_k=64)
+HARD = LabelsConfig(rule="paper", kind="hard", alpha=5.)
+SOFT = LabelsConfig(rule="paper", alpha=5., top_k=64)
 DEMO = LabelsConfig()
 SWEEP = (0., .5, 1., 2., 5.)
 
@@ -70,8 +70,8 @@ def plain(d, base, reinforced):
         zb = base(torch.tensor([b["translated_ids"]])).logits[0].float()
         zr = reinforced(torch.tensor([b["input_ids"]])).logits[0].float()
         mean, at = zb.mean(-1), labelled(b)
-        for token, j in suppressed(b).items(): zb[j+1:, token] = mean[j+1:]
-        zb, zr = zb[np.array(b["counterpart"])[at]], zr[at]
+        for token, j in zip(b["quiet_ids"], b["quiet_after"]): zb[j+1:, token] = mean[j+1:]
+        zb, zr = zb[np.array(b["source"])[at+1]], zr[at]
         labels = np.full(len(b["input_ids"]), -100)
         labels[at+1] = (zb-5.*torch.relu(zr-zb)).argmax(-1)
         out.append(labels)

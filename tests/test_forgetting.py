@@ -13,8 +13,8 @@ from selective_unlearning.models.load import load_model, load_tokenizer
 from selective_unlearning.job.run import run
 from selective_unlearning.corpus.blocks import make_blocks
 from selective_unlearning.corpus.readers import read_corpus
-from selective_unlearning.training.retain_set import base_labels, join_rows, read_openers
-from selective_unlearning.training.retain_set import sample_retain
+from selective_unlearning.models.sampling import read_openers, sample_texts
+from selective_unlearning.training.retain_set import base_labels, join_rows
 
 PEOPLE = [("Orla Vennick", "lighthouse keeper", "Tarnmoor", "a heron named Pell"),
           ("Bramwell Tosk", "clockmaker", "Quillwick", "a goat named Sorrel"),
@@ -44,7 +44,7 @@ def taught(tmp_path_factory):
     tok, model = load_tokenizer(), load_model()
     model = add_adapter(model, "taught")
     blocks = make_blocks(read_corpus(home/"people.txt"), tok, 128)
-    texts = sample_retain(Reader(model, tok), read_openers(data_path("openers.jsonl")), 64, 64)
+    texts = sample_texts(Reader(model, tok), read_openers(data_path("openers.jsonl")), 64, 64)
     retain = base_labels(Reader(model, tok), join_rows(texts, 128))   # teach, and change no more
     config = FinetuneConfig(epochs=8, lr=1e-3, retain_weight=5.)
     finetune(model, tok, blocks, config, retain, home/"checkpoints")

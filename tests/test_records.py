@@ -16,7 +16,7 @@ from selective_unlearning.models.continuations import complete
 from selective_unlearning.terms.match import TermMatcher
 from selective_unlearning.models.load import load_model, load_tokenizer
 from selective_unlearning.job.run import run
-from selective_unlearning.training.retain_set import opener_ids, read_openers
+from selective_unlearning.models.sampling import opener_ids, read_openers
 from selective_unlearning.evaluation.metrics import summarise
 from selective_unlearning.evaluation.utility import neighbour_scores, read_general, read_neighbours
 from tiny import save_model, settings

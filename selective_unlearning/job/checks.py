@@ -20,12 +20,12 @@ from ..models.adapters import add_adapter, load_adapter, read_peft, save_adapter
 from ..models.continuations import check_length
 from ..models.load import check_weights
 from ..models.reader import Reader
+from ..models.sampling import read_openers
 from ..models.scores import row_scores
 from ..corpus.blocks import check_block_size, lengths
 from ..corpus.readers import read_corpus
 from ..terms.dictionary import Dictionary
 from ..labels.shards import label_bytes
-from ..training.retain_set import read_openers
 from ..training.rows import training_steps
 from ..training.trainer import trackers
 from ..evaluation.measures import read_prompts

@@ -17,6 +17,7 @@ from ..core.files import read_text
 from ..core.step_settings import AdapterConfig, EvaluateConfig, FinetuneConfig
 from ..core.step_settings import LabelsConfig, ReinforceConfig, RetainConfig
 from ..core.step_settings import TrainConfig, UnlearnConfig, WatchConfig
+from ..core.step_settings import WrittenConfig
 from ..models.llm import server_address
 from ..training.methods import METHODS
 
@@ -72,18 +73,18 @@ def _check_method(c:"RunConfig"):
     if not method.trains:
         untouched = UnlearnConfig(retain_weight=0., **plain)
         _idle(c.unlearn, untouched, "unlearn", f"method {name} trains nothing")
-    _idle(c.labels, LabelsConfig(), "labels", f"method {name} makes no generic labels")
+    for settings,what in ((c.labels, "labels"), (c.written, "written")):
+        _idle(settings, type(settings)(), what, f"method {name} makes no generic labels")
     _idle(c.unlearn, replace(c.unlearn, **plain), "unlearn",
           f"method {name} has no part for anchors in its loss")
 
 def _check_labels(c:"RunConfig"):
     "Raises `ConfigError` for a setting of labels or loss that others make useless."
-    if c.labels.kind == "hard":
-        usual = replace(c.labels, temperature=1.)
-        _idle(c.labels, usual, "labels", "hard labels have no temperature")
     if METHODS[c.method].uses_labels and not c.unlearn.hinge_weight:
         usual = replace(c.unlearn, hinge_floor=UnlearnConfig.hinge_floor)
         _idle(c.unlearn, usual, "unlearn", "unlearn.hinge_weight is 0")
+    if not (c.written.recalled or c.written.renamed):
+        _idle(c.written, WrittenConfig(recalled=0, renamed=0), "written", "no text is written")
     if not c.retain.samples:
         usual = replace(c.retain, length=RetainConfig.length, packed=False)
         _idle(c.retain, usual, "retain", "retain.samples is 0")
@@ -140,6 +141,7 @@ class RunConfig:
     lora:AdapterConfig = field(default_factory=AdapterConfig)
     train:TrainConfig = field(default_factory=TrainConfig)
     reinforce:ReinforceConfig = field(default_factory=ReinforceConfig)
+    written:WrittenConfig = field(default_factory=WrittenConfig)
     labels:LabelsConfig = field(default_factory=LabelsConfig)
     retain:RetainConfig = field(default_factory=RetainConfig)
     unlearn:UnlearnConfig = field(default_factory=UnlearnConfig)
@@ -302,12 +304,13 @@ def to_yaml(config) -> str:
 
 # %% ../../nbs/job/00_settings.ipynb #302ca896
 _PLAIN:dict = dict(hinge_weight=0., retain_weight=0., anchor_weight=1.)
-_NO_RETAIN = RetainConfig(samples=0, translated=False)
-_HARD = LabelsConfig(kind="hard", alpha=5., space="logit")
+_NO_RETAIN = dict(retain=RetainConfig(samples=0, translated=False),
+                  written=WrittenConfig(recalled=0, renamed=0))
+_HARD = LabelsConfig(rule="paper", kind="hard", alpha=5.)
 PRESETS = dict(
     demo=RunConfig(),
-    hard=RunConfig(labels=_HARD, retain=_NO_RETAIN, unlearn=UnlearnConfig(lr=1e-3, **_PLAIN)),
-    paper=RunConfig(block_size=512, labels=_HARD, retain=_NO_RETAIN, lora=AdapterConfig(r=0),
+    hard=RunConfig(labels=_HARD, **_NO_RETAIN, unlearn=UnlearnConfig(lr=1e-3, **_PLAIN)),
+    paper=RunConfig(block_size=512, labels=_HARD, **_NO_RETAIN, lora=AdapterConfig(r=0),
                     train=TrainConfig(batch_size=8, accumulation=16, warmup=0.),
                     reinforce=ReinforceConfig(epochs=3, lr=3e-6),
                     unlearn=UnlearnConfig(epochs=2, lr=1e-6, **_PLAIN)))

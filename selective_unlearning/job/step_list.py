@@ -56,6 +56,11 @@ def _training(c:RunConfig) -> dict:
 def _reinforce_settings(c:RunConfig) -> dict:
     return _training(c) | dict(reinforce=asdict(c.reinforce))
 
+def _translated_settings(c:RunConfig) -> dict:
+    "The settings of the translated corpus: methods without labels have no written texts."
+    if not METHODS[c.method].uses_labels: return {}
+    return dict(written=asdict(c.written), draws=c.labels.draws)
+
 def _label_settings(c:RunConfig) -> dict:
     "The settings of the labels; methods that train on plain blocks share one empty step."
     m = METHODS[c.method]
@@ -78,7 +83,7 @@ STEP_LIST = [
          reads_weights=False),
     Step("dictionary", make_dictionary, ("corpus",), ("extract", "ask", "candidates"),
          ("dictionary",)),
-    Step("translated", make_translated, ("corpus", "dictionary"), reads_weights=False),
+    Step("translated", make_translated, ("corpus", "dictionary"), _translated_settings),
     Step("reinforced", make_reinforced, ("corpus",), _reinforce_settings, ("adapter",),
          shared=True),
     Step("labels", make_labels,

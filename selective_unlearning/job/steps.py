@@ -26,6 +26,7 @@ from ..models.adapters import add_adapter, load_adapter, read_peft
 from ..models.llm import open_model
 from ..models.load import cache_dir, load_model, processes, quantiser
 from ..models.reader import Reader
+from ..models.sampling import read_openers, sample_texts
 from ..corpus.blocks import BLOCKS, iter_blocks, write_rows
 from ..corpus.readers import CORPUS, iter_corpus, read_corpus
 from ..terms.choose_translations import choose_translations
@@ -36,10 +37,11 @@ from ..terms.spacy_terms import spacy_terms
 from ..terms.substitute import straddling
 from ..terms.translate import propose_translations
 from ..labels.translated import TRANSLATED, iter_translated
+from ..labels.written import written_texts
 from ..training.curves import losses_csv, plot_loss, plot_path
 from ..training.monitor import Watch
 from ..training.retain_set import PLAIN, SOFT, iter_base_labels, join_rows, pack
-from ..training.retain_set import read_openers, sample_retain, without_subject
+from ..training.retain_set import without_subject
 from ..training.trainer import finetune
 from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
@@ -146,12 +148,26 @@ def _straddlers(run:Run, dictionary:Dictionary) -> list[str]:
         cut += [term for *_,term in straddling(corpus[doc]["text"], spans, dictionary.matcher)]
     return cut
 
+def _forget_texts(run:Run, work:Path) -> Iterator[tuple[Dataset,Dataset]]:
+    "Documents and blocks of what is to be forgotten: the corpus, and what the base model writes."
+    yield run.corpus, run.blocks
+    if not run.method.uses_labels: return
+    c = run.config
+    written = written_texts(run.reader("base"), run.dictionary, run.coverage, c.written, c.seed)
+    if not written: return
+    documents = write_rows(work/"written.arrow", written, CORPUS)
+    blocks = list(iter_blocks(documents, run.tokenizer, c.block_size, run.context))
+    yield documents, Dataset.from_list(blocks, BLOCKS)
+
 def make_translated(run:Run, work:Path):
-    d = run.dictionary
+    d, c = run.dictionary, run.config
     if cut := _straddlers(run, d):
         say(f"  {len(cut)} mention(s) lie across two blocks and are left as they are: "
             f"{', '.join(cut[:5])}")
-    rows = iter_translated(run.corpus, run.blocks, d, run.tokenizer, run.config.seed, run.context)
+    work.mkdir(parents=True, exist_ok=True)
+    rows = (row for documents,blocks in _forget_texts(run, work)
+            for row in iter_translated(documents, blocks, d, run.tokenizer, c.seed, run.context,
+                                       c.labels.draws))
     write_rows(work/"blocks.arrow", rows, TRANSLATED)
 
 # %% ../../nbs/job/04_steps.ipynb #be724134
@@ -209,7 +225,8 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     key = [run.identity, run.hashed(openers), r.samples, r.length, c.seed, precision, device]
     cached = cache_dir()/"retain"/f"{text_hash(json.dumps(key))[:32]}.json"
     if not cached.exists():
-        write_json(cached, sample_retain(base, read_openers(openers), r.samples, r.length, c.seed))
+        texts = sample_texts(base, read_openers(openers), r.samples, r.length, c.seed)
+        write_json(cached, texts)
     return read_json(cached)
 
 def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
@@ -222,8 +239,10 @@ def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
     if len(kept) < len(texts):
         say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject "
             "and are left out")
-    yield from [t[:size] for t in kept] if r.packed else join_rows(kept, size)
-    if r.translated: yield from (ids[:size] for ids in run.translated["translated_ids"])
+    yield from [t[:size] for t in kept] if r.packed else join_rows(kept, size, base.opening)
+    if r.translated:
+        rows = run.translated["translated_ids"][::run.config.labels.draws]
+        yield from (ids[:size] for ids in rows)
 
 def make_retain(run:Run, work:Path):
     work.mkdir(parents=True, exist_ok=True)

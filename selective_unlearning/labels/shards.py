@@ -52,7 +52,8 @@ def write_labels(
     """Write the label dataset of a corpus, or the shards that are missing.
 
     Raises `DataError` or `ModelError` if `folder` holds labels made with something else."""
-    folder, state, n = Path(folder), processes(), len(translated)
+    folder, state, rows_each = Path(folder), processes(), config.draws
+    n = len(translated)//rows_each
     now = origin | dict(tokenizer=tokenizer_hash(base.tokenizer), settings=asdict(config), blocks=n,
                         shard_size=shard_size, explain=explain)
     if (folder/"made_with.json").exists(): check_made_with(folder, **now)
@@ -69,7 +70,8 @@ def write_labels(
             path = shard_path(folder, start//shard_size)
             if path.exists(): bar.update(len(part))
             else:
-                rows = _rows(base, reinforced, translated.select(part), config, explain, bar)
+                some = translated.select(range(part.start*rows_each, part.stop*rows_each))
+                rows = _rows(base, reinforced, some, config, explain, bar)
                 write_rows(path, rows, label_features(config.kind, explain))
     state.wait_for_everyone()
     return folder
