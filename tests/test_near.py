@@ -1,0 +1,86 @@
+"What the fresh probes of what must survive promise: near.jsonl and harry_potter/homonyms.jsonl."
+from collections import Counter
+
+import pytest
+
+import near
+from near import HOMONYMS, NEAR, WORD, half, read
+from selective_unlearning.core.text import plural
+
+PROBES, TERMS = read(NEAR), read(HOMONYMS)
+
+
+@pytest.mark.parametrize("text, names", [
+    ("The Sith lord Darth Vader", {"sith", "darth", "vader"}),
+    ("Summer Walker was a star.", {"summer", "walker"}),  # right before another name
+    ("The old man slept. Nobody woke him.", set()),       # a sentence's first word
+    ("Captain Ahab of the Pequod, on Monday", {"ahab", "pequod"}),
+    ("\"My name is Inigo Montoya", {"inigo", "montoya"}),
+    ("The sword belonged to Mr. Hyde's father", {"hyde"}),
+])
+def test_proper_nouns(text, names): assert near.proper_nouns(text) == names
+
+
+def test_shared_knows_the_people_of_a_country():
+    assert near.shared({"japanese", "egypt", "roger"}, {"japan", "egyptian", "rogers"}) == \
+        {"japanese", "egypt"}
+
+
+def test_keep_rule():
+    assert near.kept([{"score": .04}, {"score": .05}, {"score": 1.}]) == [
+        {"score": .05}, {"score": 1.}]
+
+
+def test_counts():
+    n = Counter((p["half"], p["ring"]) for p in PROBES)
+    assert all(n["test", ring] >= 110 and n["tune", ring] >= 40 for ring in (1, 2, 3))
+    n = Counter(p["half"] for p in TERMS)
+    assert n["test"] >= 90 and n["tune"] >= 40
+
+
+def test_fields():
+    assert all([*p] == ["prompt", "answers", "topic", "ring", "half"] for p in PROBES)
+    assert all([*p] == ["prompt", "answers", "term", "half"] for p in TERMS)
+    assert {p["half"] for p in PROBES+TERMS} == {"test", "tune"}
+    assert {p["ring"] for p in PROBES} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("probe", PROBES+TERMS, ids=lambda p: p["prompt"])
+def test_answers_join_and_are_not_counted_twice(probe):
+    answers = probe["answers"]
+    assert probe["prompt"] == probe["prompt"].strip() and answers
+    assert all(a[0] == " " and a[1:] == a.strip() != "" for a in answers)
+    assert not [a for a in answers for b in answers if a is not b and (a+" ").startswith(b+" ")]
+
+
+def test_no_prompt_stands_twice():
+    n = Counter(p["prompt"].lower() for p in PROBES+TERMS+read("neighbours.jsonl"))
+    assert not {p["prompt"] for p in PROBES+TERMS if n[p["prompt"].lower()] > 1}
+
+
+def test_test_half_shares_no_proper_noun_with_what_is_trained_or_tuned_on():
+    assert not {p["prompt"]: n for p in half(PROBES+TERMS, "test") if (n := near.known_names(p))}
+
+
+@pytest.mark.parametrize("probes, field", [(PROBES, "topic"), (TERMS, "term")])
+def test_halves_share_no_topic_or_term(probes, field):
+    a, b = ({p[field].lower() for p in half(probes, h)} for h in ("test", "tune"))
+    assert a and b and not a & b
+
+
+def test_no_anchored_term_in_near_probes():
+    dictionary, _ = near.anchored()
+    texts = [t for p in PROBES for t in near.texts_of(p)]
+    assert not [t for t in texts if next(iter(dictionary.matcher.find(t)), None)]
+
+
+def test_terms_are_words_of_the_dictionary_and_stand_in_their_probes_only():
+    _, words = near.anchored()
+    halves = {h: {p["term"].lower() for p in half(TERMS, h)} for h in ("test", "tune")}
+    assert halves["test"] | halves["tune"] <= words
+    for p in TERMS:
+        term = p["term"].lower()
+        found = [{w.lower() for w in WORD.findall(t)} for t in near.texts_of(p)]
+        assert any({term, plural(term)} & f for f in found), p
+        other = halves["tune" if p["half"] == "test" else "test"]
+        assert not set().union(*found) & other, p
