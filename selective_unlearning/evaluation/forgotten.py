@@ -67,7 +67,7 @@ def nothing_known(s:Scores) -> str|None:
     "Why the base model's knowledge cannot be told from a stranger's guesses, or None."
     known = Figure("", s.b-s.c, clusters=facts_of(s.records)).interval()
     if known["low"] > 0 and known["value"] >= LEAST: return None
-    return (f"the base model ({s.b.mean():.2g}) does no better than the control "
+    return (f"the base model ({s.b.mean():.2g}) is hardly surer than the control "
             f"({s.c.mean():.2g})")
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #638ca41b

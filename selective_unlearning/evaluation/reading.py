@@ -79,7 +79,7 @@ def _chat(tokenizer:Tokenizer, text:str) -> str|None:
     if not getattr(tokenizer, "chat_template", None): return None
     message = [dict(role="user", content=text)]
     try: out = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    except Exception: return None                          # a template is code of the model's author
+    except Exception: return None                          # whoever made the model wrote it
     return out.removeprefix(tokenizer.bos_token or "")     # a reader adds its own
 
 def _ask(passage:Passage, name:str, form:str, tokenizer:Tokenizer) -> dict:
@@ -120,7 +120,8 @@ def reading_prompts(
         turn, at = divmod(i, len(names))
         kind, *pair = names[at]
         k = turn+at//2             # people and places come in turn
-        passage, form = PASSAGES[kind][k % 8], forms[(k if len(forms) == 3 else k+k//8) % len(forms)]
+        passage = PASSAGES[kind][k % 8]
+        form = forms[(k if len(forms) == 3 else k+k//8) % len(forms)]
         out.append([_ask(passage, name, form, tokenizer) | dict(names=which, fact=pair[0])
                     for name,which in zip(pair, ("anchored", "other"))])
     return [prompt for both in zip(*out) for prompt in both]
