@@ -37,15 +37,32 @@ def probability_scores(reader:Reader, prompts:list[dict], progress:str="") -> li
             for p in prompts]
 
 # %% ../../nbs/evaluation/01_measures.ipynb #6fb09034
-def choice_scores(reader:Reader, prompts:list[dict], progress:str="") -> list[dict]:
-    "Add `picked`, the choice that is most probable as a whole, and `score`, 1 if it is right."
+_NEUTRAL = "Answer:"  # says nothing of what comes
+
+def choice_scores(
+    reader:Reader, prompts:list[dict], progress:str="",
+    calibrated:bool=True,  # whether a choice's own likelihood is taken off
+) -> list[dict]:
+    """Add `picked`, the choice with the highest score, and `score`, 1 if that one is right.
+
+    `entropy` says how undecided the model is, from 0 (sure) to 1 (all alike)."""
     pairs = [(p["prompt"], " "+c.lstrip()) for p in prompts for c in p["choices"]]
-    logps = iter(continuation_logprobs(reader, pairs, progress=progress))
-    out = []
+    logps = continuation_logprobs(reader, pairs, progress=progress)
+    scores = [logp for logp,_ in logps]
+    if calibrated:
+        own = continuation_logprobs(reader, [(_NEUTRAL, c) for _,c in pairs])
+        scores = [(logp-alone)/n for (logp,n),(alone,_) in zip(logps, own)]
+    out, each = [], iter(scores)
     for p in prompts:
-        picked = int(np.argmax([next(logps)[0] for _ in p["choices"]]))
-        out.append(p | dict(picked=picked, score=float(picked == p["answer"])))
+        z = np.array([next(each) for _ in p["choices"]])
+        picked, q = int(z.argmax()), np.exp(z-z.max())
+        out.append(p | dict(picked=picked, score=float(picked == p["answer"]),
+                            entropy=_entropy(q/q.sum())))
     return out
+
+def _entropy(p:np.ndarray) -> float:
+    "The entropy of a distribution as a share of the highest possible, 0 to 1."
+    return float(-(p*np.log(np.maximum(p, 1e-300))).sum()/math.log(len(p)))
 
 # %% ../../nbs/evaluation/01_measures.ipynb #4d2a197f
 _SHOTS = """\
