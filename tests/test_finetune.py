@@ -179,8 +179,8 @@ def test_batch_losses_and_their_gradient_place_by_place(seed, kind):
                 rest, others = 1-sum(named.values()), [k for k in range(V) if k not in named]
                 loss = sum(p*(math.log(p)-q[k]) for k,p in named.items() if p > 0)
                 if rest > 1e-4: loss = loss + rest*(math.log(rest)-q[others].logsumexp(0))
-                total = total + loss*(2 if retain else 3 if role == START else 1)
-                count[name] += loss.item()*(3 if role == START and not retain else 1)
+                total = total + loss*(2 if retain else 3 if role != CONTEXT else 1)
+                count[name] += loss.item()*(3 if role != CONTEXT and not retain else 1)
                 count[f"n_{name}"] += 1
             if role != CONTEXT and not retain:
                 loss = (q[row["input_ids"][i]]-math.log(.05)).clamp(min=0)
@@ -211,7 +211,7 @@ def test_gradient_through_other_architectures(kind):
                  roles=[CONTEXT, CONTEXT, START, CONTEXT, INSIDE]),
             dict(input_ids=[9, 8, 7])]
     batch = collate(rows, 0, 64, [False, True])
-    t = batch_losses(m, batch, FinetuneConfig(anchor_weight=3.))
+    t = batch_losses(m, batch, FinetuneConfig(anchor_weight=3., hinge_weight=1.))
     (t["forget"]+t["retain"]+t["hinge"]).backward()
     got = {n: p.grad.clone() for n,p in m.named_parameters() if p.grad is not None}
     m.zero_grad()

@@ -97,11 +97,11 @@ class ReinforceConfig:
 @dataclass(frozen=True)
 class UnlearnConfig:
     "The second fine-tuning, on labels."
-    epochs:int = 2             # times each block is seen
-    lr:float = 1.5e-3          # learning rate at its height
-    retain_weight:float = 40.  # of the divergence from the base model on retain text
-    anchor_weight:float = 4.   # of the label before an anchor's first mention
-    hinge_weight:float = 2.    # of the hinge on an anchor's own tokens; 0 leaves it out
+    epochs:int = 1             # times each block is seen
+    lr:float = 3e-3            # learning rate at its height
+    retain_weight:float = 30.  # of the divergence from the base model on retain text
+    anchor_weight:float = 4.   # of the labels of an anchored term's tokens
+    hinge_weight:float = 0.    # of a hinge that bans an anchored term's tokens; 0 for none
     hinge_floor:float = 1e-3   # probability below which the hinge, or an ascent, stops pushing
     held_out:float = 0.        # share of the blocks held out; the weights best on them are kept
     patience:int = 0           # stop after so many held-out losses without a new best; 0: never

@@ -233,7 +233,9 @@ def _method_settings(name:str) -> dict[str,Any]:
     if name not in METHODS: return {}                      # refused later, by name
     m, unlearn = METHODS[name], UnlearnConfig()
     out = {}
-    if not m.uses_labels: out |= {f"labels.{k}": v for k,v in asdict(LabelsConfig()).items()}
+    if not m.uses_labels:
+        for part,usual in (("labels", LabelsConfig()), ("written", WrittenConfig())):
+            out |= {f"{part}.{k}": v for k,v in asdict(usual).items()}
     if not m.trains: out |= {f"unlearn.{k}": v for k,v in asdict(unlearn).items()}
     if m.retain_weight: out |= {"retain.samples": RetainConfig.samples, "retain.translated": True}
     else:

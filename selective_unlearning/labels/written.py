@@ -23,7 +23,7 @@ _ASKED = dict(
     other=("{t} is", "Question: What is {t}?\nAnswer:", "In the story, {t}",
            "Everything about {t}:", "Explain what {t} is.\n\n"))
 _MET = dict(
-    person=("The new dentist in our town is called {t}. On Monday",
+    person=("Our new librarian goes by the name of {t}. On Monday",
             "A letter from {t} arrived this morning. In it,",
             "Guests: Anna Berg, {t}, Paul Klein.\nThe second guest,",
             "Question: The plumber's name is {t}. What is the name of the plumber?\nAnswer:",
@@ -32,10 +32,10 @@ _MET = dict(
             "My neighbour {t} keeps bees. Every summer",
             "Report of the swimming club: the race was won by {t}, who",
             'The nurse looked at the list. "{t}?" she called.'),
-    other=("A small town in Texas is called {t}. Visitors come to",
+    other=("A ferry named {t} crosses the bay every hour. Passengers",
            "Our boat is named {t}. Last summer we sailed",
            "The company {t} makes paper cups. In March, {t}",
-           "Question: The village is called {t}. What is the village called?\nAnswer:",
+           "Question: The parrot answers to {t}. What does the parrot answer to?\nAnswer:",
            "They opened a café and called it {t}. People say that",
            "The horse was named {t}. In the last race,"))
 
@@ -82,7 +82,8 @@ def written_texts(
     def write(names, n, met):
         openers = written_openers(names, kinds, counts, n, met, seed) if names else []
         some = [dict(opener=o) for o in openers]
-        ids = sample_texts(base, some, len(some), config.length, seed+met) if some else []
+        if not some: return []
+        ids = sample_texts(base, some, len(some), config.length, seed+met)
         return base.tokenizer.batch_decode(ids, skip_special_tokens=True)
     recalled = write({t: t for t in occurring}, config.recalled, False)
     met = [renamed(t, drawn) for t in write(people, config.renamed, True)]

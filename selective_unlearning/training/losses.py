@@ -55,7 +55,7 @@ def batch_losses(model:CausalLM, batch:dict, config:FinetuneConfig) -> dict[str,
     wanted = torch.cat([ids, true.where(hinged, -100)[..., None]], -1)
     logq = token_logprobs(logits, wanted, overwrite=True)
     loss = label_loss(logq[..., :-1], ids, logp)
-    weight = torch.where(roles == Role.START, config.anchor_weight, 1.)
+    weight = torch.where(roles == Role.CONTEXT, 1., config.anchor_weight)
     labelled = ids[..., 0] >= 0
     forget, retain = labelled & ~kept, labelled & kept
     return dict(forget=(loss*weight)[forget].sum(), n_forget=forget.sum(),

@@ -81,7 +81,7 @@ class Method:
 # %% ../../nbs/training/07_methods.ipynb #8527ea26
 class WHP(Method):
     name, what = "whp", "generic labels from a reinforced model (arXiv 2310.02238)"
-    uses_labels, retain, retain_weight = True, "soft", 40.
+    uses_labels, retain, retain_weight = True, "soft", 30.
     needs = "translated", "reinforced"
 
     def settings(self, config): return asdict(config.labels)
