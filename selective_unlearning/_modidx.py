@@ -683,6 +683,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                          'selective_unlearning/job/run_folder.py'),
                                                      'selective_unlearning.job.run_folder.Run.load_base': ( 'job/run_folder.html#run.load_base',
                                                                                                             'selective_unlearning/job/run_folder.py'),
+                                                     'selective_unlearning.job.run_folder.Run.load_exact': ( 'job/run_folder.html#run.load_exact',
+                                                                                                             'selective_unlearning/job/run_folder.py'),
                                                      'selective_unlearning.job.run_folder.Run.made': ( 'job/run_folder.html#run.made',
                                                                                                        'selective_unlearning/job/run_folder.py'),
                                                      'selective_unlearning.job.run_folder.Run.manifest': ( 'job/run_folder.html#run.manifest',

@@ -9,7 +9,7 @@ from selective_unlearning.core.errors import DataError
 from selective_unlearning.evaluation.report import Report, report_html
 from selective_unlearning.evaluation.metrics import headline, summarise
 
-MODELS = "base", "reinforced", "unlearned"
+MODELS = "base", "control", "reinforced", "unlearned"
 ATTACKS = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',
            "' onmouseover='alert(1)", "]]><svg onload=alert(1)>", "{{7*7}} ${7*7}",
            "</table></details><h1>", "<!--", "&lt;b&gt;", "javascript:alert(1)",
@@ -18,17 +18,20 @@ ATTACKS = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',
 def toy(text="x", found=(), near=.5):
     "Scores of three models in which every text is `text`, and what was kept."
     scores = {m: dict(
-        probability=[dict(prompt=text, idiosyncratic=[text], score=.5-i/8) for i in range(3)],
-        choice=[dict(prompt=text, choices=[text]*4, answer=0, picked=0, score=1.)],
+        probability=[dict(prompt=text, idiosyncratic=[text], form="plain", fact=str(i),
+                          score=.01 if m == "control" else .5-i/8) for i in range(3)],
+        choice=[dict(prompt=text, choices=[text]*4, answer=0, picked=0, score=1., entropy=.5)],
         question=[dict(prompt=text, answers=[text], answer=text, score=0.)],
         completion=[dict(prompt=text, completion=text, grade=3, found=list(found), subtlety=i,
                          score=5.) for i in range(1, 9)]) for m in MODELS}
-    kept = dict(neighbours=[dict(prompt=text, answers=[text], topic=text, score=near)],
+    probe = dict(prompt=text, answers=[text], score=near)
+    kept = dict(neighbours=[probe | dict(topic=text, ring=1)], homonyms=[probe],
+                reading=[probe | dict(form="chat")], reading_other=[probe],
                 general=[dict(prompt=text, choices=[text]*4, answer=1, picked=1, score=1.)]*8,
                 holdout=[dict(text=text, score=2., tokens=5)])
     return scores, {m: kept for m in ("base", "unlearned")}
 
-NO_PLOTS = dict(familiarity={}, ratio={}, completion_by_subtlety={})
+NO_PLOTS = dict(forgotten={}, familiarity={}, ratio={}, completion_by_subtlety={})
 
 def page(text="x", found=(), step="", **changed):
     scores, kept = toy(text, found)
@@ -77,7 +80,8 @@ def test_notebook_view_is_escaped_too():
     summary = summarise(scores, kept)
     summary["checks"][0]["what"] = ATTACKS[0]
     view = Reader(Report(summary, scores, kept)._repr_html_())
-    assert {t[0] for t in view.tags} == set("div p table thead tbody tr th td b small".split())
+    allowed = "style div p table thead tbody tr th td b small"
+    assert {t[0] for t in view.tags} == set(allowed.split())
     assert ATTACKS[0] in view.text
 
 def test_markup_is_not_shown_as_text():
@@ -131,29 +135,31 @@ def test_figures_match_plain_loops(rows):
     json.dumps(s, allow_nan=False)
     assert s["intervals"]["familiarity"]["probability"]["base"][2] == n
 
-@pytest.mark.parametrize("near, ok", [(.45, True), (.4499, False)])
+@pytest.mark.parametrize("near, ok", [(.475, True), (.4749, False)])
 def test_checks_hold_at_their_limits(near, ok):
     scores, kept = toy()
     s = summarise(scores, kept | {"unlearned": toy(near=near)[1]["unlearned"]})
     found = {c["path"]: c["ok"] for c in s["checks"]}
-    assert found["neighbours.ratio"] is ok
-    assert found["ratio.probability"] is False                # nothing was forgotten
+    for path in ("ratio.reading", "ratio.homonyms", "rings.1.ratio"): assert found[path] is ok
+    assert found["forgotten.probability"] is found["forgotten.absolute"] is False
     assert found["general_drop"] and found["perplexity_rise"]
-    met, made = re.search(r"(\d) of (\d) checks", headline(s)).groups()
-    values = [*found.values()]
+    met, made = re.search(r"(\d+) of (\d+) checks", headline(s)).groups()
+    values = [c["ok"] for c in s["checks"]]
     assert (int(met), int(made)) == (values.count(True), len(values)-values.count(None))
 
 def test_every_figure_has_its_interval():
     s = summarise(*toy())
     def paths(d, at=()):
         return [p for k,v in d.items() for p in paths(v, (*at, k))] if isinstance(d, dict) else [at]
-    measured = {k: s[k] for k in ("familiarity", "neighbours", "utility", "ratio", "general_drop",
-                                  "perplexity_rise", "completion_by_subtlety")}
-    assert set(paths(measured)) == set(paths(s["intervals"]))
+    measured = {k: s[k] for k in s["intervals"]}
+    plain = {"little", "worst_form", "median", "worst_topic"}  # no means over prompts
+    found = {p for p in paths(measured) if not plain & {*p}}
+    assert found == set(paths(s["intervals"]))
+    assert {*s["intervals"]} >= {"forgotten", "reading", "homonyms", "rings", "neighbours"}
 
 @pytest.mark.parametrize("models, kinds, with_kept", [
     (("base",), ("choice",), True), (("unlearned",), ("completion", "question"), False),
-    (MODELS[::2], (), True), (MODELS[::2], ("choice",), False), ((), (), False)])
+    (MODELS[::3], (), True), (MODELS[::3], ("choice",), False), ((), (), False)])
 def test_parts_may_be_missing(models, kinds, with_kept):
     scores, kept = toy()
     scores = {m: {k: scores[m][k] for k in kinds} for m in models}

@@ -22,11 +22,12 @@ _TEXT = _is_text, "a text that is not empty"
 _TEXTS = (lambda x: isinstance(x, list) and all(map(_is_text, x)),
           "a list of texts that are not empty")
 _FIELDS = {  # name → (whether a value is one, what it must be)
-    "prompt": _TEXT, "opener": _TEXT, "kind": _NAME, "topic": _NAME, "form": _NAME,
-    "fact": _NAME, "term": _NAME,
-    "references": _TEXTS, "idiosyncratic": _TEXTS, "generic": _TEXTS, "answers": _TEXTS,
-    "choices": _TEXTS,
+    "prompt": _TEXT, "opener": _TEXT, "kind": _NAME, "topic": _NAME, "fact": _NAME,
+    "term": _NAME, "references": _TEXTS, "idiosyncratic": _TEXTS, "generic": _TEXTS,
+    "answers": _TEXTS, "choices": _TEXTS,
     "subtlety": (lambda x: type(x) is int and 1 <= x <= 10, "a whole number from 1 to 10"),
+    "form": (lambda x: x in ("name", "plain", "reversed", "alias", "indirect"),
+             "name, plain, reversed, alias or indirect"),
     "ring": (lambda x: type(x) is int and 1 <= x <= 3, "1, 2 or 3"),
     "half": (lambda x: x in ("tune", "test"), "'tune' or 'test'")}
 

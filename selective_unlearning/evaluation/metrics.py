@@ -355,10 +355,11 @@ def _right(report:dict) -> str|None:
     if (right := at.get("unlearned")) is None: return None
     n, why = report["intervals"]["familiarity"]["choice"]["unlearned"][2], ""
     if reason := report["unmeasurable"].get("choice"): why = f", and {reason}"
-    against = f"guessing gets {interval_text(report['chance']['choice'], 100, ' %')}"
-    if "control" in at: against = f"the control gets {_percent(at['control'])}"
-    return (f"Of {n} multiple choices about the text it gets {_percent(right)} right; "
-            f"{against}{why}.")
+    against = ""
+    if "control" in at: against = f"; the control gets {_percent(at['control'])}"
+    elif guesses := report["chance"].get("choice"):
+        against = f"; guessing gets {interval_text(guesses, 100, ' %')}"
+    return f"Of {n} multiple choices about the text it gets {_percent(right)} right{against}{why}."
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #bdf9940b
 def _kept(report:dict) -> list[str]:

@@ -78,7 +78,7 @@ def _check_training(run:Run):
 def _check_prompts(run:Run):
     half, files = run.config.evaluate.half, run.files
     for path in files["prompts"]: read_prompts(path, half)
-    read_neighbours(files["neighbours"][0], half)
+    for path in files["neighbours"]+files["homonyms"]: read_neighbours(path, half)
     read_general(files["general"][0])
     read_corpus(files["holdout"], run.config.text_column)
 

@@ -56,10 +56,11 @@ def run_results(folder:str|Path) -> tuple[dict,dict,dict,dict]:
     steps, (scores, useful, losses) = manifest["steps"], read_measured(folder)
     def rows(name): return Dataset.from_file(str(step_path(folder, "corpus")/name))
     known = _read_if_there(step_path(folder, "dictionary")/"known.json")
+    distance = _read_if_there(step_path(folder, "evaluation")/"distance.json")
     watched = _read_if_there(step_path(folder, "unlearned")/"watch.json")
     entries = read_json(step_path(folder, "dictionary")/"dictionary.json")["entries"]
     seconds = {s: steps[s]["seconds"] for s in STEPS}
-    report = summarise(scores, useful, known=known) | dict(
+    report = summarise(scores, useful, known=known, distance=distance) | dict(
         model=manifest["model"], method=config.method, seed=config.seed, known=known,
         corpus=dict(documents=len(rows("documents.arrow")),
                     tokens=int(lengths(rows("blocks.arrow")).sum())),

@@ -216,4 +216,5 @@ def demo_config(config:RunConfig=RunConfig()) -> RunConfig:
     d = data_path("harry_potter")
     files = dict(corpus=[str(d/"corpus")], dictionary=str(d/"dictionary.json"),
                  prompts=str(d/"prompts.jsonl"))
+    if (d/"homonyms.jsonl").exists(): files["homonyms"] = str(d/"homonyms.jsonl")
     return configure(config, files)

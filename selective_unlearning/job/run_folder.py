@@ -78,6 +78,11 @@ class Run:
 
     def path(self, step:str) -> Path: return step_path(self.folder, step)
 
+    def load_exact(self):
+        "Load the models in float32 from here on, until `release`: rounding is not measured."
+        self.release()
+        self._loaded["base"] = self.load_base(torch.float32)
+
     def release(self):
         "Drop the loaded models, so that what comes next starts from the files on disk."
         self._loaded = {}
@@ -145,7 +150,7 @@ def reader(self:Run, which:str="unlearned") -> Reader:
         prefix = instruction_ids(tokenizer, read_text(folder/"instruction.txt"))
         return Reader(loaded["base"], tokenizer, prefix=prefix)
     if not (folder/"adapter_model.safetensors").exists():
-        if which not in loaded: loaded[which] = load_model(str(folder))
+        if which not in loaded: loaded[which] = load_model(str(folder), loaded["base"].dtype)
         return Reader(loaded[which], tokenizer)
     if which not in getattr(loaded["base"], "peft_config", {}):
         loaded["base"] = load_adapter(loaded["base"], which, folder, self.identity)

@@ -129,6 +129,7 @@ class RunConfig:
     prompts:str|None = None         # evaluation prompts; made from the corpus if not given
     n_prompts:int = 60              # prompts made of each kind, at most
     neighbours:str|None = None      # probes of the neighbour set; the demo's if not given
+    homonyms:str|None = None        # probes of anchored words meant otherwise; none if not given
     general:str|None = None         # four-way items of general knowledge; the demo's if not given
     holdout:str|None = None    # folder of texts for perplexity; the demo's if not given
     openers:str|None = None         # openings of the retain text; the demo's if not given
@@ -176,8 +177,8 @@ class RunConfig:
         return FinetuneConfig(**asdict(self.train), **asdict(self.unlearn))
 
 # settings that name files
-PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "general", "holdout",
-         "openers")
+PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "homonyms", "general",
+         "holdout", "openers")
 
 # %% ../../nbs/job/00_settings.ipynb #16016815
 def field_names(cls, prefix:str="") -> dict[str,Any]:

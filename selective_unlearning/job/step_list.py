@@ -96,7 +96,7 @@ STEP_LIST = [
          lambda c: ("adapter", *(("prompts", "neighbours") if c.watch.steps else ())),
          shared=True),
     Step("prompts", make_prompt_files, lambda c: () if c.prompts else ("corpus", "dictionary"),
-         _prompt_settings, ("prompts", "neighbours", "general", "holdout")),
+         _prompt_settings, ("prompts", "neighbours", "homonyms", "general", "holdout")),
     Step("base-evaluation", make_base_evaluation, ("corpus", "dictionary", "prompts"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens)),
     Step("evaluation", make_evaluation,

@@ -43,9 +43,11 @@ from ..training.monitor import Watch
 from ..training.retain_set import PLAIN, SOFT, iter_base_labels, join_rows, pack
 from ..training.retain_set import without_subject
 from ..training.trainer import finetune
+from ..evaluation.control import control
 from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
 from ..evaluation.prompts import make_prompts, mentions
+from ..evaluation.reading import reading_prompts
 from ..evaluation.utility import quick_measure, read_general, read_neighbours
 from ..evaluation.utility import utility
 from .run_folder import Run
@@ -292,6 +294,8 @@ def make_prompt_files(run:Run, work:Path):
         prompts = make_prompts(run.corpus, run.dictionary, run.reader("base"), c.n_prompts, c.seed)
     write_jsonl(work/"prompts.jsonl", prompts)
     write_jsonl(work/"neighbours.jsonl", read_neighbours(files["neighbours"][0], half))
+    homonyms = [r for path in files["homonyms"] for r in read_neighbours(path, half)]
+    write_jsonl(work/"homonyms.jsonl", homonyms)
     write_jsonl(work/"general.jsonl", read_general(files["general"][0]))
     texts = read_corpus(files["holdout"], c.text_column)
     plain = [dict(text=t["text"], source=t["source"]) for t in texts]
@@ -300,17 +304,21 @@ def make_prompt_files(run:Run, work:Path):
 # %% ../../nbs/job/04_steps.ipynb #a497e3b3
 def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
     "Write the familiarity of `models`, and the utility of those also in `useful`."
-    p = run.path("prompts")
+    p, c, d = run.path("prompts"), run.config, run.dictionary
     prompts, neighbours = read_prompts(p/"prompts.jsonl"), read_neighbours(p/"neighbours.jsonl")
-    general = read_general(p/"general.jsonl")
+    homonyms, general = read_jsonl(p/"homonyms.jsonl"), read_general(p/"general.jsonl")
     texts = [r["text"] for r in read_jsonl(p/"holdout.jsonl")]
-    d, scores, kept = run.dictionary, {}, {}
-    themes = theme_words(run.corpus["text"], d.terms)
+    reading = reading_prompts(d, run.tokenizer, seed=c.seed)
+    themes, scores, kept = theme_words(run.corpus["text"], d.terms), {}, {}
+    run.load_exact()
     for which in models:
         say(f"  evaluating the {which} model")
         reader = run.reader(which)
-        scores[which] = evaluate(reader, prompts, d.matcher, themes, run.config.evaluate)
-        if which in useful: kept[which] = utility(reader, neighbours, general, texts)
+        scores[which] = evaluate(reader, prompts, d.matcher, themes, c.evaluate)
+        if which == "base": scores["control"] = control(reader, prompts, d, seed=c.seed)
+        if which in useful:
+            kept[which] = utility(reader, neighbours, general, texts, homonyms, reading)
+    run.release()
     write_json(work/"familiarity.json", scores)
     write_json(work/"utility.json", kept)
 
