@@ -4,7 +4,7 @@
 so that importing the package stays cheap.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 import importlib, logging
 

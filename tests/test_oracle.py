@@ -58,7 +58,7 @@ def where_read(t, x, y, sub):
     same = sub.text[where.start:where.end] == sub.translated[where.out_start:where.out_end]
     if where.term is None and same: goal = end-where.start+where.out_start
     elif where.term is not None and end == where.end: goal = where.out_end
-    elif where.term is not None:                 # inside a name: at the end of a word that both have
+    elif where.term is not None:        # inside a name: at the end of a word that both have
         def cuts(text): return [i for i in range(1, len(text)) if text[i].isspace()
                                 and not text[i-1].isspace()]
         name, other = sub.text[where.start:where.end], sub.translated[where.out_start:where.out_end]

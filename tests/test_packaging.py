@@ -6,7 +6,7 @@ import pytest
 from packaging.requirements import Requirement
 
 DATA = ("harry_potter/corpus", "harry_potter/dictionary.json", "harry_potter/prompts.jsonl",
-        "neighbours.jsonl", "general.jsonl", "holdout")
+        "near.jsonl", "neighbours.jsonl", "general.jsonl", "holdout")
 
 
 def run(*cmd, **kwargs):

@@ -32,7 +32,7 @@ from .results import run_results
 from .settings import PATHS, RunConfig
 
 # %% ../../nbs/job/03_run_folder.ipynb #e74c64d5
-DEMO_FILES = dict(neighbours="neighbours.jsonl", general="general.jsonl", holdout="holdout",
+DEMO_FILES = dict(neighbours="near.jsonl", general="general.jsonl", holdout="holdout",
                   openers="openers.jsonl")
 
 def input_files(config:RunConfig) -> dict[str,list[Path]]:

@@ -307,7 +307,7 @@ def to_yaml(config) -> str:
 
 # %% ../../nbs/job/00_settings.ipynb #302ca896
 _PLAIN:dict = dict(hinge_weight=0., retain_weight=0., anchor_weight=1.)
-_NO_RETAIN = dict(retain=RetainConfig(samples=0, translated=False),
+_NO_RETAIN:dict = dict(retain=RetainConfig(samples=0, translated=False),
                   written=WrittenConfig(recalled=0, renamed=0))
 _HARD = LabelsConfig(rule="paper", kind="hard", alpha=5.)
 PRESETS = dict(

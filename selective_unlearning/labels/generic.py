@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..core.errors import ModelError
 from ..core.step_settings import LabelsConfig
 from ..models.reader import Reader
-from ..models.scores import logsumexp, mean_score, parts, row_scores
+from ..models.scores import mean_score, parts, row_scores
 from ..models.scores import token_logprobs
 from .translated import Reason, reasons
 
@@ -114,7 +114,8 @@ def _top_with(p:torch.Tensor, k:int, true:torch.Tensor) -> tuple[torch.Tensor,to
 
 def _stranger(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:int):
     "Tokens and log-probabilities of the labels, (A, T, K); the mean of the draws."
-    ids, device, vocabulary = torch.tensor(list(draws[0]["input_ids"])), zb[0].device, zb[0].shape[-1]
+    ids, device = torch.tensor(list(draws[0]["input_ids"])), zb[0].device
+    vocabulary = zb[0].shape[-1]
     top = torch.full((len(alphas), len(ids), k), -100)
     logp = torch.zeros(top.shape)
     copied = [*map(_copied, zb, draws)]
@@ -130,9 +131,10 @@ def _stranger(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:in
             for z,block,source in zip(zb, draws, sources):
                 has = (source >= 0).nonzero()[:, 0]
                 total.index_add_(0, has, _expected(z, zr, block, source[has], t[has], alpha))
-            number = sum((s >= 0).float() for s in sources)
+            number = (torch.stack(sources) >= 0).sum(0)
             best, share = _top_with(total/number[:, None], k, ids.to(device)[t])
-            top[a, at[r], :best.shape[-1]], logp[a, at[r], :best.shape[-1]] = best.cpu(), share.cpu()
+            top[a, at[r], :best.shape[-1]] = best.cpu()
+            logp[a, at[r], :best.shape[-1]] = share.cpu()
     return top, logp
 
 def _paper(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:int):
@@ -174,7 +176,8 @@ def label_rows(
     if explain:
         source = np.asarray(draws[0]["source"])
         row |= dict(why=why, base_label=top[-1, :, 0], raised=np.zeros(len(ids), np.float32))
-        if len(at := np.flatnonzero((why == Reason.LABELLED) & (source >= 0))):
+        at = np.flatnonzero((why == Reason.LABELLED) & (source >= 0))
+        if zr is not None and len(at):
             row["raised"][at] = _raised(zb[0][source[at]], zr[at-1], row["input_ids"][at])
     if config.kind == "hard": return [row | dict(labels=t[:, 0]) for t in top[:len(alphas)]]
     return [row | dict(topk_ids=t, topk_logprobs=p) for t,p in zip(top[:len(alphas)], logp)]

@@ -15,6 +15,7 @@ from ..models.reader import Reader
 from ..models.sampling import sample_texts
 from ..terms.dictionary import Dictionary
 from ..terms.substitute import substitute
+from ..terms.translate import draws
 
 # %% ../../nbs/labels/05_written.ipynb #5af04f2a
 _ASKED = dict(
@@ -47,7 +48,7 @@ def written_openers(
     met:bool=False,           # in everyday surroundings, instead of asking about it
     seed:int=0,
 ) -> list[str]:
-    "Beginnings of texts about terms; frequent terms come up more often, by the root of their count."
+    "Beginnings of texts about terms, each as often as the root of its count."
     terms, beginnings = sorted(names), _MET if met else _ASKED
     weights = np.sqrt([1.+counts.get(t, 0) for t in terms])
     drawn = np.random.default_rng([seed, met]).choice(len(terms), n, p=weights/weights.sum())
@@ -76,7 +77,7 @@ def written_texts(
     seed:int=0,
 ) -> list[dict[str,str]]:     # documents: `text`, `source`
     "What the base model writes: one document of recalled texts, one of renamed texts."
-    kinds, drawn = {e.term: e.kind for e in dictionary}, dictionary.draw(seed)
+    kinds, (drawn,) = {e.term: e.kind for e in dictionary}, draws(dictionary, 1, seed)
     occurring = [t for t,n in counts.items() if n]
     people = {t: drawn[t] for t in dictionary.terms if t[:1].isupper() and drawn[t][:1].isupper()}
     def write(names, n, met):
