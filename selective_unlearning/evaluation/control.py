@@ -6,7 +6,7 @@
 __all__ = ['CONTROLLED', 'renamed', 'control']
 
 # %% ../../nbs/evaluation/02_control.ipynb #77543e2d
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -55,8 +55,9 @@ def renamed(
     key = {"probability": "idiosyncratic", "choice": "choices"}.get(record["kind"], "")
     if not key: return out | dict(prompt=new(record["prompt"]))
     continuations = [" "+c.lstrip() if key == "choices" else c for c in record[key]]
-    pairs = [_renamed_pair(record["prompt"], c, drawn, matcher) for c in continuations]
-    if None in pairs: return None
+    found = [_renamed_pair(record["prompt"], c, drawn, matcher) for c in continuations]
+    pairs = [pair for pair in found if pair]
+    if len(pairs) < len(found): return None
     right = pairs[record["answer"] if key == "choices" else 0]
     texts = [c for _,c in pairs]
     if [*map(str.strip, texts)].count(right[1].strip()) > 1: return None
@@ -74,7 +75,8 @@ def _averaged(
     means = {k: float(np.mean([r[k] for r in seen])) for k in ("score", "entropy") if k in seen[0]}
     return out | shown | means | dict(read=seen[0]["prompt"])
 
-CONTROLLED = dict(probability=probability_scores, choice=choice_scores, question=question_scores)
+CONTROLLED:dict[str,Callable] = dict(
+    probability=probability_scores, choice=choice_scores, question=question_scores)
 
 def control(
     reader:Reader,           # of the base model

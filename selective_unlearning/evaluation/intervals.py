@@ -15,8 +15,8 @@ from ..core.errors import DataError
 
 # %% ../../nbs/evaluation/05_intervals.ipynb #8b514972
 def interval(
-    values:Sequence[float],
-    below:Sequence[float]|None=None,  # if given: the ratio sum(values)/sum(below)
+    values:Sequence[float]|np.ndarray,
+    below:Sequence[float]|np.ndarray|None=None,  # if given: the ratio sum(values)/sum(below)
     seed:int=0, n:int=2000,
     clusters:Sequence[Hashable]|None=None,  # values of one cluster are drawn together
     level:float=.95,

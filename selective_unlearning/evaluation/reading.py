@@ -74,15 +74,15 @@ PASSAGES = {  # kind of the name → eight passages
                 "The lake is called")]}
 
 # %% ../../nbs/evaluation/03_reading.ipynb #d2c5a779
-def _chat(tokenizer:Tokenizer, text:str) -> str|None:
+def _chat(tokenizer:Tokenizer|None, text:str) -> str|None:
     "A message in the model's chat format, up to where the answer begins; None if it has none."
-    if not getattr(tokenizer, "chat_template", None): return None
+    if tokenizer is None or not tokenizer.chat_template: return None
     message = [dict(role="user", content=text)]
     try: out = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     except Exception: return None                          # whoever made the model wrote it
     return out.removeprefix(tokenizer.bos_token or "")     # a reader adds its own
 
-def _ask(passage:Passage, name:str, form:str, tokenizer:Tokenizer) -> dict:
+def _ask(passage:Passage, name:str, form:str, tokenizer:Tokenizer|None) -> dict:
     "The prompt in which a passage asks for a name, and the answer."
     text, (first, *rest) = passage.text.format(name), name.split()
     if form == "plain":
@@ -90,7 +90,7 @@ def _ask(passage:Passage, name:str, form:str, tokenizer:Tokenizer) -> dict:
         prompt = f"{text} {passage.next}{given}"
     else:
         answer, prompt = name, f"{text}\nQuestion: {passage.question}\nAnswer: "
-        if form == "chat": prompt = _chat(tokenizer, f"{text} {passage.question}")
+        if form == "chat": prompt = _chat(tokenizer, f"{text} {passage.question}") or ""
         prompt += passage.answer
     return dict(prompt=prompt, answers=[f" {answer}"], form=form)
 
@@ -109,7 +109,7 @@ def _names(dictionary:Dictionary, seed:int) -> list[tuple[str,str,str]]:
 
 def reading_prompts(
     dictionary:Dictionary,
-    tokenizer:Tokenizer=None,  # for the chat form
+    tokenizer:Tokenizer|None=None,  # for the chat form
     n:int=60,                  # prompts with anchored names, and as many with others, at most
     seed:int=0,
 ) -> list[dict]:               # records `{prompt, answers, names, form, fact}`

@@ -163,7 +163,7 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "ratio.probability": ("probability, unlearned / base",
         "Of the target continuations. A mere ban on names makes it 0.")}
 
-def _leaves(found, path:str) -> list[tuple[str,object]]:
+def _leaves(found, path:str) -> list[tuple]:
     "All figures at or below a path, by path."
     if not isinstance(found, dict): return [(path, found)]
     return [leaf for k,v in found.items() for leaf in _leaves(v, f"{path}.{k}")]
