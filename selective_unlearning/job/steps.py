@@ -243,7 +243,8 @@ def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
             "and are left out")
     yield from [t[:size] for t in kept] if r.packed else join_rows(kept, size, base.opening)
     if r.translated:
-        rows = run.translated["translated_ids"][::run.config.labels.draws]
+        draws = run.config.labels.draws
+        rows = run.translated["translated_ids"][:len(run.blocks)*draws:draws]  # of the corpus
         yield from (ids[:size] for ids in rows)
 
 def make_retain(run:Run, work:Path):

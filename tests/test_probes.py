@@ -1,0 +1,128 @@
+"What the prompts about the demo subject promise, above all those with a form."
+import re
+from collections import Counter
+
+import pytest
+
+import probes
+from selective_unlearning.core.text import plural
+from selective_unlearning.evaluation.measures import read_prompts
+from selective_unlearning.terms.dictionary import Dictionary
+
+PROMPTS = probes.FILE
+LEAST = dict(plain=170, name=60, reversed=40, alias=30, indirect=30)
+
+
+@pytest.fixture(scope="module")
+def facts(): return [p for p in read_prompts(PROMPTS) if "form" in p]
+
+
+@pytest.fixture(scope="module")
+def dictionary(): return Dictionary.load(probes.DEMO/"dictionary.json")
+
+
+def words(text): return re.findall(r"\w+", text.lower())
+
+
+def eights(text):
+    w = words(text)
+    return {tuple(w[i:i+8]) for i in range(len(w)-7)}
+
+
+def whole(p):
+    "A prompt by itself and with each answer that is a continuation of it."
+    choices = [" "+c for c in p.get("choices", [])]
+    return [p["prompt"], *(p["prompt"]+c for c in [*p.get("idiosyncratic", []), *choices])]
+
+
+def test_keep_asks_for_some_probability_and_for_twice_the_control():
+    assert probes.keep(.02, 0) and probes.keep(.02, .01) and probes.keep(.9, .45)
+    assert not probes.keep(.019, 0) and not probes.keep(.02, .011) and not probes.keep(.9, .46)
+
+
+def test_names_are_replaced_on_both_sides_of_the_answer(dictionary):
+    names = {"Harry": "Jon", "Sirius": "Patrick", "Sirius Black": "Patrick Reid",
+             "Auror": "Officer", "Hedwig": "Sylvia"}
+    d = Dictionary.from_mapping(names)
+    def both(*pair): return probes.replaced(*pair, names, d.matcher)
+    assert both("Harry keeps an", " owl") == ("Jon keeps an", " owl")
+    assert both("Harry's owl is", " Hedwig") == ("Jon's owl is", " Sylvia")
+    assert both("His godfather is Sirius", " Black") == ("His godfather is Patrick", " Reid")
+
+
+def test_choice_keeps_the_order_and_some_that_are_hardly_known():
+    ps = [dict(n=i) for i in range(100)]
+    found = [(.5, .1)]*10+[(.5, .4)]*10+[(.001, 0)]*80
+    got = [p["n"] for p in probes.choose(ps, found)]
+    assert got == sorted(got) and got[:10] == [*range(10)]
+    assert got[10] >= 20 and len(got) == 10+probes.UNKNOWN
+
+
+def test_every_record_has_its_fields(facts):
+    fields = ["kind", "form", "fact", "prompt", "idiosyncratic", "references", "subtlety", "half"]
+    assert not [p for p in facts if [*p] != fields]
+    assert {p["kind"] for p in facts} == {"probability"}
+    assert {p["half"] for p in facts} == {"test", "tune"}
+    assert not [p for p in facts if p["prompt"] != p["prompt"].strip()]
+    assert not [p for p in facts for c in p["idiosyncratic"] if not re.match(r" \S", c)]
+    assert not [p for p in facts if p["references"] != [c.strip() for c in p["idiosyncratic"]]]
+    assert not [p for p in facts if p["subtlety"] not in range(1, 11)]
+
+
+def test_no_answer_is_counted_twice(facts):
+    "As it would be if one went on from another: ` George` and ` George Weasley`."
+    assert not [p for p in facts for a in p["idiosyncratic"] for b in p["idiosyncratic"]
+                if b.startswith(a+" ")]
+
+
+def test_counts(facts):
+    n = Counter(p["form"] for p in facts)
+    assert not [(f, n[f]) for f in LEAST if n[f] < LEAST[f]] and n.keys() == LEAST.keys()
+    assert len({p["fact"] for p in facts if p["form"] == "plain"}) >= 110
+    test = [p["form"] for p in facts if p["half"] == "test"]
+    assert test.count("plain") >= .4*len(test)
+
+
+def test_halves(facts):
+    "No fact, nor family of facts (what stands before the slash), is in both."
+    halves = {}
+    for p in facts:
+        for name in (p["fact"], p["fact"].split("/")[0]):
+            halves.setdefault(name, set()).add(p["half"])
+    assert not [f for f,h in halves.items() if len(h) > 1]
+    by_fact = Counter(p["half"] for p in {p["fact"]: p for p in facts}.values())
+    assert .6 <= by_fact["test"]/by_fact.total() <= .75
+
+
+def test_no_two_are_the_same(facts):
+    both = Counter(" ".join(words(p["prompt"])) for p in read_prompts(PROMPTS))
+    assert not [p["prompt"] for p in facts if both[" ".join(words(p["prompt"]))] > 1]
+
+
+def test_no_eight_words_of_the_corpus():
+    corpus = set()
+    for f in (probes.DEMO/"corpus").glob("*.md"): corpus |= eights(f.read_text(encoding="utf-8"))
+    assert len(corpus) > 10_000
+    assert not [t for p in read_prompts(PROMPTS) for t in whole(p) if eights(t) & corpus]
+
+
+def test_plain_answers_name_nothing(facts, dictionary):
+    """They hold no term, however it is written, and no word of a name as it is written there.
+
+    The Leaky Cauldron and wizard chess do not make `cauldron` or `wizard` a name."""
+    lower = {t.lower() for t in dictionary.terms}
+    lower |= {plural(t) for t in lower}
+    names = {w for t in dictionary.terms if t[0].isupper() for w in re.findall(r"\w+", t)}
+    names |= {plural(w) for w in names}
+    def term(answer):
+        w = words(answer)
+        runs = {" ".join(w[i:j]) for i in range(len(w)) for j in range(i+1, len(w)+1)}
+        return runs & lower
+    answers = [(p["prompt"], c) for p in facts if p["form"] == "plain" for c in p["idiosyncratic"]]
+    assert not [a for a in answers if term(a[1]) or dictionary.matcher.find(a[1])]
+    assert not [a for a in answers if {*re.findall(r"\w+", a[1])} & names]
+
+
+def test_no_prompt_says_its_answer(facts):
+    def says(p, c): return f" {' '.join(words(c))} " in f" {' '.join(words(p['prompt']))} "
+    assert not [p["prompt"] for p in facts if any(says(p, c) for c in p["idiosyncratic"])]
