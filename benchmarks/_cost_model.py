@@ -52,6 +52,11 @@ class Work:
     bytes:int              # read and written
     float32:bool = False   # computed in float32, not bfloat16
 
+def _rule_bytes(run:RunConfig) -> int:
+    "Bytes moved for each score: the stranger's are computed as probabilities, all of them."
+    if run.labels.rule == "paper": return 12
+    return 122 if run.labels.alpha else 68
+
 def block_work(
     config:PretrainedConfig,     # of the model, e.g. `AutoConfig.from_pretrained(name)`
     run:RunConfig=RunConfig(),   # `block_size`, `reinforce` and `labels` matter
@@ -71,7 +76,7 @@ def block_work(
         adapter=Work(sum(2*T*r*(a+b) for a,b in sides),
                      sum(T*(10*a+8*r+28*b)+4*r*(a+b) for a,b in sides), True),
         scores=Work(2*2*N*h*V, 2*2*(h*V+N*(h+V))),
-        rule=Work(0, N*V*(74 if run.labels.space == "logprob" else 12)))
+        rule=Work(0, N*V*_rule_bytes(run)))
 
 def _between(h, q, kv, i):
     "Bytes a token and layer: two norms (partly in float32), rotation, two sums, the gate."

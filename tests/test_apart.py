@@ -19,6 +19,6 @@ def test_reading_is_not_asked_in_the_words_that_taught_it():
     asked = [t.format(NAME) for kind in PASSAGES.values() for p in kind
              for t in (p.text, p.next, p.question, p.answer)]
     taught = [o for kind in ("person", "place") for met in (False, True)
-              for o in written_openers({"t": NAME}, {"t": kind}, 60, met)]
+              for o in written_openers({"t": NAME}, {"t": kind}, {}, 60, met)]
     assert {*runs(asked, 5)}.isdisjoint(runs(taught, 5))
     assert {*runs(taught, 5)} and {*runs(asked, 5)}

@@ -52,9 +52,9 @@ class LabelsConfig:
 @dataclass(frozen=True)
 class WrittenConfig:
     "Texts that the base model writes, added to the text to be forgotten."
-    recalled:int = 400         # about the anchored terms; 0 for none
+    recalled:int = 200         # about the anchored terms; 0 for none
     renamed:int = 150          # about others, to whom the anchored names are given; 0 for none
-    length:int = 32            # tokens written after each opener, at most; twice that if renamed
+    length:int = 64            # tokens written after each opener, at most
 
     def __post_init__(self):
         _at_least(self, 0, "recalled", "renamed")

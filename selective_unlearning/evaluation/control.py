@@ -82,7 +82,7 @@ def control(
     reader:Reader,           # of the base model
     prompts:list[dict],
     dictionary:Dictionary,
-    n:int=4,                 # draws
+    n:int=2,                 # draws
     seed:int=0,
 ) -> dict[str,list[dict]]:   # kind → records with a `score`
     "Score the base model on prompts with the names replaced, averaged over several draws."

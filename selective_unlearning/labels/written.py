@@ -43,16 +43,19 @@ _MET = dict(
 def written_openers(
     names:Mapping[str,str],   # term → how it is called in the text: itself, or its translation
     kinds:Mapping[str,str],   # term → its kind
+    counts:Mapping[str,int],  # term → how often it occurs in the corpus
     n:int,
     met:bool=False,           # in everyday surroundings, instead of asking about it
     seed:int=0,
 ) -> list[str]:
-    "Beginnings of texts about terms, each term once in random order, and again if `n` is larger."
-    terms = np.random.default_rng([seed, met]).permutation(sorted(names)).tolist()
+    "Beginnings of texts about terms, each as often as the root of its count."
+    terms, beginnings = sorted(names), _MET if met else _ASKED
+    weights = np.sqrt([1.+counts.get(t, 0) for t in terms])
+    drawn = np.random.default_rng([seed, met]).choice(len(terms), n, p=weights/weights.sum())
     def opener(i, term):
-        forms = (_MET if met else _ASKED)["person" if kinds.get(term) == "person" else "other"]
+        forms = beginnings["person" if kinds.get(term) == "person" else "other"]
         return forms[i % len(forms)].format(t=names[term])
-    return [opener(i, terms[i % len(terms)]) for i in range(n)]
+    return [opener(i, terms[k]) for i,k in enumerate(drawn)]
 
 # %% ../../nbs/labels/05_written.ipynb #058126c3
 def renamed(
@@ -78,11 +81,10 @@ def written_texts(
     occurring = [t for t,n in counts.items() if n]
     people = {t: drawn[t] for t in dictionary.terms if t[:1].isupper() and drawn[t][:1].isupper()}
     def write(names, n, met):
-        openers = written_openers(names, kinds, n, met, seed) if names else []
+        openers = written_openers(names, kinds, counts, n, met, seed) if names else []
         some = [dict(opener=o) for o in openers]
         if not some: return []
-        length = config.length*(2 if met else 1)           # room to say the name again
-        ids = sample_texts(base, some, n, length, seed+met)
+        ids = sample_texts(base, some, len(some), config.length, seed+met)
         return base.tokenizer.batch_decode(ids, skip_special_tokens=True)
     recalled = write({t: t for t in occurring}, config.recalled, False)
     met = [renamed(t, drawn) for t in write(people, config.renamed, True)]
