@@ -237,6 +237,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                     'selective_unlearning/evaluation/control.py'),
                                                          'selective_unlearning.evaluation.control.control': ( 'evaluation/control.html#control',
                                                                                                               'selective_unlearning/evaluation/control.py'),
+                                                         'selective_unlearning.evaluation.control.control_draws': ( 'evaluation/control.html#control_draws',
+                                                                                                                    'selective_unlearning/evaluation/control.py'),
                                                          'selective_unlearning.evaluation.control.renamed': ( 'evaluation/control.html#renamed',
                                                                                                               'selective_unlearning/evaluation/control.py')},
             'selective_unlearning.evaluation.forgotten': { 'selective_unlearning.evaluation.forgotten.Figure': ( 'evaluation/forgotten.html#figure',

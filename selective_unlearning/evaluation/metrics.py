@@ -333,8 +333,9 @@ def _forgot(report:dict) -> str|None:
     if why := report["unmeasurable"].get("forgotten"):
         return f"How much of what the base model knows is left cannot be measured: {why}."
     value, absolute = report["forgotten"]["probability"], report["forgotten"]["absolute"]
-    around = interval_text(report["intervals"]["forgotten"]["probability"], 100, " %")
-    less = "below 0 %, so names are avoided" if value < -.05 else "0 % is forgotten"
+    ends = report["intervals"]["forgotten"]["probability"]
+    less = "below 0 %, so names are avoided" if ends[1] < 0 else "0 % is forgotten"
+    around = interval_text(ends, 100, " %")
     return ("Of what the base model knows beyond the control (itself, reading the prompts with the "
             f"names replaced), {_percent(value)} is left in the unlearned model (95 % interval "
             f"{around}; {less}). Prompt by prompt it is {_percent(absolute)} as far from the "
