@@ -21,7 +21,8 @@ def small_run(kind, rule, folder):
     return run(settings(folder, kind, **RULES[rule], force=True), folder/"run")
 
 
-def losses(r, which): return [x["loss"] for x in json.loads((r.path(which)/"loss.json").read_text())]
+def losses(r, which):
+    return [x["loss"] for x in json.loads((r.path(which)/"loss.json").read_text())]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
