@@ -74,7 +74,8 @@ def test_invented_people(taught):
         "model": str(taught/"model"), "corpus": str(taught/"people.jsonl"),
         "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
         "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
-        "block_size": 128, "unlearn.epochs": 8, "reinforce.lr": 3e-4, "evaluate.half": "all"})
+        "block_size": 128, "unlearn.epochs": 8, "reinforce.lr": 3e-4, "evaluate.half": "all",
+        "written.recalled": 40, "written.renamed": 20})
     r = run(config, taught/"run").results
     assert r["known"]["known"]                            # and the run has asked it
     known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
