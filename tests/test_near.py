@@ -45,12 +45,13 @@ def test_fields():
     assert {p["ring"] for p in PROBES} == {1, 2, 3}
 
 
-@pytest.mark.parametrize("probe", PROBES+TERMS, ids=lambda p: p["prompt"])
-def test_answers_join_and_are_not_counted_twice(probe):
-    answers = probe["answers"]
-    assert probe["prompt"] == probe["prompt"].strip() and answers
-    assert all(a[0] == " " and a[1:] == a.strip() != "" for a in answers)
-    assert not [a for a in answers for b in answers if a is not b and (a+" ").startswith(b+" ")]
+def test_answers_join_and_are_not_counted_twice():
+    for p in PROBES+TERMS:
+        answers = p["answers"]
+        assert p["prompt"] == p["prompt"].strip() and answers, p
+        assert all(a[0] == " " and a[1:] == a.strip() != "" for a in answers), p
+        twice = [a for a in answers for b in answers if a is not b and (a+" ").startswith(b+" ")]
+        assert not twice, p
 
 
 def test_no_prompt_stands_twice():

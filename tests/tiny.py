@@ -91,7 +91,7 @@ def settings(tmp_path, kind="llama", **changes):
     base = {n.partition(".")[0]: str(tmp_path/n) for n in names}
     base["holdout"] = str(tmp_path/"holdout")
     small = {"block_size": 32, "retain.samples": 4, "retain.length": 12, "labels.top_k": 8,
-             "written.recalled": 2, "written.renamed": 2, "written.length": 8,
+             "written.recalled": 0, "written.renamed": 0,
              "lora.r": 4, "n_prompts": 4, "train.save_steps": 2, "evaluate.max_new_tokens": 6}
     model = tmp_path/kind
     if not model.exists(): save_model(model, kind)
