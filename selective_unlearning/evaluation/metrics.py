@@ -400,8 +400,8 @@ What these figures do not show. The control stands for a model that never read t
 for granted that the base model, reading the replaced names, does not recognise it: of a text that \
 was memorised, the words between the names can give it away. Such a text was not forgotten with \
 the settings of version 0.2: of a handbook of 8,400 tokens, on which the model was fine-tuned, \
-81 % was left, and choices were answered as before. Whether what was forgotten comes back when the model \
-is fine-tuned again or quantised is not measured."""
+81 % was left, and choices were answered as before. Whether what was forgotten comes back when \
+the model is fine-tuned again or quantised is not measured."""
 
 FEW_STEPS = 30  # of training, below which little is learnt or forgotten
 _FEW = 8        # prompts, below which an interval says little
