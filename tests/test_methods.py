@@ -53,7 +53,8 @@ def test_every_method(tmp_path):
         r = run(job(tmp_path, method), tmp_path/"run")
         assert r.results["method"] == method
         assert f">{method}<" in (tmp_path/"run"/"report.html").read_text()
-        assert set(r.results["familiarity"]["probability"]) == {"base", "reinforced", "unlearned"}
+        assert set(r.results["familiarity"]["probability"]) == {
+            "base", "control", "reinforced", "unlearned"}
         assert [p.name for p in r.path("labels").iterdir()] == [*filter(None, [MADE.get(method)])]
         assert (r.retain_set is not None) == (method in RETAINING)
         if r.retain_set:
@@ -100,7 +101,8 @@ def test_prompt_only(tmp_path):
     by_hand = sum(torch.tensor(p).exp().item() for p,_ in continuation_logprobs(base, pairs))
     assert first["score"] == pytest.approx(min(1., by_hand), rel=.05)
     assert base.opening == r.reader("reinforced").opening == bos_ids(r.tokenizer)
-    assert set(r.answers(["Orla lives in"])[0]["outputs"]) == {"base", "reinforced", "unlearned"}
+    assert set(r.answers(["Orla lives in"])[0]["outputs"]) == {
+            "base", "control", "reinforced", "unlearned"}
 
 
 def test_instruction_as_system_message(tmp_path):

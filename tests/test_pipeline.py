@@ -34,7 +34,8 @@ def test_every_step(tmp_path, kind, labels):
     made = sorted(p.name for p in (tmp_path/"run").iterdir() if not p.name.startswith("."))
     assert made == sorted([*steps, "config.yaml", "manifest.json", "report.json", "report.html"])
     report = r.results
-    assert set(report["familiarity"]["probability"]) == {"base", "reinforced", "unlearned"}
+    assert set(report["familiarity"]["probability"]) == {
+        "base", "control", "reinforced", "unlearned"}
     assert report["corpus"]["documents"] == 1 and report["dictionary"]["terms"] == 5
     first = r.labels[0]["input_ids"][0]
     assert (first == 1) == (kind == "llama")             # BOS where the tokenizer puts one

@@ -53,7 +53,7 @@ class Toy:
 @pytest.fixture(scope="module")
 def toy():
     "Measures that ask no model: short continuations are likely, and all that is written is `Orla`."
-    def logprobs(reader, pairs, progress):
+    def logprobs(reader, pairs, progress=""):
         lengths = [len((p+c).encode())-len(p.encode()) for p,c in pairs]
         assert all(lengths), "a continuation without tokens is certain"
         return [(-float(n), n) for n in lengths]

@@ -171,7 +171,7 @@ def test_parts_may_be_missing(models, kinds, with_kept):
 def test_models_must_have_the_same_prompts():
     scores, kept = toy()
     kept["unlearned"] = toy("y")[1]["unlearned"]
-    with pytest.raises(DataError, match="neighbours: unlearned and base have different prompts"):
+    with pytest.raises(DataError, match="reading: unlearned and base have different prompts"):
         summarise(scores, kept)
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):

@@ -81,7 +81,7 @@ def little_known(s:Scores) -> dict:
 # %% ../../nbs/evaluation/06_forgotten.ipynb #7db3b49a
 def by_form(s:Scores) -> dict[str,Scores]:
     "The scores of the prompts of each form."
-    forms = dict.fromkeys(r["form"] for r in s.records if r.get("form"))
+    forms = sorted({r["form"] for r in s.records if r.get("form")})
     out = {}
     for form in forms:
         at = [i for i,r in enumerate(s.records) if r.get("form") == form]

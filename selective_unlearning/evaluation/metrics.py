@@ -116,7 +116,7 @@ def _figures_by_subtlety(rows:dict[str,list[dict]]) -> Iterator[Figure]:
 def _reading_by_form(rows:dict[str,list[dict]]) -> Iterator[Figure]:
     if not {"base", "unlearned"} <= rows.keys(): return
     both = [*zip(rows["base"], rows["unlearned"])]
-    for form in dict.fromkeys(b["form"] for b,_ in both if b.get("form")):
+    for form in sorted({b["form"] for b,_ in both if b.get("form")}):
         of = [pair for pair in both if pair[0].get("form") == form]
         b, u = (_column(rs) for rs in zip(*of))
         yield Figure(f"reading_by_form.{form}", u, b, clusters=facts_of(b for b,_ in of))
