@@ -57,9 +57,11 @@ def _reinforce_settings(c:RunConfig) -> dict:
     return _training(c) | dict(reinforce=asdict(c.reinforce))
 
 def _translated_settings(c:RunConfig) -> dict:
-    "The settings of the translated corpus: methods without labels have no written texts."
-    if not METHODS[c.method].uses_labels: return {}
-    return dict(written=asdict(c.written), draws=c.labels.draws)
+    "The settings of the translated corpus; methods without labels have no written texts."
+    labelled, draws = METHODS[c.method].uses_labels, c.labels.draws
+    written = labelled and (c.written.recalled or c.written.renamed)
+    several = dict(draws=draws) if draws > 1 else {}
+    return several | (dict(written=asdict(c.written)) if written else {})
 
 def _label_settings(c:RunConfig) -> dict:
     "The settings of the labels; methods that train on plain blocks share one empty step."
