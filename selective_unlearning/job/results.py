@@ -12,6 +12,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from ..core.errors import DataError
 from ..core.files import read_json
 from ..corpus.blocks import lengths
 from ..evaluation.metrics import summarise
@@ -60,7 +61,9 @@ def run_results(folder:str|Path) -> tuple[dict,dict,dict,dict]:
     watched = _read_if_there(step_path(folder, "unlearned")/"watch.json")
     entries = read_json(step_path(folder, "dictionary")/"dictionary.json")["entries"]
     seconds = {s: steps[s]["seconds"] for s in STEPS}
-    report = summarise(scores, useful, known=known, distance=distance) | dict(
+    try: measured = summarise(scores, useful, known=known, distance=distance)
+    except DataError as e: raise DataError(f"{folder}: {e}") from None
+    report = measured | dict(
         model=manifest["model"], method=config.method, seed=config.seed, known=known,
         corpus=dict(documents=len(rows("documents.arrow")),
                     tokens=int(lengths(rows("blocks.arrow")).sum())),
