@@ -40,6 +40,7 @@ def job(tmp_path, method, kind="llama", **changes):
     "The small job with another method, and what belongs to labels left out."
     config = configure(settings(tmp_path, kind), {"method": method})
     if config.retain.samples: config = configure(config, {"retain.samples": 4})
+    if METHODS[method].trains: config = configure(config, {"unlearn.epochs": 2})
     return configure(config, changes)
 
 
@@ -101,8 +102,7 @@ def test_prompt_only(tmp_path):
     by_hand = sum(torch.tensor(p).exp().item() for p,_ in continuation_logprobs(base, pairs))
     assert first["score"] == pytest.approx(min(1., by_hand), rel=.05)
     assert base.opening == r.reader("reinforced").opening == bos_ids(r.tokenizer)
-    assert set(r.answers(["Orla lives in"])[0]["outputs"]) == {
-            "base", "control", "reinforced", "unlearned"}
+    assert set(r.answers(["Orla lives in"])[0]["outputs"]) == {"base", "reinforced", "unlearned"}
 
 
 def test_instruction_as_system_message(tmp_path):
