@@ -172,16 +172,17 @@ def _first_figures(report:dict) -> list[list]:
     "Rows of the table that comes first: figure and meaning, value, interval, n."
     rows = []
     for path,(name,meaning) in _FIGURES.items():
-        found = _leaves(get_figure(report, path.removesuffix(".")), path.removesuffix("."))
-        for full,value in found:
+        at = path.removesuffix(".")
+        for full,value in _leaves(get_figure(report, at), at):
             around = get_figure(report["intervals"], full)
             if not isinstance(around, list) or full.endswith(".absolute") and path[-1] == ".":
                 continue
             which = full.removeprefix(path).removesuffix(".probability").replace("_", " ")
             title = f"{name} {which.replace('.', ', ')}" if path[-1] == "." else name
-            rows.append([_noted(tag("b", title), meaning if full == found[0][0] else ""),
+            rows.append([_noted(tag("b", title), meaning),
                          "not measurable" if value is None else number_text(value),
                          interval_text(around), around[2]])
+            meaning = ""                                   # is said once
     return rows
 
 # %% ../../nbs/evaluation/09_report.ipynb #daf328f9
