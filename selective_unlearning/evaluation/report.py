@@ -166,7 +166,7 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
 def _leaves(found, path:str) -> list[tuple]:
     "All figures at or below a path, by path."
     if not isinstance(found, dict): return [(path, found)]
-    return [leaf for k,v in found.items() for leaf in _leaves(v, f"{path}.{k}")]
+    return [leaf for k,v in sorted(found.items()) for leaf in _leaves(v, f"{path}.{k}")]
 
 def _first_figures(report:dict) -> list[list]:
     "Rows of the table that comes first: figure and meaning, value, interval, n."
