@@ -58,7 +58,8 @@ def test_invented_people(taught):
 
     Where several share a block, only the first of them to name somebody trains on the name, and it
     hangs on their order which facts are met at all. What keeps the neighbour set is how much the
-    retain text varies."""
+    retain text varies. The model knows the people so well that it recalls them from the translation
+    too: it is no stranger, and this test keeps to the recipe with a hinge and the paper's rule."""
     prompts = [{"kind": "probability", "prompt": f"The {j} {n} lives in the town of",
                 "idiosyncratic": [" "+p], "generic": [" London"], "references": [p]}
                for n, j, p, _ in PEOPLE]
@@ -75,7 +76,8 @@ def test_invented_people(taught):
         "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
         "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
         "block_size": 128, "unlearn.epochs": 8, "reinforce.lr": 3e-4, "evaluate.half": "all",
-        "written.recalled": 40, "written.renamed": 20})
+        "written.recalled": 0, "written.renamed": 0, "labels.rule": "paper", "unlearn.lr": 1.5e-3,
+        "unlearn.hinge_weight": 2., "unlearn.retain_weight": 40.})
     r = run(config, taught/"run").results
     assert r["known"]["known"]                            # and the run has asked it
     known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
