@@ -244,8 +244,8 @@ def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
     yield from [t[:size] for t in kept] if r.packed else join_rows(kept, size, base.opening)
     if r.translated:
         draws = run.config.labels.draws
-        rows = run.translated["translated_ids"][:len(run.blocks)*draws:draws]  # of the corpus
-        yield from (ids[:size] for ids in rows)
+        rows = run.translated.select(range(0, len(run.blocks)*draws, draws))   # of the corpus
+        yield from (ids[:size] for ids in rows["translated_ids"])
 
 def make_retain(run:Run, work:Path):
     work.mkdir(parents=True, exist_ok=True)
