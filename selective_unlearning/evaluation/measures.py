@@ -50,8 +50,9 @@ def choice_scores(
     logps = continuation_logprobs(reader, pairs, progress=progress)
     scores = [logp for logp,_ in logps]
     if calibrated:
-        own = continuation_logprobs(reader, [(_NEUTRAL, c) for _,c in pairs])
-        scores = [(logp-alone)/n for (logp,n),(alone,_) in zip(logps, own)]
+        texts = [*dict.fromkeys(c for _,c in pairs)]       # a name is a choice of many prompts
+        own = dict(zip(texts, continuation_logprobs(reader, [(_NEUTRAL, c) for c in texts])))
+        scores = [(logp-own[c][0])/n for (logp,n),(_,c) in zip(logps, pairs)]
     out, each = [], iter(scores)
     for p in prompts:
         z = np.array([next(each) for _ in p["choices"]])

@@ -53,17 +53,15 @@ def _place(run:Run, step:str):
     if final.exists(): shutil.rmtree(final)
     work.rename(final)
 
-def _write_down(run:Run, keys:dict[str,str], manifest:dict):
+def _write_down(run:Run, manifest:dict):
     "Write the settings and the manifest: what the run is, and what it has made."
     write_atomic(run.folder/"config.yaml", to_yaml(run.config))
     config = path_hash(run.folder/"config.yaml")
-    manifest |= dict(model=run.identity, version=VERSION, config=config, hashes=run.hashes,
-                     keys=keys)
+    manifest |= dict(model=run.identity, version=VERSION, config=config, hashes=run.hashes)
     write_json(run.folder/"manifest.json", manifest)
 
-def _do(run:Run, step:Step, keys:dict[str,str], manifest:dict):
+def _do(run:Run, step:Step, key:str, manifest:dict):
     "Make one step's folder."
-    key = keys[step.name]
     work, start, cpu, state = _part(run, step.name), time.time(), time.process_time(), processes()
     if state.is_main_process:
         started = work/"key"
@@ -85,7 +83,7 @@ def _do(run:Run, step:Step, keys:dict[str,str], manifest:dict):
             seconds=round(time.time()-start, 2), cpu_seconds=round(time.process_time()-cpu, 2),
             peak_memory_bytes=_peak_memory(), seed=run.config.seed,
             settings=step.depends(run.config), versions=_versions(), inputs=inputs)
-        _write_down(run, keys, manifest)
+        _write_down(run, manifest)
         _place(run, step.name)
     state.wait_for_everyone()
 
@@ -140,7 +138,7 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
 
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process is ready
-    manifest, start, new = run.manifest, time.time(), 0
+    manifest, start, new = run.manifest | {"keys": keys}, time.time(), 0
     for i,step in enumerate(STEP_LIST, 1):
         name, known = step.name, manifest["steps"].get(step.name)
         if known and known["key"] == keys[name] and run.path(name).exists():
@@ -151,12 +149,12 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
             if run.path(name).exists() and not known:
                 raise DataError(f"{run.path(name)}: does not belong to the run; move it away")
             run.release()
-            _do(run, step, keys, manifest)
+            _do(run, step, keys[name], manifest)
             new += 1
         if name == until: break
     run.release()
     main = processes().is_main_process
-    if main: _write_down(run, keys, manifest)
+    if main: _write_down(run, manifest)
     if until: return run
     if main and (new or not (run.folder/"report.html").exists()): rewrite_report(run)
     say(f"done in {time.time()-start:.0f} s: {run.folder/'report.html'}")

@@ -88,10 +88,14 @@ def _generic(zb:torch.Tensor, zr:torch.Tensor|None, alpha:float) -> torch.Tensor
     if zr is None or not alpha: return logp.exp()
     return torch.softmax(generic_logits(logp, torch.log_softmax(zr.float(), -1), alpha), -1)
 
-def _expected(zb:torch.Tensor, zr:torch.Tensor|None, block:Mapping, source, at, alpha:float):
+def _swaps(block:Mapping, device) -> list[torch.Tensor]:
+    "(P,) tokens of names, tokens of their translations, and after which token they are swapped."
+    return [torch.tensor(list(block[f"swap_{k}"]), dtype=torch.long, device=device)
+            for k in ("own", "new", "after")]
+
+def _expected(zb:torch.Tensor, zr:torch.Tensor|None, swaps, source, at, alpha:float):
     "(N, V) what the stranger expects for the tokens `at`, read after the tokens `source`."
-    own, new, after = (torch.tensor(list(block[f"swap_{k}"]), dtype=torch.long, device=zb.device)
-                       for k in ("own", "new", "after"))
+    own, new, after = swaps
     p = _generic(zb[source], None if zr is None else zr[at-1], alpha)
     return swapped(p, own, new, source[:, None] > after) if len(own) else p
 
@@ -118,7 +122,7 @@ def _stranger(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:in
     vocabulary = zb[0].shape[-1]
     top = torch.full((len(alphas), len(ids), k), -100)
     logp = torch.zeros(top.shape)
-    copied = [*map(_copied, zb, draws)]
+    copied, swaps = [*map(_copied, zb, draws)], [_swaps(d, device) for d in draws]
     for t in copied[0]:
         top[:, t, 0], logp[:, t, 0] = ids[t], math.log(sum(c[t] for c in copied)/len(draws))
     labelled = np.flatnonzero(why == Reason.LABELLED)
@@ -128,9 +132,9 @@ def _stranger(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:in
         sources = [torch.tensor(np.asarray(d["source"])[at[r]], device=device) for d in draws]
         for a,alpha in enumerate(alphas):
             total = torch.zeros(len(t), vocabulary, device=device)
-            for z,block,source in zip(zb, draws, sources):
+            for z,pairs,source in zip(zb, swaps, sources):
                 has = (source >= 0).nonzero()[:, 0]
-                total.index_add_(0, has, _expected(z, zr, block, source[has], t[has], alpha))
+                total.index_add_(0, has, _expected(z, zr, pairs, source[has], t[has], alpha))
             number = (torch.stack(sources) >= 0).sum(0)
             best, share = _top_with(total/number[:, None], k, ids.to(device)[t])
             top[a, at[r], :best.shape[-1]] = best.cpu()

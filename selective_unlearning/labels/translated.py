@@ -19,16 +19,9 @@ from ..models.tokens import Tokenizer, bos_ids, encode
 from ..terms.dictionary import Dictionary
 from ..terms.substitute import Substitution, substitute
 from ..terms.translate import draws
-from .align import Role, align, token_roles
+from .align import Role, align, token_ending_at, token_roles
 
 # %% ../../nbs/labels/01_translated.ipynb #c9a168e5
-def _token_at(
-    ends:np.ndarray,  # (U,) where each token ends
-    end:int,
-) -> int:             # the last token that ends there, or -1
-    j = int(np.searchsorted(ends, end, "right"))-1
-    return j if j >= 0 and ends[j] == end else -1
-
 def label_sources(
     sub:Substitution,
     ends:np.ndarray,      # (T,) where each token of the original ends, in characters; 0 for a BOS
@@ -44,7 +37,7 @@ def label_sources(
         for t in range(first+1, last+1):
             end = int(ends[t-1])
             inner = end < s.end and pairs.get(end, s.out_end) < s.out_end
-            source[t] = _token_at(out_ends, pairs[end]) if inner else -1
+            source[t] = token_ending_at(out_ends, pairs[end]) if inner else -1
     return source
 
 # %% ../../nbs/labels/01_translated.ipynb #487eb350

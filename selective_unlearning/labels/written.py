@@ -15,7 +15,6 @@ from ..models.reader import Reader
 from ..models.sampling import sample_texts
 from ..terms.dictionary import Dictionary
 from ..terms.substitute import substitute
-from ..terms.translate import draws
 
 # %% ../../nbs/labels/05_written.ipynb #5af04f2a
 _ASKED = dict(
@@ -77,7 +76,7 @@ def written_texts(
     seed:int=0,
 ) -> list[dict[str,str]]:     # documents: `text`, `source`
     "What the base model writes: one document of recalled texts, one of renamed texts."
-    kinds, (drawn,) = {e.term: e.kind for e in dictionary}, draws(dictionary, 1, seed)
+    kinds, drawn = {e.term: e.kind for e in dictionary}, dictionary.draw(seed)
     occurring = [t for t,n in counts.items() if n]
     people = {t: drawn[t] for t in dictionary.terms if t[:1].isupper() and drawn[t][:1].isupper()}
     def write(names, n, met):

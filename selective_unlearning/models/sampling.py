@@ -56,7 +56,6 @@ def sample_texts(
     seed:int=0,
     temperature:float=1.,  # below 1: closer to the model's likeliest text
     batch_size:int=136,    # most texts in one batch
-    desc:str="sample text",  # name of the progress bar
 ) -> list[list[int]]:      # the tokens of each text
     """Texts in which the model continues the openers.
 
@@ -69,7 +68,7 @@ def sample_texts(
     draw = InverseCdfSampler(seed, temperature)
     size = -(-n//-(-n//batch_size)) if n else 1            # batches of one size
     with reader.on() as model:
-        for start in tqdm(range(0, n, size), desc=desc):
+        for start in tqdm(range(0, n, size), desc="sample text"):
             batch = prompts[start:start+size]
             ids, mask = left_pad(batch, pad, model.device)
             out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=length,
