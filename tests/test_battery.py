@@ -11,7 +11,8 @@ import torch
 from selective_unlearning.core.files import data_path
 from selective_unlearning.evaluation.control import control
 from selective_unlearning.evaluation.measures import probability_scores, read_prompts
-from selective_unlearning.evaluation.metrics import headline, summarise
+from selective_unlearning.evaluation.headline import headline
+from selective_unlearning.evaluation.metrics import summarise
 from selective_unlearning.evaluation.reading import reading_prompts
 from selective_unlearning.evaluation.utility import utility
 from selective_unlearning.models.load import load_model, load_tokenizer

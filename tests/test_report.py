@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from selective_unlearning.core.errors import DataError
+from selective_unlearning.evaluation.headline import headline
+from selective_unlearning.evaluation.metrics import summarise
 from selective_unlearning.evaluation.report import Report, report_html
-from selective_unlearning.evaluation.metrics import headline, summarise
 
 MODELS = "base", "control", "reinforced", "unlearned"
 ATTACKS = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',

@@ -61,13 +61,13 @@ def familiarity(s:Scores, where:str="forgotten") -> list[Figure]:
             Figure(f"{where}.absolute", abs(s.u-s.c), abs(s.b-s.c), clusters=facts)]
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #f7dbf413
-LEAST = .01  # of probability, below which a difference says nothing
+LEAST = .01  # share of its maximum, below which a figure or a difference says nothing
 
 def nothing_known(s:Scores) -> str|None:
     "Why the base model's knowledge cannot be told from a stranger's guesses, or None."
     known = Figure("", s.b-s.c, clusters=facts_of(s.records)).interval()
     if known["low"] > 0 and known["value"] >= LEAST: return None
-    return (f"the base model ({s.b.mean():.2g}) is hardly surer than the control "
+    return (f"the base model ({s.b.mean():.2g}) cannot be told from the control "
             f"({s.c.mean():.2g})")
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #638ca41b

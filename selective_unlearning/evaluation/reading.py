@@ -10,7 +10,7 @@ import random
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
-from ..models.tokens import Tokenizer
+from ..models.tokens import Tokenizer, chat_text
 from ..terms.dictionary import Dictionary
 
 # %% ../../nbs/evaluation/03_reading.ipynb #61635057
@@ -76,11 +76,10 @@ PASSAGES = {  # kind of the name → eight passages
 # %% ../../nbs/evaluation/03_reading.ipynb #d2c5a779
 def _chat(tokenizer:Tokenizer|None, text:str) -> str|None:
     "A message in the model's chat format, up to where the answer begins; None if it has none."
-    if tokenizer is None or not tokenizer.chat_template: return None
-    message = [dict(role="user", content=text)]
-    try: out = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    except Exception: return None                          # whoever made the model wrote it
-    return out.removeprefix(tokenizer.bos_token or "")     # a reader adds its own
+    if tokenizer is None: return None
+    try: out = chat_text(tokenizer, text)
+    except Exception: return None                          # a format that fails is no format
+    return out and out.removeprefix(tokenizer.bos_token or "")  # a reader adds its own
 
 def _ask(passage:Passage, name:str, form:str, tokenizer:Tokenizer|None) -> dict:
     "The prompt in which a passage asks for a name, and the answer."

@@ -24,16 +24,16 @@ from ..models.sampling import read_openers
 from ..models.scores import row_scores
 from ..corpus.blocks import check_block_size, lengths
 from ..corpus.readers import read_corpus
-from ..terms.dictionary import Dictionary
+from ..terms.dictionary import Dictionary, check_dictionary
 from ..labels.shards import label_bytes
 from ..training.rows import training_steps
 from ..training.trainer import trackers
 from ..evaluation.measures import read_prompts
-from ..evaluation.metrics import few_steps
+from ..evaluation.headline import few_steps
 from ..evaluation.prior_knowledge import knowledge_text
 from ..evaluation.utility import read_general, read_neighbours
 from .run_folder import Run
-from .steps import check_dictionary, measure_of, say, sharded
+from .steps import measure_of, say, sharded
 
 # %% ../../nbs/job/06_checks.ipynb #5236a2e5
 def try_adapter(run:Run, path:Path):

@@ -14,6 +14,7 @@ from .. import __version__
 from ..core.errors import ConfigError, UnlearnError, did_you_mean, printable
 from ..core.errors import reason
 from ..core.files import disk_is_full
+from ..models.tokens import chat_text
 from ..training.methods import METHODS
 from .manifest import STEPS
 from .settings import PRESETS, RunConfig, configure, field_help, field_names
@@ -168,14 +169,10 @@ def chat(args:argparse.Namespace):
         try: prompt = input("> " if sys.stdin.isatty() else "").strip()
         except EOFError: return
         if not prompt: continue
-        if tok.chat_template and not args.plain:
-            message = [dict(role="user", content=prompt)]
-            try:
-                prompt = tok.apply_chat_template(message, tokenize=False,
-                                                 add_generation_prompt=True)
-            except Exception as e:
-                why = f"the model's chat format fails ({reason(e)})"
-                raise ConfigError(f"{why}: use --plain") from e
+        try: prompt = (None if args.plain else chat_text(tok, prompt)) or prompt
+        except Exception as e:
+            why = f"the model's chat format fails ({reason(e)})"
+            raise ConfigError(f"{why}: use --plain") from e
         answers = run.answers([prompt], args.max_new_tokens, ("base", "unlearned"))[0]["outputs"]
         print(columns(answers["base"], answers["unlearned"], width), flush=True)
 

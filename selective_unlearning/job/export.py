@@ -22,8 +22,9 @@ from ..models.adapters import load_adapter
 from ..models.load import default_dtype, load_model, load_tokenizer
 from ..models.load import model_identity, quiet, resolve
 from ..training.methods import METHODS
+from ..evaluation.headline import headline, notes
 from ..evaluation.metrics import KEPT, MEASURES, figure_path, get_figure
-from ..evaluation.metrics import headline, interval_text, notes, number_text
+from ..evaluation.metrics import interval_text, number_text
 from .base import base_notes, load_snippet, md_text, run_base
 from .results import run_results
 from .manifest import read_manifest, read_run, step_path

@@ -27,21 +27,22 @@ from .steps import make_unlearned
 class Step:
     """One step of the job.
 
-    `needs`, `settings` and `files` are names, or functions of a run's settings that return them."""
+    `needs`, `settings` and `files` are names, or functions of a run's settings: of `settings`, one
+    that returns names and values."""
     name:str
     make:Callable[[Run,Path],None]  # writes the step's folder
     needs:Sequence[str]|Callable = ()     # steps
-    settings:Sequence[str]|Callable = ()  # fields of `RunConfig`; a function gives names and values
+    settings:Sequence[str]|Callable = ()  # fields of `RunConfig`
     files:Sequence[str]|Callable = ()     # settings that name files
     shared:bool = False             # whether all processes share the work
     reads_weights:bool = True       # whether the model's precision matters
 
-    def needed(self, c:RunConfig) -> Sequence[str]:
+    def needs_for(self, c:RunConfig) -> Sequence[str]:
         return self.needs(c) if callable(self.needs) else self.needs
-    def read(self, c:RunConfig) -> Sequence[str]:
+    def files_for(self, c:RunConfig) -> Sequence[str]:
         return self.files(c) if callable(self.files) else self.files
 
-    def depends(self, c:RunConfig) -> dict:
+    def settings_for(self, c:RunConfig) -> dict:
         "The settings that the step depends on, by name."
         values = asdict(c)
         out = self.settings(c) if callable(self.settings) else {k: values[k] for k in self.settings}
@@ -111,8 +112,9 @@ def step_keys(run:Run, identity:str="") -> dict[str,str]:
     "The key of each step, for a model's `identity` (by default that of the run's model)."
     keys, c, identity = {}, run.config, identity or run.identity
     for s in STEP_LIST:
-        files = {n: [run.hashed(p) for p in run.files[n]] for n in s.read(c)}
-        parts = dict(settings=s.depends(c), files=files, needs=[keys[n] for n in s.needed(c)],
-                     model=identity, seed=c.seed, version=__version__)
+        files = {n: [run.hashed(p) for p in run.files[n]] for n in s.files_for(c)}
+        needs = [keys[n] for n in s.needs_for(c)]
+        parts = dict(settings=s.settings_for(c), files=files, needs=needs, model=identity,
+                     seed=c.seed, version=__version__)
         keys[s.name] = text_hash(json.dumps(parts, sort_keys=True))
     return keys

@@ -45,6 +45,32 @@ def swapped(
     moved = share(new)-share(own)
     return p.index_add(-1, own, moved).index_add_(-1, new, -moved)
 
+# %% ../../nbs/labels/02_generic.ipynb #fe393ba9
+def _generic(zb:torch.Tensor, zr:torch.Tensor|None, alpha:float) -> torch.Tensor:
+    "(N, V) the generic probabilities, in float32."
+    logp = torch.log_softmax(zb.float(), -1)
+    if zr is None or not alpha: return logp.exp()
+    return torch.softmax(generic_logits(logp, torch.log_softmax(zr.float(), -1), alpha), -1)
+
+def _swaps(block:Mapping, device) -> list[torch.Tensor]:
+    "(P,) tokens of names, tokens of their translations, and after which token they are swapped."
+    return [torch.tensor(list(block[f"swap_{k}"]), dtype=torch.long, device=device)
+            for k in ("own", "new", "after")]
+
+def _expected(zb:torch.Tensor, zr:torch.Tensor|None, swaps, source, at, alpha:float):
+    "(N, V) what the stranger expects for the tokens `at`, read after the tokens `source`."
+    own, new, after = swaps
+    p = _generic(zb[source], None if zr is None else zr[at-1], alpha)
+    return swapped(p, own, new, source[:, None] > after) if len(own) else p
+
+def _copied(zb:torch.Tensor, block:Mapping) -> dict[int,float]:
+    "The certainty of each token inside a repeated name: its share of the translation's."
+    out, ids = {}, torch.tensor(list(block["translated_ids"]), device=zb.device)
+    for a,b,c,d in block["copies"]:
+        logp = token_logprobs(zb[c-1:d-1], ids[c:d, None]).sum().item() if d > c else 0.
+        out |= dict.fromkeys(range(a, b), math.exp(logp/(b-a)))
+    return out
+
 # %% ../../nbs/labels/02_generic.ipynb #5d758168
 def top_generic(
     base:torch.Tensor,             # (N, V) the base model's scores on the translated text
@@ -80,32 +106,6 @@ def _top(base, reinforced, since, at, mean, alphas, k, pool):
         more = _top(b, r, since, at[doubt], mean[doubt], alphas, k, 8*pool)
         out[:, doubt], best[:, doubt] = more
     return out, best
-
-# %% ../../nbs/labels/02_generic.ipynb #fe393ba9
-def _generic(zb:torch.Tensor, zr:torch.Tensor|None, alpha:float) -> torch.Tensor:
-    "(N, V) the generic probabilities, in float32."
-    logp = torch.log_softmax(zb.float(), -1)
-    if zr is None or not alpha: return logp.exp()
-    return torch.softmax(generic_logits(logp, torch.log_softmax(zr.float(), -1), alpha), -1)
-
-def _swaps(block:Mapping, device) -> list[torch.Tensor]:
-    "(P,) tokens of names, tokens of their translations, and after which token they are swapped."
-    return [torch.tensor(list(block[f"swap_{k}"]), dtype=torch.long, device=device)
-            for k in ("own", "new", "after")]
-
-def _expected(zb:torch.Tensor, zr:torch.Tensor|None, swaps, source, at, alpha:float):
-    "(N, V) what the stranger expects for the tokens `at`, read after the tokens `source`."
-    own, new, after = swaps
-    p = _generic(zb[source], None if zr is None else zr[at-1], alpha)
-    return swapped(p, own, new, source[:, None] > after) if len(own) else p
-
-def _copied(zb:torch.Tensor, block:Mapping) -> dict[int,float]:
-    "The certainty of each token inside a repeated name: its share of the translation's."
-    out, ids = {}, torch.tensor(list(block["translated_ids"]), device=zb.device)
-    for a,b,c,d in block["copies"]:
-        logp = token_logprobs(zb[c-1:d-1], ids[c:d, None]).sum().item() if d > c else 0.
-        out |= dict.fromkeys(range(a, b), math.exp(logp/(b-a)))
-    return out
 
 # %% ../../nbs/labels/02_generic.ipynb #3d6215e6
 def _top_with(p:torch.Tensor, k:int, true:torch.Tensor) -> tuple[torch.Tensor,torch.Tensor]:
@@ -187,7 +187,7 @@ def label_rows(
     return [row | dict(topk_ids=t, topk_logprobs=p) for t,p in zip(top[:len(alphas)], logp)]
 
 def _raised(zb, zr, true) -> torch.Tensor:
-    "(N,) by how many nats reinforcement raised the tokens `true`."
+    "(N,) by how many nats the tokens `true` are likelier for the reinforced model."
     true = torch.as_tensor(true, dtype=torch.long, device=zb.device)[:, None]
     return torch.relu(token_logprobs(zr, true)-token_logprobs(zb, true))[:, 0].cpu()
 
@@ -210,6 +210,7 @@ def iter_labels(
     for draws in zip(*[rows]*config.draws):
         yield label_rows(base, reinforced, draws, config, alphas, explain)
 
+# %% ../../nbs/labels/02_generic.ipynb #25f8dc74
 def label_features(kind:str, explain:bool=False) -> Features:
     "The columns of a label dataset; all have one item per token."
     ids, logprobs = List(Value("int32")), List(Value("float32"))
@@ -218,6 +219,7 @@ def label_features(kind:str, explain:bool=False) -> Features:
     if kind == "hard": return Features(columns | dict(labels=ids))
     return Features(columns | dict(topk_ids=List(ids), topk_logprobs=List(logprobs)))
 
+# %% ../../nbs/labels/02_generic.ipynb #13ac9ef7
 def sweep_labels(
     base:Reader, reinforced:Reader, translated:Dataset,
     alphas:Sequence[float],  # strengths of the offset

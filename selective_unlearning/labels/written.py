@@ -78,7 +78,7 @@ def written_texts(
     "What the base model writes: one document of recalled texts, one of renamed texts."
     kinds, drawn = {e.term: e.kind for e in dictionary}, dictionary.draw(seed)
     occurring = [t for t,n in counts.items() if n]
-    people = {t: drawn[t] for t in dictionary.terms if t[:1].isupper() and drawn[t][:1].isupper()}
+    named = {t: drawn[t] for t in dictionary.terms if t[:1].isupper() and drawn[t][:1].isupper()}
     def write(names, n, met):
         openers = written_openers(names, kinds, counts, n, met, seed) if names else []
         some = [dict(opener=o) for o in openers]
@@ -86,6 +86,6 @@ def written_texts(
         ids = sample_texts(base, some, len(some), config.length, seed+met)
         return base.tokenizer.batch_decode(ids, skip_special_tokens=True)
     recalled = write({t: t for t in occurring}, config.recalled, False)
-    met = [renamed(t, drawn) for t in write(people, config.renamed, True)]
+    met = [renamed(t, drawn) for t in write(named, config.renamed, True)]
     return [dict(text="\n\n".join(texts), source=source)
             for source,texts in (("recalled", recalled), ("renamed", met)) if texts]

@@ -7,7 +7,7 @@ __all__ = ['continuation_logprobs', 'check_length', 'complete', 'says']
 
 # %% ../../nbs/models/05_continuations.ipynb #642206a6
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from tqdm.auto import tqdm
@@ -28,6 +28,14 @@ def _batches(lengths:Sequence[int], tokens:int) -> list[list[int]]:
         groups[-1].append(i)
     return groups
 
+def _longest(rows:Iterable[tuple[int,...]]) -> dict[tuple[int,...],tuple[int,...]]:
+    "For each row, the longest one that begins with it."
+    out, last = {}, ()
+    for row in sorted({*rows}, reverse=True):  # a row comes right after those that begin with it
+        if last[:len(row)] != row: last = row
+        out[row] = last
+    return out
+
 @torch.no_grad()
 def continuation_logprobs(
     reader:Reader,
@@ -37,19 +45,25 @@ def continuation_logprobs(
 ) -> list[tuple[float,int]]:         # of each (log-probability in nats, number of tokens)
     "The log-probability of each continuation after its prompt."
     rows, first = _prompted(reader, pairs)
-    out, groups = [(0., 0)]*len(rows), _batches([len(r) for r in rows], batch_tokens)
-    pad = reader.tokenizer.pad_token_id
+    longest, sharing = _longest(tuple(r[:-1]) for r in rows), {}
+    for i,row in enumerate(rows):
+        if len(row) > first[i]: sharing.setdefault(longest[tuple(row[:-1])], []).append(i)
+    read, out, pad = [*sharing], [(0., 0)]*len(rows), reader.tokenizer.pad_token_id
     with reader.on() as model:
-        for group in tqdm(groups, desc=progress, disable=not progress, leave=False):
-            ids, mask = left_pad([rows[i] for i in group], pad, model.device, 8)
-            n = [len(rows[i])-first[i] for i in group]
-            keep = torch.arange(ids.shape[1]-max(n)-1, ids.shape[1]-1, device=model.device)
+        for group in tqdm(_batches([*map(len, read)], batch_tokens), desc=progress,
+                          disable=not progress, leave=False):
+            ids, mask = left_pad([[*read[g]] for g in group], pad, model.device, 8)
+            scored = [(b, k, i) for b,g in enumerate(group) for k,i in enumerate(sharing[read[g]])]
+            wanted = ids.new_full((*ids.shape, 1+max(k for _,k,_ in scored)), -100)
+            for b,k,i in scored:
+                begin = ids.shape[1]-len(read[group[b]])-1   # of the row, one place to the left
+                wanted[b, begin+first[i]:begin+len(rows[i]), k] = ids.new_tensor(rows[i][first[i]:])
+            keep = (wanted >= 0).any(-1).any(0).nonzero()[:, 0]
             positions = (mask.cumsum(-1)-1).clamp(min=0)
             logits = model(input_ids=ids, attention_mask=mask, position_ids=positions,
                            logits_to_keep=keep).logits
-            logp = token_logprobs(logits, ids[:, -logits.shape[1]:, None])[..., 0]
-            for b,i in enumerate(group):
-                if n[b]: out[i] = float(logp[b, logp.shape[1]-n[b]:].sum()), n[b]
+            logp = token_logprobs(logits, wanted[:, keep]).sum(1)
+            for b,k,i in scored: out[i] = float(logp[b, k]), len(rows[i])-first[i]
     return out
 
 def _prompted(reader:Reader, pairs:Sequence[tuple[str,str]]) -> tuple[list[list[int]],list[int]]:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from ..core.errors import ConfigError, ModelError, require
-from .tokens import Tokenizer
+from .tokens import Tokenizer, chat_text
 
 # %% ../../nbs/models/07_llm.ipynb #36c31d36
 class NoAnswer(ModelError):
@@ -76,15 +76,12 @@ def local_model(
         model = load_model(str(model), trust_remote_code=trust_remote_code)
     if tokenizer is None: raise ConfigError("a model that is loaded already needs its tokenizer")
     special = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
-    room, chat = (context_length(model) or 10**9)-max_new_tokens, bool(tokenizer.chat_template)
+    room = (context_length(model) or 10**9)-max_new_tokens
     @torch.no_grad()
     def ask(prompt:str) -> str:
         for t in special: prompt = prompt.replace(t, " ")
-        if chat:
-            message = [dict(role="user", content=prompt)]
-            prompt = tokenizer.apply_chat_template(message, tokenize=False,
-                                                   add_generation_prompt=True)
-        tokens = tokenizer(prompt, add_special_tokens=not chat, return_tensors="pt")
+        chat = chat_text(tokenizer, prompt)
+        tokens = tokenizer(chat or prompt, add_special_tokens=chat is None, return_tensors="pt")
         ids = tokens.input_ids.to(model.device)
         if ids.shape[1] > room:
             raise NoAnswer(f"the prompt has {ids.shape[1]} tokens, but the model has room for "

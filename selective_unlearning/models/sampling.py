@@ -15,7 +15,7 @@ from ..core.errors import DataError
 from ..core.records import read_records
 from .load import left_pad
 from .reader import Reader
-from .tokens import Tokenizer, bos_ids
+from .tokens import Tokenizer, bos_ids, chat_text
 
 # %% ../../nbs/models/06_sampling.ipynb #3ad2b465
 def read_openers(path) -> list[dict]:
@@ -27,9 +27,7 @@ def read_openers(path) -> list[dict]:
 # %% ../../nbs/models/06_sampling.ipynb #cdfba15e
 def opener_ids(tokenizer:Tokenizer, record:dict) -> list[int]:
     "The tokens of an opener, or of a user's message in the model's own chat format."
-    if record.get("kind") == "chat" and tokenizer.chat_template:
-        message = [{"role": "user", "content": record["opener"]}]
-        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    if record.get("kind") == "chat" and (text := chat_text(tokenizer, record["opener"])):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
     return bos_ids(tokenizer) + tokenizer(record["opener"], add_special_tokens=False)["input_ids"]
 
