@@ -533,6 +533,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'selective_unlearning/job/checks.py'),
                                                  'selective_unlearning.job.checks._check_training': ( 'job/checks.html#_check_training',
                                                                                                       'selective_unlearning/job/checks.py'),
+                                                 'selective_unlearning.job.checks._forget_set': ( 'job/checks.html#_forget_set',
+                                                                                                  'selective_unlearning/job/checks.py'),
                                                  'selective_unlearning.job.checks.check': ( 'job/checks.html#check',
                                                                                             'selective_unlearning/job/checks.py'),
                                                  'selective_unlearning.job.checks.check_space': ( 'job/checks.html#check_space',

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 
 from ..core.errors import ConfigError, DataError, reason
 from ..core.files import read_json
@@ -102,11 +103,16 @@ def check(
         for path in run.files["adapter"]: try_adapter(run, path)
 
 # %% ../../nbs/job/06_checks.ipynb #ae36f3fe
+def _forget_set(run:Run) -> Dataset:
+    "What the second training reads: the blocks, and the texts that the base model wrote."
+    if not run.method.uses_labels: return run.blocks
+    return run.translated.select(range(0, len(run.translated), run.config.labels.draws))
+
 def check_space(run:Run):
     "Raises `DataError` if the disk has no room for the labels and the weights."
     c, size = run.config, sum(p.numel() for p in run.reader("base").model.parameters())
     weights = size*16 if not c.lora.r else size//10*4
-    labels = int(lengths(run.blocks).sum())*label_bytes(c.labels)*run.method.uses_labels
+    labels = int(lengths(_forget_set(run)).sum())*label_bytes(c.labels)*run.method.uses_labels
     need = 10_000_000 + labels + weights
     free = shutil.disk_usage(run.folder).free
     if free < need:
@@ -122,9 +128,9 @@ def check_worth(run:Run):
     if known["known"] is False and not c.force:
         raise DataError(f"there is nothing to forget: {knowledge_text(known)}; "
                         "--force goes on all the same")
-    trained = dict(reinforced=c.reinforcing)
-    if run.method.trains: trained["unlearned"] = c.unlearning
-    steps = {name: training_steps(len(run.blocks), t) for name,t in trained.items()}
+    steps = dict(reinforced=training_steps(len(run.blocks), c.reinforcing))
+    if run.method.trains:
+        steps["unlearned"] = training_steps(len(_forget_set(run)), c.unlearning)
     for line in few_steps(steps):
         say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size "
             "or block_size.")
