@@ -68,9 +68,11 @@ def rows(variant, seeds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("variants", nargs="*", choices=[*VARIANTS, []], metavar="VARIANT")
+    parser.add_argument("variants", nargs="*", metavar="VARIANT")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     args, kept = parser.parse_args(), []
+    if unknown := {*args.variants}-{*VARIANTS}:
+        parser.error(f"no variant {', '.join(unknown)}; there are: {', '.join(VARIANTS)}")
     names = args.variants or [*VARIANTS]
     if args.variants and (RESULTS/f"{NAME}.json").exists():
         kept = [r for r in json.loads((RESULTS/f"{NAME}.json").read_text())["rows"]
