@@ -91,16 +91,12 @@ def _check_labels(c:"RunConfig"):
 
 def _check_files(c:"RunConfig"):
     "Raises `ConfigError` for settings that make a file which is given."
-    made = dict(extract="rules", ask=None, candidates=1)
-    if c.dictionary is not None:
-        for name,usual in made.items():
-            require(getattr(c, name) == usual,
-                    f"{name} would do nothing: it is for making a dictionary, and one is given; "
+    making = dict(dictionary=("extract", "ask", "candidates"), prompts=("n_prompts",))
+    for given,names in making.items():
+        for name in names if getattr(c, given) is not None else ():
+            require(getattr(c, name) == getattr(RunConfig, name),
+                    f"{name} would do nothing: it is for making the file that {given} names; "
                     "leave out one of them")
-    if c.prompts is not None:
-        require(c.n_prompts == RunConfig.n_prompts,
-                "n_prompts would do nothing: it is for making prompts, and a file of them "
-                "is given; leave out one of them")
 
 def _check_watch(c:"RunConfig"):
     "Raises `ConfigError` if unlearning cannot be watched apart from what is reported."
