@@ -16,6 +16,7 @@ from datasets import Dataset, Features, Value, load_from_disk
 
 from ..core.errors import DataError, MissingExtra, printable
 from ..core.files import files_below, read_jsonl, read_text, regular_file
+from ..models.tokens import Tokenizer
 
 # %% ../../nbs/corpus/00_readers.ipynb #7f55fea6
 _BREAK = re.compile(r"\b(\w+)[-\u2010][ \t]*\n[ \t]*(?=(\w+))")
@@ -177,15 +178,28 @@ def _files(path:Path) -> list[tuple[Path,str]]:
         warnings.warn(printable(f"{path}: passed over: {text}", lines=False), stacklevel=2)
     return [(p, n) for n,p in found.items()]
 
-def _dataset_texts(data:Dataset, column:str, where:str) -> Iterator[tuple[str,str]]:
+# %% ../../nbs/corpus/00_readers.ipynb #909da4f6
+def _decoded(data:Dataset, tokenizer:Tokenizer, where:str) -> Iterator[str]:
+    "The text of each tokenised row."
+    def known(token): return isinstance(token, int) and 0 <= token < len(tokenizer)
+    for i,ids in enumerate(data["input_ids"]):
+        if not isinstance(ids, list) or not all(map(known, ids)):
+            raise DataError(f"{where}, row {i}: input_ids are not this model's tokens")
+        yield tokenizer.decode(ids, skip_special_tokens=True)
+
+def _dataset_texts(
+    data:Dataset, column:str, where:str, tokenizer:Tokenizer|None,
+) -> Iterator[tuple[str,str]]:  # text, source
     if isinstance(data, dict):
         raise DataError(f"{where}: has splits: name one of {', '.join(data)}")
     if not isinstance(data, Dataset):
         raise DataError(f"{where}: a path or a Dataset is needed, not {type(data).__name__}")
-    if column not in data.column_names: raise missing_column(where, column, data.column_names)
-    rows = [f"row {i}" for i in range(len(data))]
-    sources = data["source"] if "source" in data.column_names else rows
-    for row,text,source in zip(rows, data[column], sources):
+    names, rows = data.column_names, [f"row {i}" for i in range(len(data))]
+    if column in names: texts = data[column]
+    elif tokenizer and "input_ids" in names: texts = _decoded(data, tokenizer, where)
+    else: raise missing_column(where, column, names)
+    sources = data["source"] if "source" in names else rows
+    for row,text,source in zip(rows, texts, sources):
         yield _text(text, f"{where}, {row}"), str(source)
 
 def _saved(path:str|Path) -> Dataset:
@@ -193,13 +207,15 @@ def _saved(path:str|Path) -> Dataset:
     except (OSError, ValueError, LookupError) as e:
         raise DataError(f"{path}: not a readable dataset folder: {e}") from None
 
-def _texts(paths:list, column:str) -> Iterator[tuple[str,str]]:
+def _texts(
+    paths:list, column:str, tokenizer:Tokenizer|None,
+) -> Iterator[tuple[str,str]]:
     seen = set()
     for path in paths:
         if not isinstance(path, (str, Path)):
-            yield from _dataset_texts(path, column, "dataset")
+            yield from _dataset_texts(path, column, "dataset", tokenizer)
         elif any((Path(path)/f).is_file() for f in ("state.json", "dataset_dict.json")):
-            yield from _dataset_texts(_saved(path), column, str(path))
+            yield from _dataset_texts(_saved(path), column, str(path), tokenizer)
         else:
             for file,source in _files(Path(path)):
                 if file.resolve() in seen: continue
@@ -212,6 +228,7 @@ CORPUS = Features(text=Value("string"), source=Value("string"))
 def iter_corpus(
     paths:str|Path|Dataset|list,  # file, folder, `Dataset` or folder of a saved one; or a list
     text_column:str="text",       # the column of a .jsonl, .csv, .parquet or dataset
+    tokenizer:Tokenizer|None=None,  # reads a dataset that has `input_ids` in its place
 ) -> Iterator[dict]:              # a row per document with any text: `text` (normalised), `source`
     """Read documents one at a time, each file once, in a stable order.
 
@@ -220,7 +237,7 @@ def iter_corpus(
     installed."""
     paths = list(paths) if isinstance(paths, (list, tuple)) else [paths]
     empty = True
-    for text,source in _texts(paths, text_column):
+    for text,source in _texts(paths, text_column, tokenizer):
         if not (text := normalise(text)).strip(): continue
         if half := re.search(r"[\ud800-\udfff]", text):
             raise DataError(f"{source}: character {half.start()} is half a surrogate pair: save "
@@ -231,6 +248,8 @@ def iter_corpus(
         where = ", ".join(map(str, paths)) or "corpus"
         raise DataError(f"{where}: no text found: give a file with words in it")
 
-def read_corpus(paths:str|Path|Dataset|list, text_column:str="text") -> Dataset:
+def read_corpus(
+    paths:str|Path|Dataset|list, text_column:str="text", tokenizer:Tokenizer|None=None,
+) -> Dataset:
     "The documents of `iter_corpus` in memory; raises the same errors."
-    return Dataset.from_list(list(iter_corpus(paths, text_column)), CORPUS)
+    return Dataset.from_list(list(iter_corpus(paths, text_column, tokenizer)), CORPUS)

@@ -59,7 +59,7 @@ def say(message:str):
     if processes().is_main_process: print(printable(message), file=sys.stderr, flush=True)
 
 def make_corpus(run:Run, work:Path):
-    documents = iter_corpus(run.files["corpus"], run.config.text_column)
+    documents = iter_corpus(run.files["corpus"], run.config.text_column, run.tokenizer)
     corpus = write_rows(work/"documents.arrow", documents, CORPUS)
     blocks = iter_blocks(corpus, run.tokenizer, run.config.block_size, run.context)
     write_rows(work/"blocks.arrow", blocks, BLOCKS)
