@@ -6,11 +6,6 @@ import pytest
 import tree
 
 
-def pytest_collection_modifyitems(items):
-    "The longest file comes first, so that the others are done beside it."
-    items.sort(key=lambda item: item.path.name != "test_forgetting.py")
-
-
 @pytest.fixture(scope="session")
 def root() -> Path:
     "The folder of the checkout."
