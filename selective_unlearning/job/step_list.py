@@ -49,6 +49,7 @@ class Step:
         if not self.reads_weights: return dict(out)
         return out | dict(bits=c.bits, quantiser=quantiser(c.bits))
 
+# %% ../../nbs/job/05_step_list.ipynb #4f12b51c
 def _training(c:RunConfig) -> dict:
     "The settings a training depends on: not how often it is saved, nor where it is logged."
     train = {k: v for k,v in asdict(c.train).items() if k not in ("save_steps", "report_to")}
@@ -81,6 +82,7 @@ def _prompt_settings(c:RunConfig) -> dict:
     out = dict(half=c.evaluate.half, text_column=c.text_column)
     return out if c.prompts else out | dict(n_prompts=c.n_prompts)
 
+# %% ../../nbs/job/05_step_list.ipynb #dd382b80
 STEP_LIST = [
     Step("corpus", make_corpus, (), ("block_size", "text_column"), ("corpus",),
          reads_weights=False),
@@ -103,7 +105,7 @@ STEP_LIST = [
     Step("base-evaluation", make_base_evaluation, ("corpus", "dictionary", "prompts"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens)),
     Step("evaluation", make_evaluation,
-         ("corpus", "dictionary", "prompts", "reinforced", "unlearned"),
+         ("corpus", "dictionary", "prompts", "reinforced", "unlearned", "base-evaluation"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens)),
 ]
 

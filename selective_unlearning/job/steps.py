@@ -44,7 +44,7 @@ from ..training.retain_set import PLAIN, SOFT, iter_base_labels, join_rows, pack
 from ..training.retain_set import without_subject
 from ..training.trainer import finetune
 from ..evaluation.control import control
-from ..evaluation.distance import distances
+from ..evaluation.distance import STRANGER, distances, stranger_rows
 from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
 from ..evaluation.prompts import make_prompts, mentions
@@ -299,13 +299,15 @@ def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
         reader, asked = run.reader(which), prompts
         if which == "reinforced": asked = [p for p in prompts if p["kind"] == "probability"]
         scores[which] = evaluate(reader, asked, d.matcher, themes, c.evaluate)
-        if which == "base": scores["control"] = control(reader, prompts, d, seed=c.seed)
+        if which == "base":
+            scores["control"] = control(reader, prompts, d, seed=c.seed)
+            said = stranger_rows(reader, prompts, d, seed=c.seed)
+            write_rows(work/"stranger.arrow", said, STRANGER)
+        if which == "unlearned":
+            said = Dataset.from_file(str(run.path("base-evaluation")/"stranger.arrow"))
+            write_json(work/"distance.json", distances(reader, said))
         if which in useful:
             kept[which] = utility(reader, neighbours, general, texts, homonyms, reading)
-    if "unlearned" in models:                              # first: its adapter changes the base
-        unlearned, base = run.reader("unlearned"), run.reader("base")
-        far = distances(base, unlearned, prompts, d, seed=c.seed)
-        write_json(work/"distance.json", far)
     run.release()
     write_json(work/"familiarity.json", scores)
     write_json(work/"utility.json", kept)
