@@ -10,10 +10,10 @@ facts with an everyday answer, or how much is kept. Spread is half the range ove
 variant takes about five minutes a seed, and what is done stays in runs/bench-ablations, so that a
 run that is stopped goes on where it was.
 """
-import argparse, json, shutil, statistics
+import argparse, shutil, statistics
 from pathlib import Path
 
-from run import RESULTS, save
+from run import others, save
 from selective_unlearning.core.files import data_path, write_jsonl
 from selective_unlearning.evaluation.measures import read_prompts
 from selective_unlearning.evaluation.metrics import LIMITS, get_figure
@@ -70,14 +70,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("variants", nargs="*", metavar="VARIANT")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    args, kept = parser.parse_args(), []
+    args = parser.parse_args()
     if unknown := {*args.variants}-{*VARIANTS}:
         parser.error(f"no variant {', '.join(unknown)}; there are: {', '.join(VARIANTS)}")
-    names = args.variants or [*VARIANTS]
-    if args.variants and (RESULTS/f"{NAME}.json").exists():
-        kept = [r for r in json.loads((RESULTS/f"{NAME}.json").read_text())["rows"]
-                if r["claim"].partition(":")[0] not in names]
-    for name in names:
+    kept = others(NAME, args.variants) if args.variants else []
+    for name in args.variants or VARIANTS:
         kept += rows(name, args.seeds)
         save(NAME, kept, seeds=args.seeds)
 

@@ -6,10 +6,10 @@ unlearned model against the base.
 A run takes minutes, and goes on where it was if it is stopped: its folder is runs/bench-PRESET.
 Spread is half the 95 % interval of the figure, over the prompts of the test half.
 """
-import json, sys
+import sys
 
 from _kit import FIGURES
-from run import RESULTS, save
+from run import others, save
 from selective_unlearning.job.settings import PRESETS
 from selective_unlearning.job.run import demo_config, run
 
@@ -36,10 +36,7 @@ def rows(preset):
 
 
 def main(names):
-    kept = []
-    if names and (RESULTS/f"{NAME}.json").exists():
-        kept = [r for r in json.loads((RESULTS/f"{NAME}.json").read_text())["rows"]
-                if r["claim"].partition(":")[0] not in names]
+    kept = others(NAME, names) if names else []
     save(NAME, kept+[r for name in names or PRESETS for r in rows(name)])
 
 

@@ -50,6 +50,13 @@ def save(name, rows, *packages, **measured):
     (RESULTS/f"{name}.json").write_text(text, encoding="utf-8")
 
 
+def others(name, redone):
+    "The rows of a result whose claim does not begin with one of `redone`."
+    path = RESULTS/f"{name}.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return [r for r in rows if r["claim"].partition(":")[0] not in redone]
+
+
 def show(name):
     "Print the rows of a result."
     for r in json.loads((RESULTS/f"{name}.json").read_text(encoding="utf-8"))["rows"]:
