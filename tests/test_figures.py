@@ -48,6 +48,7 @@ def soft_labels(row):
 
 def same_label(now, then, rounding=2e-3):
     "Equally likely tokens may change places, and the last of them may be one or the other."
+    assert len(now) == len(then)
     for token in now.keys() & then.keys():
         assert now[token] == pytest.approx(then[token], abs=rounding)
     last = sorted(then.values())[:2][-1]                   # the text's own may be less likely

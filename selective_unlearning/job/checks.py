@@ -11,8 +11,8 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from datasets import Dataset
 
 from ..core.errors import ConfigError, DataError, reason
 from ..core.files import read_json
@@ -103,16 +103,16 @@ def check(
         for path in run.files["adapter"]: try_adapter(run, path)
 
 # %% ../../nbs/job/06_checks.ipynb #ae36f3fe
-def _forget_set(run:Run) -> Dataset:
-    "What the second training reads: the blocks, and the texts that the base model wrote."
-    if not run.method.uses_labels: return run.blocks
-    return run.translated.select(range(0, len(run.translated), run.config.labels.draws))
+def _forget_lengths(run:Run) -> np.ndarray:
+    "The tokens of each block of the second training, those that the base model wrote among them."
+    if not run.method.uses_labels: return lengths(run.blocks)
+    return lengths(run.translated)[::run.config.labels.draws]
 
 def check_space(run:Run):
     "Raises `DataError` if the disk has no room for the labels and the weights."
     c, size = run.config, sum(p.numel() for p in run.reader("base").model.parameters())
     weights = size*16 if not c.lora.r else size//10*4
-    labels = int(lengths(_forget_set(run)).sum())*label_bytes(c.labels)*run.method.uses_labels
+    labels = int(_forget_lengths(run).sum())*label_bytes(c.labels)*run.method.uses_labels
     need = 10_000_000 + labels + weights
     free = shutil.disk_usage(run.folder).free
     if free < need:
@@ -130,7 +130,7 @@ def check_worth(run:Run):
                         "--force goes on all the same")
     steps = dict(reinforced=training_steps(len(run.blocks), c.reinforcing))
     if run.method.trains:
-        steps["unlearned"] = training_steps(len(_forget_set(run)), c.unlearning)
+        steps["unlearned"] = training_steps(len(_forget_lengths(run)), c.unlearning)
     for line in few_steps(steps):
         say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size "
             "or block_size.")

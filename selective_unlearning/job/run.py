@@ -123,6 +123,7 @@ def _no_bars() -> Iterator:
     finally:
         if shown: enable_progress_bars()
 
+# %% ../../nbs/job/07_run.ipynb #5aeac1a8
 def _begin(run:Run, keys:dict[str,str]) -> set[str]:
     """The steps that are done.
 
@@ -137,6 +138,7 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
         if made["key"] == keys[name]: done.add(name)
     return done
 
+# %% ../../nbs/job/07_run.ipynb #30f6ca9c
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process is ready
     manifest, start, new = run.manifest | {"keys": keys}, time.time(), 0
@@ -161,6 +163,7 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     say(f"done in {time.time()-start:.0f} s: {run.folder/'report.html'}")
     return run
 
+# %% ../../nbs/job/07_run.ipynb #cc3a9269
 def run(
     config:RunConfig,
     out:str|Path,

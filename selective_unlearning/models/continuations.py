@@ -18,6 +18,15 @@ from .reader import Reader
 from .scores import token_logprobs
 
 # %% ../../nbs/models/05_continuations.ipynb #846dfbc9
+def _longest(rows:Iterable[tuple[int,...]]) -> dict[tuple[int,...],tuple[int,...]]:
+    "For each row, the longest one that begins with it."
+    out, last = {}, ()
+    for row in sorted({*rows}, reverse=True):  # a row comes right after those that begin with it
+        if last[:len(row)] != row: last = row
+        out[row] = last
+    return out
+
+# %% ../../nbs/models/05_continuations.ipynb #902a7150
 def _batches(lengths:Sequence[int], tokens:int) -> list[list[int]]:
     "Indices grouped by similar length, each group's padded size at most `tokens`."
     groups, width = [], 0
@@ -28,14 +37,21 @@ def _batches(lengths:Sequence[int], tokens:int) -> list[list[int]]:
         groups[-1].append(i)
     return groups
 
-def _longest(rows:Iterable[tuple[int,...]]) -> dict[tuple[int,...],tuple[int,...]]:
-    "For each row, the longest one that begins with it."
-    out, last = {}, ()
-    for row in sorted({*rows}, reverse=True):  # a row comes right after those that begin with it
-        if last[:len(row)] != row: last = row
-        out[row] = last
-    return out
+# %% ../../nbs/models/05_continuations.ipynb #66ae0ca4
+def _prompted(reader:Reader, pairs:Sequence[tuple[str,str]]) -> tuple[list[list[int]],list[int]]:
+    "The tokens of each pair, and where its continuation begins; a long row is cut at the front."
+    rows, first, opening = [], [], reader.opening
+    for prompt,continuation in pairs:
+        enc = reader.tokenizer(prompt+continuation, return_offsets_mapping=True,
+                               add_special_tokens=False)
+        inside = sum(end <= len(prompt) for _,end in enc["offset_mapping"])
+        row = opening+enc["input_ids"]
+        cut = max(0, len(row)-(context_length(reader.model) or len(row)))
+        rows.append(row[cut:])
+        first.append(max(len(opening)+inside-cut, 1))
+    return rows, first
 
+# %% ../../nbs/models/05_continuations.ipynb #83fc63aa
 @torch.no_grad()
 def continuation_logprobs(
     reader:Reader,
@@ -65,19 +81,6 @@ def continuation_logprobs(
             logp = token_logprobs(logits, wanted[:, keep]).sum(1)
             for b,k,i in scored: out[i] = float(logp[b, k]), len(rows[i])-first[i]
     return out
-
-def _prompted(reader:Reader, pairs:Sequence[tuple[str,str]]) -> tuple[list[list[int]],list[int]]:
-    "The tokens of each pair, and where its continuation begins; a long row is cut at the front."
-    rows, first, opening = [], [], reader.opening
-    for prompt,continuation in pairs:
-        enc = reader.tokenizer(prompt+continuation, return_offsets_mapping=True,
-                               add_special_tokens=False)
-        inside = sum(end <= len(prompt) for _,end in enc["offset_mapping"])
-        row = opening+enc["input_ids"]
-        cut = max(0, len(row)-(context_length(reader.model) or len(row)))
-        rows.append(row[cut:])
-        first.append(max(len(opening)+inside-cut, 1))
-    return rows, first
 
 # %% ../../nbs/models/05_continuations.ipynb #f7dc8669
 def check_length(
