@@ -25,12 +25,18 @@ def run(nb, flags, threads):
     return ok, cells, secs, p.stdout+p.stderr
 
 
-def run_all(globs, flags=(), workers=2):
-    "Run every notebook that matches, print a line each; how many passed, how many failed."
+def find(globs):
+    "The notebooks that match, as paths from the root; one glob without any ends the program."
     found = {g: [p.relative_to(ROOT) for p in ROOT.glob(g)] for g in globs}
     nbs = sorted({p for ps in found.values() for p in ps if not any(q[0] in "._" for q in p.parts)})
     none = [g for g,ps in found.items() if not ps]
     if none or not nbs: sys.exit(f"no notebook matches {none or globs}")
+    return nbs
+
+
+def run_all(globs, flags=(), workers=2):
+    "Run every notebook that matches, print a line each; how many passed, how many failed."
+    nbs = find(globs)
     threads = max(1, (os.cpu_count() or 1)//workers)
     failed = 0
     with ThreadPoolExecutor(workers) as ex:
