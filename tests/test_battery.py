@@ -36,12 +36,13 @@ def asked(known, chosen):
     return dict(probability=facts, choice=records(chosen, entropy=.5))
 
 
-def kept(share=1., reading=None):
+def kept(share=1., reading=None, stand_ins=.1):
     near = [r | dict(ring=1+i % 3, topic="x") for i,r in enumerate(records([.6*share]*90))]
     read = records([.5*(share if reading is None else reading)]*60, form="plain", names="anchored")
     return dict(reading=read, reading_other=records([.5*share]*60), homonyms=records([.4*share]*80),
                 neighbours=near, general=records([1.]*300+[0.]*100),
-                holdout=[r | dict(tokens=100) for r in records([3.]*20)])
+                holdout=[r | dict(tokens=100) for r in records([3.]*20)],
+                stand_ins=records([float(i < 60*stand_ins) for i in range(60)]))
 
 
 def judged(known, chosen, after=None):
@@ -49,7 +50,7 @@ def judged(known, chosen, after=None):
     scores = dict(base=asked(KNOWN, CHOSEN), control=asked(GUESSED, LUCKY),
                   unlearned=asked(known, chosen))
     report = summarise(scores, dict(base=kept(), unlearned=after or kept()))
-    assert len(report["checks"]) == 12
+    assert len(report["checks"]) == 13
     return report, {c["path"] for c in report["checks"] if c["ok"] is False}
 
 
@@ -102,6 +103,12 @@ def test_the_worst_form_is_found():
     (.951, {"rings.2.ratio", "rings.3.ratio"}), (.98, {"rings.3.ratio"}), (1., set())])
 def test_nearer_rings_may_lose_more(share, failed):
     assert judged(GUESSED, LUCKY, kept(share))[1] == failed
+
+
+def test_stand_ins_in_other_answers_are_seen():
+    report, failed = judged(GUESSED, LUCKY, kept(stand_ins=.2))
+    assert failed == {"stand_ins.rise"}
+    assert report["stand_ins"] == pytest.approx(dict(base=.1, unlearned=.2, rise=10.))
 
 
 def test_too_few_prompts_are_not_a_pass():

@@ -29,7 +29,8 @@ KEPT = dict(reading="probability of anchored names that stand in the prompt, 0 t
             reading_other="the same of their translations, 0 to 1",
             homonyms="probability of anchored words meant otherwise, 0 to 1",
             neighbours="probability of the neighbour set, 0 to 1",
-            general="general items right, 0 to 1", holdout="perplexity of text on other subjects")
+            general="general items right, 0 to 1", holdout="perplexity of text on other subjects",
+            stand_ins="answers about the neighbour set in which a stand-in turns up, 0 to 1")
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #01c32260
 def _check_names(results:dict, parts:Iterable[str]):
@@ -92,6 +93,7 @@ def _figures(part:str, rows:dict[str,list[dict]]) -> Iterator[Figure]:
         yield Figure(figure_path(part, m), v, clusters=facts_of(rows[m]))
     if not {"base", "unlearned"} <= values.keys(): return
     base, new, facts = values["base"], values["unlearned"], facts_of(rows["base"])
+    if part == "stand_ins": return (yield Figure("stand_ins.rise", 100*(new-base), clusters=facts))
     yield Figure(f"ratio.{part}", new, base, clusters=facts)
     if part == "neighbours": yield Figure("neighbours.ratio", new, base, clusters=facts)
     if part == "general": yield Figure("general_drop", 100*(base-new))
@@ -154,7 +156,7 @@ def _unmeasurable(out:dict, known:dict|None) -> dict[str,str]:
     "The reason why a comparison with the base model says nothing, by part."
     least = _LEAST_UNKNOWN if known and known["known"] is False else LEAST
     guess, why = get_figure(out, "chance"), {}
-    for part in (*MEASURES, *(p for p in KEPT if p != "holdout")):
+    for part in (*MEASURES, *(p for p in KEPT if p not in ("holdout", "stand_ins"))):
         if (base := get_figure(out, figure_path(part, "base"))) is None: continue
         if part in guess:
             if base <= guess[part][1]: why[part] = "the base model does no better than guessing"
@@ -191,6 +193,8 @@ LIMITS = [
           none="the dictionary has no names to read"),
     Limit("homonyms, unlearned / base", "ratio.homonyms", .95, "higher",
           none="no file of homonyms is given"),
+    Limit("stand-in names in other answers, unlearned − base", "stand_ins.rise", 1., "lower",
+          "points", none="the dictionary has no names that stand in"),
     Limit("nearest neighbours (ring 1), unlearned / base", "rings.1.ratio", .95, "higher",
           low=.92, part="neighbours", none="no neighbour has the ring 1"),
     Limit("ring 2, unlearned / base", "rings.2.ratio", .97, "higher",
@@ -282,7 +286,8 @@ def summarise(
     familiar, kept = by_part(scores, MEASURES), by_part(utility or {}, KEPT)
     out:dict = dict(forgotten={}, reading={}, reading_other={}, reading_by_form={}, homonyms={},
                     rings={}, distance={}, familiarity={}, neighbours={}, utility={}, ratio={},
-                    completion_by_subtlety={}, intervals={}, equivalence={}, chance={}, grades={})
+                    stand_ins={}, completion_by_subtlety={}, intervals={}, equivalence={},
+                    chance={}, grades={})
     about = familiar.get("probability", {}), familiar.get("choice", {})
     near, completions = kept.get("neighbours", {}), familiar.get("completion", {})
     for part,rows in (familiar|kept).items(): _measure(out, _figures(part, rows), seed)

@@ -96,11 +96,9 @@ def _ask(passage:Passage, name:str, form:str, tokenizer:Tokenizer|None) -> dict:
 # %% ../../nbs/evaluation/03_reading.ipynb #c929d8b5
 def _names(dictionary:Dictionary, seed:int) -> list[tuple[str,str,str]]:
     "Kind, term and translation of names to read, people and places in turn."
-    drawn, rng = dictionary.draw(seed), random.Random(seed)
-    def is_name(text): return text[:1].isupper()
-    usable = [(e.kind, e.term, drawn[e.term]) for e in dictionary
-              if is_name(e.term) and is_name(drawn[e.term])
-              and len(e.term.split()) == len(drawn[e.term].split())]
+    rng = random.Random(seed)
+    usable = [(dictionary[t].kind, t, new) for t,new in dictionary.names(seed).items()
+              if len(t.split()) == len(new.split())]
     groups = [[n for n in usable if n[0] == kind] for kind in PASSAGES]
     if not any(groups): groups = [[("place", *n[1:]) for n in usable]]
     for g in groups: rng.shuffle(g)

@@ -307,7 +307,8 @@ def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
             said = Dataset.from_file(str(run.path("base-evaluation")/"stranger.arrow"))
             write_json(work/"distance.json", distances(reader, said))
         if which in useful:
-            kept[which] = utility(reader, neighbours, general, texts, homonyms, reading)
+            kept[which] = utility(reader, neighbours, general, texts, homonyms, reading,
+                                  d.stand_ins())
     run.release()
     write_json(work/"familiarity.json", scores)
     write_json(work/"utility.json", kept)

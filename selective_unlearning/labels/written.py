@@ -59,12 +59,11 @@ def written_openers(
 # %% ../../nbs/labels/05_written.ipynb #058126c3
 def renamed(
     text:str,
-    drawn:Mapping[str,str],  # term → translation
+    names:Mapping[str,str],  # term → translation
 ) -> str:
-    "The text with the translations that are names replaced by the terms they stand for."
+    "The text with the translations replaced by the terms they stand for."
     back:dict = {}
-    for term,translation in drawn.items():
-        if term[:1].isupper() and translation[:1].isupper(): back.setdefault(translation, term)
+    for term,translation in names.items(): back.setdefault(translation, term)
     return substitute(text, back).translated
 
 # %% ../../nbs/labels/05_written.ipynb #35415a1d
@@ -76,9 +75,8 @@ def written_texts(
     seed:int=0,
 ) -> list[dict[str,str]]:     # documents: `text`, `source`
     "What the base model writes: one document of recalled texts, one of renamed texts."
-    kinds, drawn = {e.term: e.kind for e in dictionary}, dictionary.draw(seed)
+    kinds, named = {e.term: e.kind for e in dictionary}, dictionary.names(seed)
     occurring = [t for t,n in counts.items() if n]
-    named = {t: drawn[t] for t in dictionary.terms if t[:1].isupper() and drawn[t][:1].isupper()}
     def write(names, n, met):
         openers = written_openers(names, kinds, counts, n, met, seed) if names else []
         some = [dict(opener=o) for o in openers]
@@ -86,6 +84,6 @@ def written_texts(
         ids = sample_texts(base, some, len(some), config.length, seed+met)
         return base.tokenizer.batch_decode(ids, skip_special_tokens=True)
     recalled = write({t: t for t in occurring}, config.recalled, False)
-    met = [renamed(t, drawn) for t in write(named, config.renamed, True)]
+    met = [renamed(t, named) for t in write(named, config.renamed, True)]
     return [dict(text="\n\n".join(texts), source=source)
             for source,texts in (("recalled", recalled), ("renamed", met)) if texts]
