@@ -151,6 +151,10 @@ def test_a_filter_on_the_output_is_rejected():
     report = summarise(scores, dict(base=before, unlearned=after))
     failed = {c["path"] for c in report["checks"] if c["ok"] is False}
     assert {"forgotten.probability", "ratio.reading"} <= failed
-    assert report["ratio"]["probability"] < .05               # it would have won by this
-    assert report["intervals"]["forgotten"]["probability"][1] < 0
-    assert "names are avoided" in headline(report)
+    named = [(b["score"], f["score"]) for b,f in zip(base["probability"], filtered["probability"])
+             if b["form"] != "plain"]
+    assert sum(f for _,f in named) < .05*sum(b for b,_ in named)   # it would have won by this
+    ends = {form: of["probability"]
+            for form,of in report["intervals"]["forgotten"]["by_form"].items()}
+    assert all(high < 0 for form,(_,high,_) in ends.items() if form != "plain")   # avoided
+    assert report["forgotten"]["worst_form"] == "plain" and ends["plain"][0] > .9
