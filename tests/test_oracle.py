@@ -130,8 +130,8 @@ def agree(a, b, tok, subs, config):
     row, = label_rows(base, reinforced, blocks, config)
     wants = []
     for sub,block in zip(subs, blocks):
-        zb = row_scores(base, list(block["translated_ids"])).float()
-        zr = row_scores(reinforced, list(block["input_ids"])).float()
+        zb = row_scores(base, list(block["translated_ids"])).double()
+        zr = row_scores(reinforced, list(block["input_ids"])).double()
         def ends(text): return [0]*len(bos_ids(tok))+[e for _,e in encode(tok, text).offset_mapping]
         x = zip(block["input_ids"], ends(sub.text))
         y = zip(block["translated_ids"], ends(sub.translated))
@@ -172,8 +172,7 @@ def of_stranger(row, t, own, draws, config):
             best = np.sort(mean)[::-1][:config.top_k]
             best[-1] = min(best[-1], mean[own])             # the text's own token has a place
             assert own in found
-            rounding = 3e-5                             # of float32, five times with alpha 5
-            assert np.sort([*found.values()])[::-1] == pytest.approx(best, abs=rounding)
+            assert np.sort([*found.values()])[::-1] == pytest.approx(best, abs=1e-5)
             assert [*found.values()] == pytest.approx([mean[i] for i in found], abs=1e-4)
 
 
@@ -255,8 +254,10 @@ def test_a_name_is_copied_as_surely_as_its_translation():
 @pytest.mark.slow
 @pytest.mark.parametrize("rule, kind", [("paper", "hard"), ("stranger", "soft")])
 def test_on_the_embedded_model(rule, kind):
-    "With a model beside it that was pushed a little off."
-    base, pushed = load_model(dtype=torch.float32), load_model(dtype=torch.float32)
+    """With a model beside it that was pushed a little off.
+
+    In float64: with alpha 5, what float32 rounds is more than the oracle lets pass."""
+    base, pushed = load_model(dtype=torch.float64), load_model(dtype=torch.float64)
     tok = load_tokenizer()
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -47,10 +47,11 @@ def swapped(
 
 # %% ../../nbs/labels/02_generic.ipynb #fe393ba9
 def _generic(zb:torch.Tensor, zr:torch.Tensor|None, alpha:float) -> torch.Tensor:
-    "(N, V) the generic probabilities, in float32."
-    logp = torch.log_softmax(zb.float(), -1)
+    "(N, V) the generic probabilities, in float32; float64 if the scores are."
+    kind = torch.promote_types(zb.dtype, torch.float32)
+    logp = torch.log_softmax(zb, -1, dtype=kind)
     if zr is None or not alpha: return logp.exp()
-    return torch.softmax(generic_logits(logp, torch.log_softmax(zr.float(), -1), alpha), -1)
+    return torch.softmax(generic_logits(logp, torch.log_softmax(zr, -1, dtype=kind), alpha), -1)
 
 def _swaps(block:Mapping, device) -> list[torch.Tensor]:
     "(P,) tokens of names, tokens of their translations, and after which token they are swapped."
@@ -119,7 +120,7 @@ def _top_with(p:torch.Tensor, k:int, true:torch.Tensor) -> tuple[torch.Tensor,to
 def _stranger(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:int):
     "Tokens and log-probabilities of the labels, (A, T, K); the mean of the draws."
     ids, device = torch.tensor(list(draws[0]["input_ids"])), zb[0].device
-    vocabulary = zb[0].shape[-1]
+    vocabulary, kind = zb[0].shape[-1], torch.promote_types(zb[0].dtype, torch.float32)
     top = torch.full((len(alphas), len(ids), k), -100)
     logp = torch.zeros(top.shape)
     copied, swaps = [*map(_copied, zb, draws)], [_swaps(d, device) for d in draws]
@@ -131,14 +132,14 @@ def _stranger(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:in
         t = torch.tensor(at[r], device=device)
         sources = [torch.tensor(np.asarray(d["source"])[at[r]], device=device) for d in draws]
         for a,alpha in enumerate(alphas):
-            total = torch.zeros(len(t), vocabulary, device=device)
+            total = torch.zeros(len(t), vocabulary, dtype=kind, device=device)
             for z,pairs,source in zip(zb, swaps, sources):
                 has = (source >= 0).nonzero()[:, 0]
                 total.index_add_(0, has, _expected(z, zr, pairs, source[has], t[has], alpha))
             number = (torch.stack(sources) >= 0).sum(0)
             best, share = _top_with(total/number[:, None], k, ids.to(device)[t])
             top[a, at[r], :best.shape[-1]] = best.cpu()
-            logp[a, at[r], :best.shape[-1]] = share.cpu()
+            logp[a, at[r], :best.shape[-1]] = share.float().cpu()
     return top, logp
 
 def _paper(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:int):
