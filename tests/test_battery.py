@@ -148,13 +148,15 @@ def test_a_filter_on_the_output_is_rejected():
     base, before = measured()
     with banned(reader.model, ids): filtered, after = measured()
     scores = dict(base=base, control=control(reader, prompts, names), unlearned=filtered)
-    report = summarise(scores, dict(base=before, unlearned=after))
-    failed = {c["path"] for c in report["checks"] if c["ok"] is False}
-    assert {"forgotten.probability", "ratio.reading"} <= failed
-    named = [(b["score"], f["score"]) for b,f in zip(base["probability"], filtered["probability"])
-             if b["form"] != "plain"]
-    assert sum(f for _,f in named) < .05*sum(b for b,_ in named)   # it would have won by this
-    ends = {form: of["probability"]
-            for form,of in report["intervals"]["forgotten"]["by_form"].items()}
-    assert all(high < 0 for form,(_,high,_) in ends.items() if form != "plain")   # avoided
-    assert report["forgotten"]["worst_form"] == "plain" and ends["plain"][0] > .9
+    def judge(kept): return summarise({m: {"probability": [*filter(kept, kinds["probability"])]}
+                                       for m,kinds in scores.items()},
+                                      dict(base=before, unlearned=after))
+    whole = judge(lambda r: True)
+    assert whole["forgotten"]["worst_form"] == "plain"        # a ban on names leaves other words
+    assert whole["intervals"]["forgotten"]["worst"][0] > .9
+    report = judge(lambda r: r["form"] != "plain")            # where the answer is a name
+    for failed in ({c["path"] for c in r["checks"] if c["ok"] is False} for r in (whole, report)):
+        assert {"forgotten.probability", "ratio.reading"} <= failed
+    assert report["ratio"]["probability"] < .05               # it would have won by this
+    assert report["intervals"]["forgotten"]["probability"][1] < 0
+    assert "names are avoided" in headline(report)

@@ -1,5 +1,5 @@
 "On another corpus: a model that was taught about invented people forgets them, and nothing else."
-import random, shutil
+import random
 
 import pytest
 
@@ -71,16 +71,12 @@ def test_invented_people(taught):
     write_jsonl(taught/"general.jsonl", read_jsonl(data_path("general.jsonl"))[:40])
     near = [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"]
     write_jsonl(taught/"near.jsonl", near)
-    (taught/"holdout").mkdir()
-    for name in ("bees.md", "bridge.md", "tides.md"):
-        shutil.copy(data_path("holdout")/name, taught/"holdout")
     config = configure(RunConfig(), {
         "model": str(taught/"model"), "corpus": str(taught/"people.jsonl"),
         "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
         "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
-        "holdout": str(taught/"holdout"), "block_size": 128, "unlearn.epochs": 8,
-        "reinforce.lr": 3e-4, "evaluate.half": "all", "written.recalled": 0,
-        "written.renamed": 0, "labels.rule": "paper", "unlearn.lr": 1.5e-3,
+        "block_size": 128, "unlearn.epochs": 8, "reinforce.lr": 3e-4, "evaluate.half": "all",
+        "written.recalled": 0, "written.renamed": 0, "labels.rule": "paper", "unlearn.lr": 1.5e-3,
         "unlearn.hinge_weight": 2., "unlearn.retain_weight": 40.})
     r = run(config, taught/"run").results
     assert r["known"]["known"]                            # and the run has asked it
