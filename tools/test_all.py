@@ -14,7 +14,6 @@ import test_nbs, tree
 
 BIN = Path(sys.executable).parent
 LANES = 2
-THREADS = max(1, (os.cpu_count() or 1)//LANES)
 LONGEST = "tests/test_forgetting.py"      # as long as half of the others together
 PASSED, FAILED, SKIPPED = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 
@@ -55,7 +54,7 @@ def exported():
 
 
 def notebook(nb):
-    ok, cells, _, out = test_nbs.run(nb, [], THREADS)
+    ok, cells, _, out = test_nbs.run(nb)
     return (PASSED, f"{cells} cells") if ok else (FAILED, out)
 
 
@@ -92,8 +91,7 @@ def timed(part, *args):
 
 def main():
     os.environ.pop("IN_TEST", None)  # nbdev's commands do nothing where it is set
-    os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    os.environ |= dict(OMP_NUM_THREADS=str(THREADS), KMP_BLOCKTIME="0")  # no thread waits in a loop
+    test_nbs.share(LANES)
     parts = [(pytest, "--ignore", LONGEST), (pytest, LONGEST), (lint,), (exported,), (site,),
              (readme,), *((notebook, nb) for nb in test_nbs.find(["nbs/**/*.ipynb"]))]
     total = (0, 0, 0)

@@ -11,17 +11,22 @@ from tree import ROOT
 BIN = Path(sys.executable).parent
 
 
-def run(nb, flags, threads):
+def share(lanes):
+    "Set the environment of processes that run beside others."
+    os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # they may call commands in there
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1)//lanes))
+    os.environ["KMP_BLOCKTIME"] = "0"              # no thread waits in a loop
+
+
+def run(nb, flags=()):
     "Run one notebook: whether it passed, cells run, seconds, and what it printed."
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # notebooks may call the commands in there
-    env = dict(os.environ, PATH=path, OMP_NUM_THREADS=str(threads))
     start = time.time()
     p = subprocess.run([BIN/"nbdev-test", nb, "--n-workers", "0", "--flags", " ".join(flags)],
-                       cwd=ROOT, env=env, capture_output=True, text=True)
+                       cwd=ROOT, capture_output=True, text=True)
     secs = time.time()-start
     ok = p.returncode == 0 and "Success." in p.stdout  # nbdev-test exits with 0 if it runs nothing
     skip = get_config(ROOT).tst_flags.split()
-    cells = len(nb_test_cells(ROOT/nb, skip_flags=skip, force_flags=flags)) if ok else 0
+    cells = len(nb_test_cells(ROOT/nb, skip_flags=skip, force_flags=[*flags])) if ok else 0
     return ok, cells, secs, p.stdout+p.stderr
 
 
@@ -36,11 +41,10 @@ def find(globs):
 
 def run_all(globs, flags=(), workers=2):
     "Run every notebook that matches, print a line each; how many passed, how many failed."
-    nbs = find(globs)
-    threads = max(1, (os.cpu_count() or 1)//workers)
-    failed = 0
+    nbs, failed = find(globs), 0
+    share(workers)
     with ThreadPoolExecutor(workers) as ex:
-        results = ex.map(lambda nb: run(nb, list(flags), threads), nbs)
+        results = ex.map(lambda nb: run(nb, flags), nbs)
         for nb,(ok, cells, secs, out) in zip(nbs, results):
             failed += not ok
             print(f"ok   {nb} ({cells} cells, {secs:.1f} s)" if ok else f"FAIL {nb}\n{out}",
