@@ -285,8 +285,8 @@ def make_prompt_files(run:Run, work:Path):
     write_jsonl(work/"holdout.jsonl", plain)
 
 # %% ../../nbs/job/04_steps.ipynb #a497e3b3
-def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
-    "Write the familiarity of `models`, and the utility of those also in `useful`."
+def _measure(run:Run, work:Path, models:Sequence[str]):
+    "Write the familiarity and utility of `models`; of the reinforced, the probabilities alone."
     p, c, d = run.path("prompts"), run.config, run.dictionary
     prompts, neighbours = read_prompts(p/"prompts.jsonl"), read_neighbours(p/"neighbours.jsonl")
     homonyms, general = read_jsonl(p/"homonyms.jsonl"), read_general(p/"general.jsonl")
@@ -299,6 +299,7 @@ def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
         reader, asked = run.reader(which), prompts
         if which == "reinforced": asked = [p for p in prompts if p["kind"] == "probability"]
         scores[which] = evaluate(reader, asked, d.matcher, themes, c.evaluate)
+        if which == "reinforced": continue
         if which == "base":
             scores["control"] = control(reader, prompts, d, seed=c.seed)
             said = stranger_rows(reader, prompts, d, seed=c.seed)
@@ -306,13 +307,10 @@ def _measure(run:Run, work:Path, models:Sequence[str], useful:Sequence[str]):
         if which == "unlearned":
             said = Dataset.from_file(str(run.path("base-evaluation")/"stranger.arrow"))
             write_json(work/"distance.json", distances(reader, said))
-        if which in useful:
-            kept[which] = utility(reader, neighbours, general, texts, homonyms, reading,
-                                  d.stand_ins())
+        kept[which] = utility(reader, neighbours, general, texts, homonyms, reading, d.stand_ins())
     run.release()
     write_json(work/"familiarity.json", scores)
     write_json(work/"utility.json", kept)
 
-def make_base_evaluation(run:Run, work:Path): _measure(run, work, ["base"], ["base"])
-def make_evaluation(run:Run, work:Path):
-    _measure(run, work, ["reinforced", "unlearned"], ["unlearned"])
+def make_base_evaluation(run:Run, work:Path): _measure(run, work, ["base"])
+def make_evaluation(run:Run, work:Path): _measure(run, work, ["reinforced", "unlearned"])

@@ -213,16 +213,18 @@ def draw(self:Dictionary,
     return out
 
 # %% ../../nbs/terms/04_dictionary.ipynb #2d8ed5d5
+def _is_name(text:str) -> bool: return text[:1].isupper()
+
 @patch
 def names(self:Dictionary, seed:int) -> dict[str,str]:
     "What is drawn for the terms that are names, if it is a name: both with a capital letter."
-    return {t: new for t,new in self.draw(seed).items() if t[:1].isupper() and new[:1].isupper()}
+    return {t: new for t,new in self.draw(seed).items() if _is_name(t) and _is_name(new)}
 
 @patch
 def stand_ins(self:Dictionary) -> list[str]:
     "Every name that a name can be translated to."
-    return sorted({new for e in self if e.term[:1].isupper() for new in e.translations
-                   if new[:1].isupper()})
+    return sorted({*filter(_is_name, (new for e in self if _is_name(e.term)
+                                      for new in e.translations))})
 
 # %% ../../nbs/terms/04_dictionary.ipynb #9b966b7d
 @patch
