@@ -1,14 +1,16 @@
 "Run notebooks, each in a process of its own; refuse to pass when nothing ran."
-import argparse, os, subprocess, sys, time
+import argparse, multiprocessing, os, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nbdev.config import get_config
-from nbdev.test import nb_test_cells
+from nbdev.test import nb_test_cells, nbdev_test
 
 from tree import ROOT
 
 BIN = Path(sys.executable).parent
+FORKS = multiprocessing.get_context("forkserver")    # libraries are imported once for all notebooks
+FORKS.set_forkserver_preload(["peft", "datasets", "matplotlib.pyplot", "nbdev.test"])
 
 
 def share(lanes):
@@ -18,16 +20,26 @@ def share(lanes):
     os.environ["KMP_BLOCKTIME"] = "0"              # no thread waits in a loop
 
 
+def alone(nb, flags, printed):
+    "What `nbdev-test` does with one notebook, in this process; what it prints goes to a file."
+    with open(printed, "wb") as file:
+        for stream in sys.stdout, sys.stderr: os.dup2(file.fileno(), stream.fileno())
+    nbdev_test(str(ROOT/nb), n_workers=0, flags=" ".join(flags))
+
+
 def run(nb, flags=()):
     "Run one notebook: whether it passed, cells run, seconds, and what it printed."
     start = time.time()
-    p = subprocess.run([BIN/"nbdev-test", nb, "--n-workers", "0", "--flags", " ".join(flags)],
-                       cwd=ROOT, capture_output=True, text=True)
+    with tempfile.NamedTemporaryFile("r") as printed:
+        process = FORKS.Process(target=alone, args=(nb, flags, printed.name))
+        process.start()
+        process.join()
+        out = printed.read() or f"its process ended with {process.exitcode}"
     secs = time.time()-start
-    ok = p.returncode == 0 and "Success." in p.stdout  # nbdev-test exits with 0 if it runs nothing
+    ok = process.exitcode == 0 and "Success." in out  # nbdev-test exits with 0 if it runs nothing
     skip = get_config(ROOT).tst_flags.split()
     cells = len(nb_test_cells(ROOT/nb, skip_flags=skip, force_flags=[*flags])) if ok else 0
-    return ok, cells, secs, p.stdout+p.stderr
+    return ok, cells, secs, out
 
 
 def find(globs):
