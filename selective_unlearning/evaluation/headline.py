@@ -135,6 +135,6 @@ def notes(report:dict) -> list[str]:
         out.append(f"On {little} of {total} prompts the base model is less than twice as sure as "
                    f"the control; they are counted in (means: {', '.join(means)}).")
     if few := _few_prompts(report):
-        numbers = ", ".join(f"{k} on {n}" for k,n in few.items())
+        numbers = ", ".join(f"{k.replace('_', ' ')} on {n}" for k,n in few.items())
         out.append(f"Measured on very few prompts: {numbers}.")
     return out + [OUTSIDE]*(report.get("method", "whp") == "whp")

@@ -50,6 +50,8 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "rings.": ("neighbours, ring",
         "The neighbour set by distance: 1 same genre and place, 2 same form, 3 the rest; shares of "
         "the base model's probability."),
+    "stand_ins.rise": ("stand-in names in other answers, points above the base",
+        "Answers about the neighbour set in which a generic translation turns up: invented facts."),
     "ratio.probability": ("probability, unlearned / base",
         "Of the target continuations. A mere ban on names makes it 0.")}
 
@@ -139,10 +141,12 @@ def _options(r:dict) -> Html:
     return Html(" · ".join(tag("b", c, " ✔") if i == r["answer"] else escape(c)
                            for i,c in enumerate(r["choices"])))
 
-def _completed(r:dict) -> Html:
-    "What a model wrote, with the giveaways marked."
+def _written(r:dict) -> Html:
+    "What a model wrote, with what was found in it marked."
     text, spans = r["completion"], found_spans(r["completion"], r["found"])
-    return _noted(Html(f"…{highlight(text, spans, len(text))}"), f"grade {r['grade']}")
+    return Html(f"…{highlight(text, spans, len(text))}")
+
+def _completed(r:dict) -> Html: return _noted(_written(r), f"grade {r['grade']}")
 
 # %% ../../nbs/evaluation/11_report.ipynb #748a887b
 class _Section(NamedTuple):
@@ -177,14 +181,18 @@ _SECTIONS = dict(
         dict(prompt=_opening, answers=_listed("answers"), topic=lambda r: r.get("topic", "")),
         _chance),
     general=_Section("General items", "Those lost come first, those gained last.",
-        {"prompt": _opening, "choices": _options}, _picked))
+        {"prompt": _opening, "choices": _options}, _picked),
+    stand_ins=_Section("Stand-in names in other answers",
+        "Generic translations are marked. Answers that name one come first.",
+        {"prompt": _opening}, _written))
 
 def _section(part:str, by:dict[str,list[dict]], shown:int=6) -> Html:
     "The prompts of one kind, models side by side, worst first; all but `shown` folded away."
     s = _SECTIONS[part]
+    known = part in KEPT and part != "stand_ins"           # a high score is good
     def worst(rs:tuple[dict,...]) -> tuple:
         base, last = rs[0]["score"], rs[-1]["score"]
-        return (last-base, 0) if part in KEPT else (-last, -base)
+        return (last-base, 0) if known else (-last, -base)
     rows = [[*(cell(rs[0]) for cell in s.about.values()), *map(s.cell, rs)]
             for rs in sorted(zip(*by.values()), key=worst)]
     head, rest = [*s.about, *by], rows[shown:]
