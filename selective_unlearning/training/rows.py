@@ -109,26 +109,26 @@ def schedule(
     n_retain:int,  # retain rows, may be 0
     epochs:int,
     seed:int=0,
-) -> list[tuple[int,int]]:  # (forget row, retain row or -1), in order
+) -> np.ndarray:  # (n·epochs, 2): forget row, retain row or -1, in order
     "Every forget row once per epoch, in random order, paired with retain rows, repeated as needed."
     rng = np.random.default_rng(seed)
     forget = np.concatenate([rng.permutation(n) for _ in range(epochs)])
-    if not n_retain: return [(int(i), -1) for i in forget]
+    if not n_retain: return np.stack([forget, np.full_like(forget, -1)], 1)
     retain = np.concatenate([rng.permutation(n_retain) for _ in range(-(-len(forget)//n_retain))])
-    return [(int(i), int(j)) for i,j in zip(forget, retain)]
+    return np.stack([forget, retain[:len(forget)]], 1)
 
 # %% ../../nbs/training/00_rows.ipynb #8fdda18b
 def hold_out(
     n:int,        # forget rows
     share:float,  # 0 to 1
     seed:int=0,
-) -> tuple[list[int],list[int]]:  # rows to train on, rows held out
+) -> tuple[np.ndarray,np.ndarray]:  # rows to train on, rows held out
     """The rows to train on and those to hold out, at least one unless `share` is 0.
 
     Raises `DataError` if none is left to train on."""
-    if not share: return list(range(n)), []
-    order, k = np.random.default_rng([seed, 1]).permutation(n).tolist(), max(1, round(share*n))
-    if k >= n:
+    order = np.random.default_rng([seed, 1]).permutation(n)
+    k = max(1, round(share*n)) if share else 0
+    if 0 < k >= n:
         raise DataError(f"held_out={share} of {n} row(s) leaves none to train on: "
                         "use 0, or smaller blocks")
-    return sorted(order[k:]), sorted(order[:k])
+    return np.sort(order[k:]), np.sort(order[:k])

@@ -206,17 +206,18 @@ def finetune(
     if not len(rows): raise DataError("nothing to train on: the dataset has no rows")
     kept, held = hold_out(len(rows), config.held_out, seed)
     n_retain = len(retain) if retain else 0
-    order = [(kept[i], j) for i,j in schedule(len(kept), n_retain, config.epochs, seed)]
+    order = schedule(len(kept), n_retain, config.epochs, seed)
+    order[:, 0] = kept[order[:, 0]]
     width = -(-max(lengths(d).max() for d in (rows, retain) if d)//64)*64
     arrow = rows.with_format("arrow")
     arrow_retain:Any = retain and retain.with_format("arrow")
     def batch(items):
-        forget = [row_arrays(arrow[i]) for i,_ in items]
-        beside = [row_arrays(arrow_retain[j]) for _,j in items if j >= 0]
+        forget = [row_arrays(arrow[int(i)]) for i,_ in items]
+        beside = [row_arrays(arrow_retain[int(j)]) for _,j in items if j >= 0]
         retained = [False]*len(forget)+[True]*len(beside)
         return collate([*forget, *beside], tokenizer.pad_token_id, width, retained)
     steps = training_steps(len(kept), config)
-    args = _arguments(config, out, seed, steps, bool(held), model.device.type == "cpu")
+    args = _arguments(config, out, seed, steps, len(held) > 0, model.device.type == "cpu")
     training = _training(rows, config, n_retain, seed)
     if processes().is_main_process: mend(out, training)
     processes().wait_for_everyone()
