@@ -11,22 +11,6 @@ from selective_unlearning.labels.translated import Reason, reasons, translate_co
 from selective_unlearning.models.load import load_tokenizer
 from selective_unlearning.terms.dictionary import Dictionary
 
-FIGURES = {  # name → paths in report.json: figure, the base's, ratio; which way is better, unit
-    "probability familiarity": ("familiarity.probability.unlearned",
-                                "familiarity.probability.base", "ratio.probability",
-                                "lower", "probability"),
-    "choices right": ("familiarity.choice.unlearned", "familiarity.choice.base", "ratio.choice",
-                      "lower", "share"),
-    "completions, 0 to 5": ("familiarity.completion.unlearned", "familiarity.completion.base",
-                            "ratio.completion", "lower", "score"),
-    "neighbour set": ("neighbours.unlearned", "neighbours.base", "neighbours.ratio",
-                       "higher", "probability"),
-    "general items right": ("utility.unlearned.general", "utility.base.general",
-                            "ratio.general", "higher", "share"),
-    "perplexity of other text": ("utility.unlearned.holdout_perplexity",
-                                 "utility.base.holdout_perplexity", "ratio.holdout_perplexity",
-                                 "lower", "perplexity")}
-
 
 def timed(work, repeats=1, clock=time.perf_counter):
     "Seconds that one call takes."

@@ -302,17 +302,13 @@ def to_yaml(config) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 # %% ../../nbs/job/00_settings.ipynb #302ca896
-_PLAIN:dict = dict(hinge_weight=0., retain_weight=0., anchor_weight=1.)
-_NO_RETAIN:dict = dict(retain=RetainConfig(samples=0, translated=False),
-                  written=WrittenConfig(recalled=0, renamed=0))
-_HARD = LabelsConfig(rule="paper", kind="hard", alpha=5.)
 PRESETS = dict(
     demo=RunConfig(),
-    hard=RunConfig(labels=_HARD, **_NO_RETAIN, unlearn=UnlearnConfig(lr=1e-3, **_PLAIN)),
-    paper=RunConfig(block_size=512, labels=_HARD, **_NO_RETAIN, lora=AdapterConfig(r=0),
-                    train=TrainConfig(batch_size=8, accumulation=16, warmup=0.),
-                    reinforce=ReinforceConfig(epochs=3, lr=3e-6),
-                    unlearn=UnlearnConfig(epochs=2, lr=1e-6, **_PLAIN)))
+    paper=RunConfig(
+        labels=LabelsConfig(rule="paper", kind="hard", alpha=5.), lora=AdapterConfig(r=0),
+        retain=RetainConfig(samples=0, translated=False),
+        written=WrittenConfig(recalled=0, renamed=0), reinforce=ReinforceConfig(lr=9e-5),
+        unlearn=UnlearnConfig(lr=3e-5, retain_weight=0., anchor_weight=1.)))
 
 def preset(name:str) -> RunConfig:
     "The settings of a preset."
