@@ -1,6 +1,6 @@
 """What each part of the recipe does, and what other methods do: the demo with one thing changed.
 
-    python benchmarks/recipes.py [VARIANT …]        some only, e.g. "npo, lr 4e-4"
+    python benchmarks/recipes.py [VARIANT …]        some only, e.g. "npo, lr 0.0004"
     python benchmarks/recipes.py --seeds 1 …        fewer seeds than SEEDS
 
 All have the same model, blocks, adapter, steps and retain set, unless a variant says otherwise.
@@ -10,14 +10,14 @@ of forgetting. Strengths and retain weights of other methods are the published o
 
 Every figure is a share of the base model's: what is left beyond the control (0 is forgotten, 1
 untouched), without signs and for facts with an everyday answer, or how much is kept. Spread is half
-the range over the seeds. A run takes about ten minutes. Its figures are added to
+the range over the seeds. A run takes about ten minutes, all of them a day. Its figures are added to
 results/recipes.jsonl, and used again as long as no setting and no file that it reads has changed.
 """
 import argparse, json, shutil, statistics
 from pathlib import Path
 
 from run import RESULTS, others, save
-from selective_unlearning.core.files import data_path, read_jsonl, text_hash, write_jsonl
+from selective_unlearning.core.files import read_jsonl, text_hash, write_jsonl
 from selective_unlearning.evaluation.measures import read_prompts
 from selective_unlearning.evaluation.metrics import LIMITS, get_figure
 from selective_unlearning.job.run import demo_config, run
@@ -71,10 +71,8 @@ VARIANTS = {**PARTS, **dict(other_methods())}
 
 
 def settings(variant, seed):
-    prompts = WORK/"prompts.jsonl"
-    if not prompts.exists():
-        rows = read_prompts(data_path("harry_potter/prompts.jsonl"), "tune")
-        write_jsonl(prompts, [p for p in rows if p["kind"] == "probability"])
+    prompts, half = WORK/"prompts.jsonl", read_prompts(demo_config().prompts, "tune")
+    write_jsonl(prompts, [p for p in half if p["kind"] == "probability"])
     start = PRESETS["paper" if variant.startswith(PAPER) else "demo"]
     return configure(demo_config(start), {"prompts": prompts, "seed": seed, "evaluate.half": "tune"}
                      | VARIANTS[variant])

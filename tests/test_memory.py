@@ -50,7 +50,6 @@ def growth(home, megabytes):
     run(config, home/"warm-up")
     write_corpus(home/"big", megabytes)
     big = configure(config, {"corpus": str(home/"big")})
-    run(big, home/"tokenised", until="corpus")     # fills the tokenizer's cache, which has a limit
     before, peak, grown = anonymous(), Peak(), {}
     peak.start()
     for step in STEPS:

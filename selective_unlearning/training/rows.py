@@ -126,9 +126,9 @@ def hold_out(
     """The rows to train on and those to hold out, at least one unless `share` is 0.
 
     Raises `DataError` if none is left to train on."""
-    order = np.random.default_rng([seed, 1]).permutation(n)
-    k = max(1, round(share*n)) if share else 0
-    if 0 < k >= n:
+    if not share: return np.arange(n), np.arange(0)
+    order, k = np.random.default_rng([seed, 1]).permutation(n), max(1, round(share*n))
+    if k >= n:
         raise DataError(f"held_out={share} of {n} row(s) leaves none to train on: "
                         "use 0, or smaller blocks")
     return np.sort(order[k:]), np.sort(order[:k])

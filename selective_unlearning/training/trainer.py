@@ -212,8 +212,8 @@ def finetune(
     arrow = rows.with_format("arrow")
     arrow_retain:Any = retain and retain.with_format("arrow")
     def batch(items):
-        forget = [row_arrays(arrow[int(i)]) for i,_ in items]
-        beside = [row_arrays(arrow_retain[int(j)]) for _,j in items if j >= 0]
+        forget = [row_arrays(arrow[i]) for i,_ in items]
+        beside = [row_arrays(arrow_retain[j]) for _,j in items if j >= 0]
         retained = [False]*len(forget)+[True]*len(beside)
         return collate([*forget, *beside], tokenizer.pad_token_id, width, retained)
     steps = training_steps(len(kept), config)
