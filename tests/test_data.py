@@ -1,9 +1,11 @@
-"What the extraction texts promise."
+"What the invented texts and their facts promise."
 import re
+from collections import Counter
 
 import pytest
 
 import tree
+from selective_unlearning.core.files import read_json, read_jsonl
 from selective_unlearning.terms.dictionary import Dictionary
 
 DATA = tree.ROOT/"data"
@@ -45,3 +47,46 @@ def test_no_sentence_stands_twice(folder):
     assert len(found) > 500
     assert not sorted({s for s in found if found.count(s) > 1})
     assert DEMO and not DEMO & set(found)
+
+
+FACTS = {"handbook": ("extraction/handbook", 120, 75), "saga": ("saga/corpus", 140, 85)}
+
+
+@pytest.fixture(params=FACTS)
+def facts(request):
+    folder, n, plain = FACTS[request.param]
+    return read_jsonl(DATA/request.param/"facts.jsonl"), texts(folder), n, plain
+
+
+def grams(text, n=8):
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[i:i+n]) for i in range(len(words)-n+1)}
+
+
+def test_facts_have_four_options_and_no_sentence_of_the_text(facts):
+    records, corpus, n, plain = facts
+    assert len({r["fact"] for r in records}) == len(records) == n
+    assert sum(r["answer_is"] == "plain" for r in records) >= plain
+    seen = set().union(*map(grams, corpus))
+    for r in records:
+        options = [r["answer"], *r["others"]]
+        assert len({o.lower() for o in options}) == 4
+        for asked in (r["cloze"], r["question"], r["reversed"]):
+            if asked: assert asked == asked.strip() and not grams(asked) & seen
+        for asked in (r["cloze"], r["question"]):
+            assert not re.search(rf"\b{re.escape(r['answer'])}\b", asked, re.IGNORECASE)
+
+
+def test_nothing_about_an_option_of_the_saga_tells_that_it_is_right():
+    records = read_jsonl(DATA/"saga"/"facts.jsonl")
+    right, wrong = Counter(r["answer"] for r in records), Counter()
+    for r in records: wrong.update(r["others"])
+    assert all(wrong[o] == 3*n for o,n in right.items()) and {*wrong} == {*right}
+
+
+def test_the_terms_of_the_saga_occur():
+    corpus = " ".join(texts("saga/corpus"))
+    assert len(corpus.split()) > 9000
+    terms = read_json(DATA/"saga"/"terms.json")
+    assert {*terms} == {"A", "B", "both"} and min(map(len, terms.values())) > 10
+    assert [t for ts in terms.values() for t in ts if t not in corpus] == []

@@ -1,17 +1,20 @@
 "What holds for any dictionary and any text, and the exact message of each bad file."
-import csv, pickle
+import csv, pickle, re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from wordfreq import zipf_frequency
 
 from selective_unlearning.core.errors import DataError
 from selective_unlearning.core.files import data_path
+from selective_unlearning.core.text import TITLES
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import KINDS, Entry
 from selective_unlearning.terms.extract import extract_terms
+from selective_unlearning.terms.kinds import given_names
 from selective_unlearning.terms.match import term_key
 from selective_unlearning.terms.translate import propose_translations
 
@@ -311,3 +314,41 @@ def test_extraction_takes_any_text(text):
     try: found = extract_terms([text])
     except DataError: return
     assert all(t.term.strip() and t.count > 0 for t in found)
+
+
+INVENTED = [data_path("extraction/handbook"), data_path("extraction/scientist")]
+
+
+def rare(term):
+    "The words of a term that general text hardly has, without a possessive."
+    words = re.findall(r"\w\w\w+(?=['’]s\b|\b)", term)
+    return {w for w in words if w[0].isupper() and zipf_frequency(w, "en") < 3}
+
+
+@pytest.mark.parametrize("folder", INVENTED, ids=lambda f: f.name)
+def test_proposals_keep_the_structure_of_names(folder):
+    texts = [p.read_text(encoding="utf-8") for p in sorted(folder.rglob("*.md"))]
+    terms = extract_terms(texts)
+    new = {e.term: e.translations[0] for e in propose_translations(terms)}
+    shared = 0
+    for word in {w for t in new for w in rare(t)}:
+        bearers = [t for t in new if word in rare(t)]
+        words = [{*re.findall(r"\w+", new[t])}-{*re.findall(r"\w+", t)} for t in bearers]
+        assert set.intersection(*words), {t: new[t] for t in bearers}
+        shared += len(bearers)*(len(bearers) > 1)
+    assert shared > 50
+    titled = [t for t in new if t.split(" ")[0] in TITLES and " " in t]
+    assert all(new[t].split(" ")[0] == t.split(" ")[0] for t in titled)
+    kinds = {e.term: e.kind for e in Dictionary.load(folder/"terms.json")}
+    right = [(t.kind == "person") == (kinds[t.term] == "person") for t in terms if t.term in kinds]
+    assert sum(right) >= .93*len(right) > 100
+
+
+def test_gender_follows_the_pronouns():
+    text = ("Yusra Pim is head of people. She came in 1996, and her dog Bert sleeps. "
+            "Yusra said that she knew Folas Pim, who shaved his beard. Folas sold his boat.")*3
+    new = {t.term: t for t in extract_terms([text])}
+    assert (new["Yusra Pim"].she, new["Yusra Pim"].he) == (6, 0) and new["Folas Pim"].he == 3
+    names = {e.term: e.translations[0] for e in propose_translations(new.values())}
+    male, female = given_names("en_GB")
+    assert names["Yusra"] in female-male and names["Folas"] in male-female

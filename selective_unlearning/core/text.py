@@ -20,10 +20,13 @@ WORD = regex.compile(rf"{ACRONYM}|\p{{L}}{WORD_TAIL}")
 
 ARTICLES = {*"the a an The A An".split()}
 PARTICLES = tuple("de du von van der da del la al bin".split())  # small words inside a name
-MALE_TITLES = {*"Mr Lord Sir Uncle King Prince".split()}
-FEMALE_TITLES = {*"Mrs Ms Miss Madam Madame Lady Aunt Queen Princess".split()}
+MALE_TITLES = {*"Mr Lord Sir Uncle Father Brother Grandfather King Prince Duke Baron".split()}
+FEMALE_TITLES = {*"""Mrs Ms Miss Madam Madame Lady Aunt Mother Sister Grandmother Queen Princess
+    Duchess Baroness""".split()}
 POLITE_TITLES = {*"Mr Mrs Ms Miss Dr Professor Prof".split()}
-TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {"Captain", "President"}
+TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {*"""Admiral Bishop Canon Captain
+    Colonel Commander Councillor Doctor General Inspector Judge Lieutenant Major Mayor President
+    Reverend Saint Senator Sergeant St""".split()}
 
 # %% ../../nbs/core/06_text.ipynb #1ab4be60
 _ABBREVIATIONS = "Mr Mrs Ms Dr St Prof".split()

@@ -15,7 +15,7 @@ import regex
 
 from ..core.errors import DataError
 from ..core.text import ARTICLES, WORD, plural, sentences
-from .kinds import given_names, kind_of, parts_of_people
+from .kinds import agreeing, given_names, kind_of, parts_of_people
 from .match import TermMatcher, term_key
 from .runs import NO_NAMES, join_runs, read_runs, split_runs
 from .word_stats import Counts, count_words, frequency
@@ -27,6 +27,7 @@ _UNKNOWN = 1.3         # at most, of a word in small letters that hardly anybody
 _RARE = 2.5            # at most, of such a word that may be the text's own
 _RARE_NAME = 3.        # at most, of a word with a capital, which other words seldom have
 _COMMON_NAME = 4.5     # at least, of a first name that is mostly another word: `Will`, `May`
+_COMMON_END = 4.3      # at least, of an everyday word that begins or ends a name: `Fund`
 _EVERYDAY = 5.5        # at least, of a word that goes with any other: `one`, `out`
 # How many powers of ten more often than in general text these must occur here:
 _SURPRISING_NAME = 1.3 # a word with a capital,
@@ -125,6 +126,8 @@ class Term:
     why:str                        # why it was chosen
     examples:tuple[str, ...] = ()  # sentences in which it occurs
     links:tuple[str, ...] = ()     # terms that contain it, that it contains, its plural
+    he:int = 0                     # pronouns that follow it
+    she:int = 0
 
 # %% ../../nbs/terms/10_extract.ipynb #f1e463d0
 def _surely(term:str, count:Counter, words:Counter, stems:Counter, c:Counts, zipf) -> bool:
@@ -146,6 +149,18 @@ def _without_covered(why:Mapping[str, str], count:Counter, titles:Counter) -> di
              and f" {t} " in f" {title} " and count[t] <= titles[title]}
     return {t: reason for t,reason in why.items() if t not in gone and t not in parts}
 
+# %% ../../nbs/terms/10_extract.ipynb #a6be7383
+def _kinds(owns:Mapping[str, float], around:Mapping[str, Counter], texts:Mapping[str, str],
+           c:Counts, zipf, given:frozenset[str]) -> dict[str, str]:
+    "The kind of each term."
+    def common(word):
+        if not word.isalpha(): return False
+        forms = {word.lower(), word.lower().removesuffix("s")}
+        return zipf(word) >= _COMMON_END or any(zipf(w) >= _RARE and c.small[w] for w in forms)
+    people = parts_of_people(around, given, common)
+    return agreeing({t: kind_of(t, around[t], owns[t], texts[t], people, given, common)
+                     for t in owns})
+
 # %% ../../nbs/terms/10_extract.ipynb #93c7c56c
 def extract_terms(
     texts:Iterable[str],  # documents; read once, one at a time
@@ -159,11 +174,13 @@ def extract_terms(
     c = count_words([texts] if isinstance(texts, str) else texts)
     if not c.total: raise DataError("no words in the corpus: nothing to extract")
     given = frozenset().union(*given_names(language))
-    count, own, around, example = Counter(), Counter(), defaultdict(Counter), defaultdict(list)
+    count, own, example = Counter(), Counter(), defaultdict(list)
+    around, he_she = defaultdict(Counter), defaultdict(Counter)
     for term,n,run in join_runs(split_runs(read_runs(c, zipf))):
         term = term.rstrip(".")
         count[term] += n
         around[term] += c.around[run]
+        if run[0].endswith(term): he_she[term] += c.he_she[run]
         if run[0].endswith(term): own[term] += c.own[run]
         if c.example[run] not in example[term] and len(example[term]) < 5:
             example[term].append(c.example[run])
@@ -180,14 +197,15 @@ def extract_terms(
         for w in t.split(" "): words[w] += count[t]
     why = {t: r for t,r in why.items() if _surely(t, count, words, stems, c, zipf)}
     why = _without_covered(why, count, c.titles)
-    links, people, out = links_of(why), parts_of_people({t: around[t] for t in why}), []
+    owns, seen = {t: own[t]/count[t] for t in why}, {t: " ".join(example[t]) for t in why}
+    kinds = _kinds(owns, {t: around[t] for t in why}, seen, c, zipf, given)
+    links, out = links_of(why), []
     for t,reason in why.items():
         possessive = own[t] == count[t] > 1 and t[-1] != "s"
         surprise = _surprise(t, count[t], c.total, zipf)
-        kind = kind_of(t, around[t], own[t]/count[t], " ".join(example[t]), people, given)
-        out.append(Term(t+"'s"*possessive, count[t], round(count[t]*max(surprise, .1), 1), kind,
+        out.append(Term(t+"'s"*possessive, count[t], round(count[t]*max(surprise, .1), 1), kinds[t],
                         f"{reason}; {10**surprise:,.0f} times as frequent as in general text",
-                        tuple(example[t][:2]), links[t]))
+                        tuple(example[t][:2]), links[t], he_she[t]["he"], he_she[t]["she"]))
     return _best_first(out)[:max_terms]
 
 def _best_first(terms:Iterable[Term]) -> list[Term]:

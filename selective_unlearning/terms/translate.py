@@ -110,36 +110,36 @@ class _Free:
         return text
 
 # %% ../../nbs/terms/11_translate.ipynb #e3774bcc
-def _name_words(term:str) -> list[str]:
-    return [w for w in term.split(" ") if w not in _NO_NAMES and w[-1:] != "."]
+_OWN = r"['’]s?(?= |$)"
 
-def _votes(word:str, term:str, examples:Sequence[str]) -> Counter:
+def _name_words(term:str) -> list[str]:
+    words = re.sub(_OWN, "", term).split(" ")
+    return [w for w in words if w not in _NO_NAMES and w[-1:] != "."]
+
+def _votes(word:str, term:str, he:int, she:int) -> Counter:
     "The signs of each gender for a given name in one person's name."
     male, female = given_names("en")
-    words, around = {*term.split(" ")}, Counter()
-    if " and " not in term: around.update(w for e in examples for w in content_words(e))
-    return Counter(male=4*bool(MALE_TITLES & words) + 2*(word in male-female)
-                   + sum(around[w] for w in ("he", "him", "his")),
-                   female=4*bool(FEMALE_TITLES & words) + 2*(word in female-male)
-                   + sum(around[w] for w in ("she", "her", "hers")))
+    words, one = {*term.split(" ")}, " and " not in term
+    return Counter(male=4*bool(MALE_TITLES & words) + 2*(word in male-female) + he*one,
+                   female=4*bool(FEMALE_TITLES & words) + 2*(word in female-male) + she*one)
 
-def _roles(people:Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
+def _roles(people:Sequence[tuple[str, int, int]]) -> dict[str, str]:
     "The role of every word of a name: `male`, `female` or `family`."
     family, votes = set(), {}
-    for term,examples in people:
+    for term,he,she in people:
         full = len(_name_words(term)) > 1 and not re.search(r" and \w+$", term)
         if full: family.add(_name_words(term)[-1])
         for w in _name_words(term)[:-1 if full else None]:
-            votes.setdefault(w, Counter()).update(_votes(w, term, examples))
+            votes.setdefault(w, Counter()).update(_votes(w, term, he, she))
     known = frozenset().union(*given_names("en"))
-    given = {w for term,_ in people if len(_name_words(term)) > 1
+    given = {w for term,*_ in people if len(_name_words(term)) > 1
              for w in _name_words(term)[:-1]} | (known-family)
     roles = dict.fromkeys(sorted(family | votes.keys()), "family")
     return roles | {w: v.most_common(1)[0][0] for w,v in votes.items() if w in given}
 
 # %% ../../nbs/terms/11_translate.ipynb #f3aeeb31
-def _new_words(people:Sequence[tuple[str, Sequence[str]]], seed:str, free:_Free) -> dict[str, str]:
-    "A translation for every word of a name."
+def _new_words(people:Sequence[tuple[str, int, int]], seed:str, free:_Free) -> dict[str, str]:
+    "A translation for every word of a name; how often `he` and `she` follow it tells its gender."
     from faker import Faker
     fakers, new = [Faker("en_GB"), Faker("en_US")], {}
     def names(word, role):
@@ -198,15 +198,25 @@ def _related(term:str, done:dict[str, str]) -> str|None:
             if one != t and one in done]
     return _cased(plural_by_ending(done[ones[0]]), term) if ones else None
 
-def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free) -> str|None:
-    "`term` with the terms in it replaced, if it has any and the rest is everyday words."
+def _shared(terms:Sequence[str]) -> list[str]:
+    "Rare capitalised words that several terms share and that are no terms themselves."
     from wordfreq import zipf_frequency
-    out, rest, last = "", "", 0
-    for s,e,i in inner.find(term):
-        out += term[last:s] + _cased(done[inner.terms[i]], term[s:e])
-        rest, last = rest + term[last:s] + " ", e
-    if last and all(zipf_frequency(w, "en") >= 4 for w in content_words(rest + term[last:])):
-        return free.take([""], out + term[last:])
+    word = re.compile(r"\w\w+(?=['’]s |[ -]|$)")
+    inside = Counter(w for t in terms if " " in t for w in {*word.findall(t)})
+    return sorted(w for w,n in inside.items() if n > 1 and w[0].isupper()
+                  and w not in {*terms} and zipf_frequency(w, "en") < 3)
+
+def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, seed:str) -> str|None:
+    "`term` with the terms in it and its rare words replaced, if there are terms in it."
+    from wordfreq import zipf_frequency
+    def plain(m):
+        if zipf_frequency(m[0], "en") >= 2.5: return m[0]
+        return str(free.take((_cased(v, m[0]) for v in _villages(_hash(seed, m[0]))), like=m[0]))
+    found, out, last = inner.find(term), "", 0
+    for s,e,i in found:
+        out += re.sub(r"\w\w+", plain, term[last:s]) + _cased(done[inner.terms[i]], term[s:e])
+        last = e
+    return free.take([""], out + re.sub(r"\w\w+", plain, term[last:])) if found else None
 
 def _is_plural(e:Entry, examples:Sequence[str]) -> bool:
     "Whether a term is a plural: `Dementors`, but not `Fawkes`, who never has an article."
@@ -216,19 +226,24 @@ def _is_plural(e:Entry, examples:Sequence[str]) -> bool:
 
 def _rank(e:Entry): return len(content_words(e.term)), len(e.term), not e.term.islower(), e.term
 
-def _stand_ins(entries:Sequence[Entry], examples:dict, seed:str, free:_Free) -> dict[str, str]:
-    "One translation for each term."
-    people = [(e.term, examples[e.term]) for e in entries if e.kind == "person"]
+def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_Free):
+    "One translation for each term, by term."
+    people = [(e.term, clues[e.term].he, clues[e.term].she) for e in entries if e.kind == "person"]
     names, size = _new_words(people, seed, free), 0
-    done = {t: " ".join(names.get(w, w) for w in t.split(" ")) for t,_ in people}
+    word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
+    done = {t: word.sub(lambda m: names.get(m[0], m[0]), t) for t,*_ in people}
+    def village(t): return str(free.take((_cased(v, t) for v in _villages(_hash(seed, t))), like=t))
     for t in done:  # where only a title or a term is left
-        villages = (_cased(v, t) for v in _villages(_hash(seed, t)))
-        if free.matcher.find(done[t]): done[t] = str(free.take(villages, like=t))
+        if free.matcher.find(done[t]): done[t] = village(t)
+    shared = (w for w in _shared([e.term for e in entries]) if w not in names)
+    done = names | {w: village(w) for w in shared} | done
     inner = TermMatcher(list(done))
     for e in sorted((e for e in entries if e.kind != "person"), key=_rank):
+        examples = clues[e.term].examples
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
-        done[e.term] = (_related(e.term, done) or _held(e.term, inner, done, free)
-                        or _thing(e, examples[e.term], seed, free, _is_plural(e, examples[e.term])))
+        done[e.term] = (done.get(e.term) or _related(e.term, done)
+                        or _held(e.term, inner, done, free, seed)
+                        or _thing(e, examples, seed, free, _is_plural(e, examples)))
     return done
 
 # %% ../../nbs/terms/11_translate.ipynb #bbc4d152
@@ -242,13 +257,14 @@ def propose_translations(
     "A generic translation of the same kind for each term, always the same for a seed."
     given = list(terms)
     entries = Dictionary(tuple(joined(map(_as_entry, given))))
-    examples = {_as_entry(t).term: t.examples if isinstance(t, Term) else () for t in given}
+    clues = {e.term: Term(e.term, 0, 0, e.kind, "") for e in entries}
+    clues |= {t.term: t for t in given if isinstance(t, Term)}
     todo = [e for e in entries if e.term and not e.locked]
     words = {w for t in chain(taken, entries.terms) for w in content_words(t)}
     free = _Free(words, TermMatcher([t for t in entries.terms if term_key(t)], plurals=True),
                  length=length)
     free.used.update(t.casefold() for e in entries if e.locked for t in e.translations)
-    columns = [_stand_ins(todo, examples, f"{seed} {k}", free) for k in range(n)]
+    columns = [_stand_ins(todo, clues, f"{seed} {k}", free) for k in range(n)]
     new = {e.term: replace(e, translations=tuple(c[e.term] for c in columns)) for e in todo}
     return Dictionary(tuple(new.get(e.term, e) for e in entries))
 

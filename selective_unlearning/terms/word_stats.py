@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 import regex
 
@@ -60,6 +61,7 @@ class Counts:
     marked:set = field(default_factory=set)            # two words in small letters that are set off
     pairs:Counter = field(default_factory=Counter)     # a word and the next, in small letters
     named:Counter = field(default_factory=Counter)     # of those, capitalised after "the" or "a"
+    he_she:dict = field(default_factory=lambda: defaultdict(Counter))  # pronouns that follow a run
     example:dict = field(default_factory=dict)         # a sentence for each run, word and title
     total:int = 0                                      # words
 
@@ -89,8 +91,20 @@ _CAPITALISED = rf"(?:{ACRONYM}|\p{{Lu}}\.(?= \p{{Lu}})|\p{{Lu}}{WORD_TAIL}(?: \d
 JOIN = rf"['’]s? | (?:(?:of|for|and)(?: the)?|&|the|{'|'.join(PARTICLES)}) "
 _RUN = regex.compile(rf"(?<![\w'’-]){_CAPITALISED}(?:(?:{JOIN}| ){_CAPITALISED})*(?P<own>['’]s\b)?")
 
-def _count_runs(sentence:str, c:Counts):
-    for m in _RUN.finditer(sentence):
+_PRONOUNS = dict.fromkeys(("he", "him", "his"), "he") | dict.fromkeys(("she", "her", "hers"), "she")
+
+def _about_the_same(sentence:str) -> str:
+    "The sentence up to its first name if it begins with a pronoun, otherwise nothing."
+    begins = WORD.search(sentence)
+    if not begins or begins[0].lower() not in _PRONOUNS: return ""
+    name = _RUN.search(sentence, begins.end())
+    return " " + sentence[:name.start() if name else None]
+
+def _count_runs(sentence:str, c:Counts, following:str=""):
+    "Count the runs of a sentence; a pronoun with which the `following` begins is the last one's."
+    runs = list(_RUN.finditer(sentence))
+    for m,end in zip(runs, [*(r.start() for r in runs[1:]), None]):
+        near = sentence[m.end():end] + (_about_the_same(following) if end is None else "")
         run = m[0].removesuffix(m["own"] or ""), not WORD.search(sentence[:m.start()])
         c.runs[run] += 1
         c.own[run] += m["own"] is not None
@@ -98,6 +112,8 @@ def _count_runs(sentence:str, c:Counts):
         after = WORD.match(sentence, m.end()+1)
         c.around[run].update("-"+w.lower() for w in before)
         if after: c.around[run]["+"+after[0]] += 1
+        said = (_PRONOUNS.get(w.lower()) for w in WORD.findall(near))
+        c.he_she[run].update(filter(None, said))
         c.example.setdefault(run, sentence)
 
 # %% ../../nbs/terms/07_word_stats.ipynb #4ad12fb6
@@ -108,7 +124,7 @@ def count_words(
     "The counts of words, runs, pairs and set-off phrases in `texts`."
     c = Counts()
     for text in texts:
-        for sentence in sentences(text):
+        for sentence,following in pairwise([*sentences(text), ""]):
             sentence = _set_off(sentence, c)
             words = WORD.findall(sentence)
             c.total += len(words)
@@ -116,7 +132,7 @@ def count_words(
             c.small.update(w for w in words if not w[0].isupper())
             for w in words: c.example.setdefault(w, sentence)
             _count_pairs(sentence, c)
-            _count_runs(sentence, c)
+            _count_runs(sentence, c, following)
             if len(c.runs) + len(c.pairs) > limit:
                 _forget(c)
                 limit = max(limit, 2*(len(c.runs) + len(c.pairs)))  # or this comes at each sentence
@@ -127,6 +143,7 @@ def _forget(c:Counts):
         setattr(c, name, Counter({k: n for k,n in getattr(c, name).items() if n > 1}))
     c.own, c.named = (Counter({k: d[k] for k in keys if d[k]})
                       for d,keys in ((c.own, c.runs), (c.named, c.pairs)))
-    c.around = defaultdict(Counter, {k: c.around[k] for k in c.runs})
+    c.around, c.he_she = (defaultdict(Counter, {k: d[k] for k in c.runs})
+                          for d in (c.around, c.he_she))
     kept = (c.runs, c.inside, c.small, c.titles)
     c.example = {k: s for k,s in c.example.items() if any(k in d for d in kept)}
