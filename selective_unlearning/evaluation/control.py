@@ -86,20 +86,24 @@ CONTROLLED:dict[str,Callable] = dict(
     probability=probability_scores, choice=choice_scores, question=question_scores)
 
 def control(
-    reader:Reader,           # of the base model
+    reader:Reader,              # of the base model
     prompts:list[dict],
     dictionary:Dictionary,
-    n:int=2,                 # draws
+    n:int=2,                    # draws
     seed:int=0,
-) -> dict[str,list[dict]]:   # kind → records with a `score`
-    "Score the base model on prompts with the names replaced, averaged over several draws."
+    stranger:Reader|None=None,  # a model that never read the text
+) -> dict[str,list[dict]]:      # kind → records with a `score`
+    """Score the base model on prompts with the names replaced, averaged over several draws.
+
+    A `stranger` is asked the prompts themselves instead."""
     prompts, by_kind = [p for p in prompts if p["kind"] in CONTROLLED], {}
     seen:list[list[dict]] = [[] for _ in prompts]
-    for drawn in control_draws(dictionary, n, seed):
+    drawn_names = [None] if stranger else control_draws(dictionary, n, seed)
+    for drawn in drawn_names:
         for kind,measure in CONTROLLED.items():
-            asked = [(replaced(p, drawn, dictionary.matcher), out)
+            asked = [(replaced(p, drawn, dictionary.matcher) if drawn is not None else p, out)
                      for p,out in zip(prompts, seen) if p["kind"] == kind]
-            records = measure(reader, [r for r,_ in asked if r])
+            records = measure(stranger or reader, [r for r,_ in asked if r])
             for record,out in zip(records, (out for r,out in asked if r)): out.append(record)
     for p,records in zip(prompts, seen):
         by_kind.setdefault(p["kind"], []).append(_averaged(p, records))

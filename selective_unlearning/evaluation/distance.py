@@ -22,7 +22,7 @@ from ..terms.dictionary import Dictionary
 from ..terms.substitute import substitute
 from ..labels.align import Role
 from ..labels.generic import label_features, label_rows
-from ..labels.translated import translate_block
+from ..labels.translated import translate_block, unchanged
 from ..training.losses import label_loss
 
 # %% ../../nbs/evaluation/13_distance.ipynb #da4953c2
@@ -44,6 +44,7 @@ def stranger_rows(
     dictionary:Dictionary,
     n:int=100,       # texts, at most
     seed:int=0,
+    stranger:Reader|None=None,  # a model that never read the subject; it reads the texts themselves
 ) -> Iterator[dict]:  # rows of `STRANGER`: soft labels, the `fact`, and the nats of the `base`
     """What a stranger says at each place of prompts with their answers.
 
@@ -54,8 +55,9 @@ def stranger_rows(
     some = random.Random(seed).sample(texts, min(n, len(texts)))
     for text,fact in tqdm(some, desc="stranger", leave=False):
         sub = substitute(text, drawn, matcher=dictionary.matcher)
-        block = translate_block(sub, base.tokenizer)
-        row, = label_rows(base, base, [block], LabelsConfig(alpha=0.))
+        block, reader = translate_block(sub, base.tokenizer), stranger or base
+        if stranger: block = unchanged(block)
+        row, = label_rows(reader, reader, [block], LabelsConfig(alpha=0.))
         yield row | dict(fact=str(fact), base=_divergence(base, row).tolist())
 
 # %% ../../nbs/evaluation/13_distance.ipynb #b2b8a72a

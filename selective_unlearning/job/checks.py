@@ -19,14 +19,14 @@ from ..core.files import read_json
 from ..core.step_settings import AdapterConfig
 from ..models.adapters import add_adapter, load_adapter, read_peft, save_adapter
 from ..models.continuations import check_length
-from ..models.load import check_weights
+from ..models.load import check_weights, load_tokenizer
 from ..models.reader import Reader
 from ..models.sampling import read_openers
 from ..models.scores import row_scores
 from ..corpus.blocks import check_block_size, lengths
 from ..corpus.readers import read_corpus
 from ..terms.dictionary import Dictionary, check_dictionary
-from ..labels.shards import label_bytes
+from ..labels.shards import label_bytes, tokenizer_hash
 from ..training.rows import training_steps
 from ..training.trainer import trackers
 from ..evaluation.measures import read_prompts
@@ -76,6 +76,13 @@ def _check_training(run:Run):
         raise ConfigError("watch.steps: no process holds the whole model under FSDP: "
                           "watch with one process, or under DDP")
 
+def _check_stranger(run:Run, name:str):
+    check_weights(name)
+    other = load_tokenizer(name, run.config.trust_remote_code)
+    if tokenizer_hash(other) != tokenizer_hash(run.tokenizer):
+        raise ConfigError(f"stranger: {name} cuts text into other tokens than {run.config.model}: "
+                          "it must be an earlier state of the same model")
+
 def _check_prompts(run:Run):
     half, files = run.config.evaluate.half, run.files
     for path in files["prompts"]: read_prompts(path, half)
@@ -93,6 +100,7 @@ def check(
     c = run.config
     _check_training(run)
     check_weights(c.model)
+    if c.stranger and not done >= {"labels", "base-evaluation"}: _check_stranger(run, c.stranger)
     check_length(c.evaluate.max_new_tokens, run.context, "evaluate.max_new_tokens")
     check_block_size(c.block_size, run.tokenizer, run.context)
     if "dictionary" not in done:

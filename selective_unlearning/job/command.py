@@ -22,9 +22,9 @@ from .settings import preset, read_config
 
 # %% ../../nbs/job/10_command.ipynb #29a3c9cb
 OPTIONS = {  # option of `run` → setting
-    "model": "model", "corpus": "corpus", "dictionary": "dictionary", "prompts": "prompts",
-    "method": "method", "extract": "extract", "ask": "ask", "candidates": "candidates",
-    "block-size": "block_size",
+    "model": "model", "stranger": "stranger", "corpus": "corpus", "dictionary": "dictionary",
+    "prompts": "prompts", "method": "method", "extract": "extract", "ask": "ask",
+    "candidates": "candidates", "block-size": "block_size",
     "alpha": "labels.alpha", "epochs": "unlearn.epochs", "lr": "unlearn.lr", "lora-r": "lora.r",
     "bits": "bits", "adapter": "adapter", "seed": "seed", "force": "force",
     "trust-remote-code": "trust_remote_code"}

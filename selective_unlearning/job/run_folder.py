@@ -112,6 +112,12 @@ class Run:
     def identity(self) -> str:
         return model_identity(self.model_config, self.config.model, self.hashed)
 
+    @cached_property
+    def stranger_identity(self) -> str:
+        "That of the model that never read the text; empty if there is none."
+        name, trust = self.config.stranger, self.config.trust_remote_code
+        return model_identity(load_config(name, trust), name, self.hashed) if name else ""
+
     @property
     def context(self) -> int|None: return context_length(self.model_config)
 
@@ -138,13 +144,18 @@ def made(self:Run, step:str) -> Path:
 
 @patch
 def reader(self:Run, which:str="unlearned") -> Reader:
-    """A reader for the base, reinforced or unlearned model.
+    """A reader for the base, reinforced or unlearned model, or for the stranger.
 
     Raises `DataError` if the model is not made yet or was changed, `ModelError` if the base is
     another one."""
-    loaded, tokenizer = self._loaded, self.tokenizer
+    loaded, tokenizer, c = self._loaded, self.tokenizer, self.config
     if "base" not in loaded: loaded["base"] = self.load_base()
     if which == "base": return Reader(loaded["base"], tokenizer)
+    if which == "stranger":
+        if which not in loaded:
+            loaded[which] = load_model(str(c.stranger), loaded["base"].dtype,
+                                       trust_remote_code=c.trust_remote_code)
+        return Reader(loaded[which], tokenizer)
     folder = self.made(which)
     if (folder/"instruction.txt").exists():
         prefix = instruction_ids(tokenizer, read_text(folder/"instruction.txt"))

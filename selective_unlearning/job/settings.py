@@ -89,6 +89,14 @@ def _check_labels(c:"RunConfig"):
         usual = replace(c.retain, length=RetainConfig.length, packed=False)
         _idle(c.retain, usual, "retain", "retain.samples is 0")
 
+def _check_stranger(c:"RunConfig"):
+    "Raises `ConfigError` for a setting that says how labels are made without a stranger."
+    if c.stranger is None: return
+    require(METHODS[c.method].uses_labels,
+            f"method {c.method} makes no labels: leave out stranger={c.stranger}")
+    usual = replace(LabelsConfig(), kind=c.labels.kind, top_k=c.labels.top_k)
+    _idle(c.labels, usual, "labels", f"the labels are what {c.stranger} says of the text as it is")
+
 def _check_files(c:"RunConfig"):
     "Raises `ConfigError` for settings that make a file which is given."
     making = dict(dictionary=("extract", "ask", "candidates"), prompts=("n_prompts",))
@@ -116,6 +124,7 @@ class RunConfig:
     model:str = "smollm2-135m"      # the embedded model, a local folder, or a hub id
     method:str = "whp"              # how it forgets: this package's way (whp), or a baseline
     strength:float|None = None      # of a method that has one; the published value if not given
+    stranger:str|None = None        # the model before it learnt the text, if there is one
     corpus:tuple[str,...] = ()      # files or folders: the forget set
     text_column:str = "text"        # of .jsonl, .csv, .parquet, saved datasets: the text's column
     dictionary:str|None = None      # anchored terms; made from the corpus if not given
@@ -159,6 +168,7 @@ class RunConfig:
         _check_adapters(self)
         _check_method(self)
         _check_labels(self)
+        _check_stranger(self)
         _check_files(self)
         _check_watch(self)
 

@@ -36,6 +36,7 @@ class Step:
     files:Sequence[str]|Callable = ()     # settings that name files
     shared:bool = False             # whether all processes share the work
     reads_weights:bool = True       # whether the model's precision matters
+    reads_stranger:bool = False     # whether it differs with a model that never read the text
 
     def needs_for(self, c:RunConfig) -> Sequence[str]:
         return self.needs(c) if callable(self.needs) else self.needs
@@ -88,7 +89,8 @@ STEP_LIST = [
          reads_weights=False),
     Step("dictionary", make_dictionary, ("corpus",), ("extract", "ask", "candidates"),
          ("dictionary",)),
-    Step("translated", make_translated, ("corpus", "dictionary"), _translated_settings),
+    Step("translated", make_translated, ("corpus", "dictionary"), _translated_settings,
+         reads_stranger=True),
     Step("reinforced", make_reinforced, ("corpus",), _reinforce_settings, ("adapter",),
          shared=True),
     Step("labels", make_labels,
@@ -103,7 +105,7 @@ STEP_LIST = [
     Step("prompts", make_prompt_files, lambda c: () if c.prompts else ("corpus", "dictionary"),
          _prompt_settings, ("prompts", "neighbours", "homonyms", "general", "holdout")),
     Step("base-evaluation", make_base_evaluation, ("corpus", "dictionary", "prompts"),
-         lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens)),
+         lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens), reads_stranger=True),
     Step("evaluation", make_evaluation,
          ("corpus", "dictionary", "prompts", "reinforced", "unlearned", "base-evaluation"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens)),
@@ -118,5 +120,6 @@ def step_keys(run:Run, identity:str="") -> dict[str,str]:
         needs = [keys[n] for n in s.needs_for(c)]
         parts = dict(settings=s.settings_for(c), files=files, needs=needs, model=identity,
                      seed=c.seed, version=__version__)
+        if s.reads_stranger and c.stranger: parts["stranger"] = run.stranger_identity
         keys[s.name] = text_hash(json.dumps(parts, sort_keys=True))
     return keys

@@ -36,7 +36,7 @@ from ..terms.llm_terms import ask_terms, ask_translations
 from ..terms.spacy_terms import spacy_terms
 from ..terms.substitute import straddling
 from ..terms.translate import propose_translations
-from ..labels.translated import TRANSLATED, iter_translated
+from ..labels.translated import TRANSLATED, iter_translated, unchanged
 from ..labels.written import written_texts
 from ..training.curves import losses_csv, plot_loss, plot_path
 from ..training.monitor import Watch
@@ -152,7 +152,7 @@ def make_translated(run:Run, work:Path):
     rows = (row for documents,blocks in _forget_texts(run, work)
             for row in iter_translated(documents, blocks, d, run.tokenizer, c.seed, run.context,
                                        c.labels.draws))
-    write_rows(work/"blocks.arrow", rows, TRANSLATED)
+    write_rows(work/"blocks.arrow", map(unchanged, rows) if c.stranger else rows, TRANSLATED)
 
 # %% ../../nbs/job/04_steps.ipynb #be724134
 def sharded() -> bool:
@@ -216,7 +216,8 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
 def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
     """Yield the base model's texts and the translated blocks, as tokens.
 
-    Texts by the base model that are about the subject are left out."""
+    Texts by the base model that are about the subject are left out, and the blocks if there is a
+    stranger: it reads them as they are."""
     r, size = run.config.retain, run.config.block_size
     texts = _retain_texts(run, base) if r.samples else []
     kept = without_subject(texts, run.tokenizer, run.dictionary.matcher)
@@ -224,7 +225,7 @@ def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
         say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject "
             "and are left out")
     yield from [t[:size] for t in kept] if r.packed else join_rows(kept, size, base.opening)
-    if r.translated:
+    if r.translated and not run.config.stranger:
         draws = run.config.labels.draws
         rows = run.translated.select(range(0, len(run.blocks)*draws, draws))   # of the corpus
         yield from (ids[:size] for ids in rows["translated_ids"])
@@ -301,8 +302,9 @@ def _measure(run:Run, work:Path, models:Sequence[str]):
         scores[which] = evaluate(reader, asked, d.matcher, themes, c.evaluate)
         if which == "reinforced": continue
         if which == "base":
-            scores["control"] = control(reader, prompts, d, seed=c.seed)
-            said = stranger_rows(reader, prompts, d, seed=c.seed)
+            stranger = run.reader("stranger") if c.stranger else None
+            scores["control"] = control(reader, prompts, d, seed=c.seed, stranger=stranger)
+            said = stranger_rows(reader, prompts, d, seed=c.seed, stranger=stranger)
             write_rows(work/"stranger.arrow", said, STRANGER)
         if which == "unlearned":
             said = Dataset.from_file(str(run.path("base-evaluation")/"stranger.arrow"))

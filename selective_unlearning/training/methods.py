@@ -9,7 +9,7 @@ __all__ = ['METHODS', 'INSTRUCTION', 'Method', 'WHP', 'Ascent', 'GradientDiffere
 
 # %% ../../nbs/training/07_methods.ipynb #bdc187ec
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,10 +88,13 @@ class WHP(Method):
 
     def write_rows(self, run, folder):
         from selective_unlearning.labels.shards import write_labels
-        origin = dict(model=run.identity, dictionary=run.dictionary.content_hash,
-                      seed=run.config.seed)
-        write_labels(folder/"labels", run.reader("base"), run.reader("reinforced"), run.translated,
-                     run.config.labels, **origin)
+        c, base = run.config, run.reader("stranger" if run.config.stranger else "base")
+        origin = dict(model=run.identity, dictionary=run.dictionary.content_hash, seed=c.seed)
+        if c.stranger:
+            settings, reinforced = replace(c.labels, alpha=0.), base
+            origin["stranger"] = run.stranger_identity
+        else: settings, reinforced = c.labels, run.reader("reinforced")
+        write_labels(folder/"labels", base, reinforced, run.translated, settings, **origin)
 
     def read_rows(self, run, folder):
         from selective_unlearning.labels.shards import read_labels, tokenizer_hash

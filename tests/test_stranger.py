@@ -1,0 +1,85 @@
+"A model from before the text was learnt reads it as it is: labels, control and retain set."
+import pytest
+import torch
+
+from selective_unlearning.core.errors import ConfigError
+from selective_unlearning.core.files import read_json
+from selective_unlearning.evaluation.measures import choice_scores, probability_scores
+from selective_unlearning.evaluation.measures import read_prompts
+from selective_unlearning.job.run import run
+from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.settings import configure
+from selective_unlearning.models.load import load_model
+from selective_unlearning.models.reader import Reader
+from tiny import save_model, settings
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+
+
+def before(folder, kind, shift=.05):
+    "The same tokenizer with other weights: a model that had read other things."
+    model = load_model(save_model(folder, kind), torch.float32)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters(): p.add_(shift*torch.randn_like(p))
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_labels_are_its_predictions_of_the_text_itself(tmp_path, kind):
+    stranger = before(tmp_path/"before", kind)
+    r = run(settings(tmp_path, kind, stranger=stranger), tmp_path/"run", until="labels")
+    model, checked = load_model(stranger), 0
+    for row in r.labels:
+        with torch.no_grad(): z = model(torch.tensor([row["input_ids"]])).logits[0].float()
+        for t in range(len(r.reader("base").opening)+1, len(row["input_ids"])):
+            said = z[t-1].log_softmax(-1)
+            ids, logp = torch.tensor(row["topk_ids"][t]), torch.tensor(row["topk_logprobs"][t])
+            assert torch.allclose(said[ids], logp, atol=.02)
+            best = said.topk(len(ids)).values
+            assert (said[ids].sort(descending=True).values[:-1] >= best[:-1]-.02).all()
+            checked += 1
+    assert checked > 10
+
+
+def test_it_is_the_control_and_no_block_is_retained(tmp_path):
+    stranger = before(tmp_path/"before", "gpt2")
+    with_it = run(settings(tmp_path, "gpt2", stranger=stranger), tmp_path/"run")
+    scores = read_json(with_it.path("base-evaluation")/"familiarity.json")
+    prompts = read_prompts(with_it.path("prompts")/"prompts.jsonl")
+    reader = Reader(load_model(stranger, torch.float32), with_it.tokenizer)
+    measures = dict(probability=probability_scores, choice=choice_scores)
+    for kind,measure in measures.items():
+        own = [r["score"] for r in measure(reader, [p for p in prompts if p["kind"] == kind])]
+        assert own and own == pytest.approx([r["score"] for r in scores["control"][kind]])
+    without = run(settings(tmp_path, "gpt2"), tmp_path/"other")
+    kept = [len(r.retain_set) for r in (with_it, without)]
+    assert kept[1] == kept[0] + len(without.blocks)
+
+
+def test_another_stranger_makes_only_what_it_reads_again(tmp_path):
+    one, other = (before(tmp_path/n, "gpt2", shift) for n,shift in (("one", .05), ("two", .1)))
+    run(settings(tmp_path, "gpt2", stranger=one), tmp_path/"run")
+    def stamps():
+        return {p.name[3:]: p.stat().st_mtime_ns for p in (tmp_path/"run").glob("[01]*")}
+    first = stamps()
+    run(settings(tmp_path, "gpt2", stranger=other), tmp_path/"run")
+    same = {name for name,at in stamps().items() if at == first[name]}
+    assert same == {"corpus", "dictionary", "reinforced", "prompts"}
+
+
+def test_what_would_do_nothing_or_not_work_is_refused(tmp_path):
+    config = settings(tmp_path, "gpt2", stranger=before(tmp_path/"before", "gpt2"))
+    for name,value in {"labels.alpha": 5, "labels.rule": "paper", "labels.draws": 2}.items():
+        with pytest.raises(ConfigError, match=f"{name} would do nothing: the labels are what"):
+            configure(config, {name: value})
+    with pytest.raises(ConfigError, match="method npo makes no labels: leave out stranger="):
+        configure(config, {"method": "npo"})
+    other = configure(config, {"stranger": save_model(tmp_path/"other", "llama")})
+    with pytest.raises(ConfigError, match="cuts text into other tokens than"):
+        run(other, tmp_path/"run")
+    assert not Run(tmp_path/"run", other).path("corpus").exists()
