@@ -59,6 +59,8 @@ def test_it_is_the_control_and_no_block_is_retained(tmp_path):
     without = run(settings(tmp_path, "gpt2"), tmp_path/"other")
     kept = [len(r.retain_set) for r in (with_it, without)]
     assert kept[1] == kept[0] + len(without.blocks)
+    assert without.results["recall"]["recalls"] is None      # one text to compare with is too few
+    assert with_it.results["recall"] is None
 
 
 def test_another_stranger_makes_only_what_it_reads_again(tmp_path):

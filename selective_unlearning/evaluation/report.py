@@ -305,6 +305,12 @@ class Report:
         shown = *_answer(self.report), _figures_table(self.report)
         return f"<style>{STYLE}</style>{tag('div', *shown, class_='su-view su-report')}"
 
+    def markdown(self) -> str:
+        "The checks as a Markdown table, for a README or a model card."
+        rows = [("check", "measured", "95 % interval", "limit", "result"), ("---",)*5,
+                *map(_check_row, self.report["checks"])]
+        return "\n".join(f"| {' | '.join(str(cell).strip() for cell in row)} |" for row in rows)
+
     def save(self, folder:str|Path) -> Path:
         "Write `report.json` and `report.html`, each whole or not at all; return the second's path."
         page = report_html(self.report, self.scores, self.utility, self.losses)

@@ -34,8 +34,9 @@ def _shown(config:RunConfig) -> dict:
     for k in PATHS:
         out[k] = [*map(_file_name, out[k])] if k == "corpus" else out[k] and _file_name(out[k])
     finders = [":".join(map(_file_name, f.split(":"))) for f in config.extract.split(",")]
-    return out | dict(model=_model_name(config.model), ask=config.ask and _model_name(config.ask),
-                      extract=",".join(finders))
+    names = {k: getattr(config, k) for k in ("model", "stranger", "ask")}
+    shown = {k: v and _model_name(v) for k,v in names.items()}
+    return out | shown | dict(extract=",".join(finders))
 
 # %% ../../nbs/job/02_results.ipynb #b850eddc
 def read_measured(folder:str|Path) -> tuple[dict,dict,dict]:
@@ -57,6 +58,7 @@ def run_results(folder:str|Path) -> tuple[dict,dict,dict,dict]:
     steps, (scores, useful, losses) = manifest["steps"], read_measured(folder)
     def rows(name): return Dataset.from_file(str(step_path(folder, "corpus")/name))
     known = _read_if_there(step_path(folder, "dictionary")/"known.json")
+    recall = _read_if_there(step_path(folder, "translated")/"recall.json")
     distance = _read_if_there(step_path(folder, "evaluation")/"distance.json")
     watched = _read_if_there(step_path(folder, "unlearned")/"watch.json")
     entries = read_json(step_path(folder, "dictionary")/"dictionary.json")["entries"]
@@ -64,7 +66,7 @@ def run_results(folder:str|Path) -> tuple[dict,dict,dict,dict]:
     try: measured = summarise(scores, useful, known=known, distance=distance)
     except DataError as e: raise DataError(f"{folder}: {e}") from None
     report = measured | dict(
-        model=manifest["model"], method=config.method, seed=config.seed, known=known,
+        model=manifest["model"], method=config.method, seed=config.seed, known=known, recall=recall,
         corpus=dict(documents=len(rows("documents.arrow")),
                     tokens=int(lengths(rows("blocks.arrow")).sum())),
         dictionary=dict(terms=len(entries)),

@@ -90,7 +90,7 @@ STEP_LIST = [
     Step("dictionary", make_dictionary, ("corpus",), ("extract", "ask", "candidates"),
          ("dictionary",)),
     Step("translated", make_translated, ("corpus", "dictionary"), _translated_settings,
-         reads_stranger=True),
+         lambda c: ("holdout",) if METHODS[c.method].uses_labels else (), reads_stranger=True),
     Step("reinforced", make_reinforced, ("corpus",), _reinforce_settings, ("adapter",),
          shared=True),
     Step("labels", make_labels,

@@ -8,7 +8,7 @@ __all__ = ['say', 'make_corpus', 'propose_dictionary', 'check_mentions', 'make_d
            'make_base_evaluation', 'make_evaluation']
 
 # %% ../../nbs/job/04_steps.ipynb #69accdc2
-import json, os, shutil, sys
+import json, os, random, shutil, sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -46,7 +46,8 @@ from ..training.trainer import finetune
 from ..evaluation.control import control
 from ..evaluation.distance import STRANGER, distances, stranger_rows
 from ..evaluation.measures import evaluate, read_prompts, theme_words
-from ..evaluation.prior_knowledge import ask_base, knowledge_text
+from ..evaluation.prior_knowledge import ask_base, ask_translation
+from ..evaluation.prior_knowledge import knowledge_text, recall_text
 from ..evaluation.prompts import make_prompts, mentions
 from ..evaluation.reading import reading_prompts
 from ..evaluation.utility import quick_measure, read_general, read_neighbours
@@ -152,7 +153,19 @@ def make_translated(run:Run, work:Path):
     rows = (row for documents,blocks in _forget_texts(run, work)
             for row in iter_translated(documents, blocks, d, run.tokenizer, c.seed, run.context,
                                        c.labels.draws))
-    write_rows(work/"blocks.arrow", map(unchanged, rows) if c.stranger else rows, TRANSLATED)
+    made = write_rows(work/"blocks.arrow", map(unchanged, rows) if c.stranger else rows, TRANSLATED)
+    if run.method.uses_labels and not c.stranger: _ask_translation(run, made, work)
+
+def _ask_translation(run:Run, translated:Dataset, work:Path):
+    "Write down, and say, whether the base model recalls the text from its translation."
+    c, n = run.config, len(run.blocks)*run.config.labels.draws         # those of the corpus
+    some = random.Random(c.seed).sample(range(n), min(n, 64))
+    others = read_corpus(run.files["holdout"], c.text_column)["text"]
+    recall = ask_translation(run.reader("base"), translated.select(some)["translated_ids"],
+                             [run.tokenizer(t)["input_ids"][:c.block_size] for t in others],
+                             seed=c.seed)
+    write_json(work/"recall.json", recall)
+    if told := recall_text(recall): say(f"  warning: {told}")
 
 # %% ../../nbs/job/04_steps.ipynb #be724134
 def sharded() -> bool:
