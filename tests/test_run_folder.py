@@ -325,7 +325,7 @@ def test_a_run_says_what_it_is(made):
 
 
 def test_presets_have_one_name(tmp_path):
-    with pytest.raises(ConfigError, match="no preset 'best': there is demo, paper"):
+    with pytest.raises(ConfigError, match="no preset 'best': there is demo, paper, finetuned"):
         unlearn(corpus=tmp_path, out=tmp_path/"run", preset="best")
     with pytest.raises(DataError, match="no such file"):
         unlearn(corpus=tmp_path/"x.txt", out=tmp_path/"run", preset="paper")

@@ -9,7 +9,8 @@ from selective_unlearning.evaluation.measures import read_prompts
 from selective_unlearning.job.run import run
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.settings import configure
-from selective_unlearning.models.load import load_model
+from selective_unlearning.job.step_list import STEP_LIST
+from selective_unlearning.models.load import load_model, load_tokenizer
 from selective_unlearning.models.reader import Reader
 from tiny import save_model, settings
 
@@ -74,14 +75,34 @@ def test_another_stranger_makes_only_what_it_reads_again(tmp_path):
     assert same == {"corpus", "dictionary", "reinforced", "prompts"}
 
 
+def test_the_reinforced_model_is_measured_but_makes_no_label(tmp_path):
+    config = settings(tmp_path, "gpt2", stranger=before(tmp_path/"before", "gpt2"))
+    steps = {s.name: s for s in STEP_LIST}
+    assert [n for n in steps if "reinforced" in steps[n].needs_for(config)] == ["evaluation"]
+    without = settings(tmp_path, "gpt2")
+    assert "reinforced" in steps["labels"].needs_for(without)
+
+
+def test_a_tokenizer_that_pads_is_the_same(tmp_path):
+    stranger = before(tmp_path/"before", "gpt2")
+    tokenizer = load_tokenizer(stranger)
+    tokenizer(["a", "b c"], padding=True, truncation=True, max_length=5)
+    tokenizer.save_pretrained(stranger)
+    r = run(settings(tmp_path, "gpt2", stranger=stranger), tmp_path/"run", until="corpus")
+    assert len(r.blocks)
+
+
 def test_what_would_do_nothing_or_not_work_is_refused(tmp_path):
     config = settings(tmp_path, "gpt2", stranger=before(tmp_path/"before", "gpt2"))
     for name,value in {"labels.alpha": 5, "labels.rule": "paper", "labels.draws": 2}.items():
         with pytest.raises(ConfigError, match=f"{name} would do nothing: the labels are what"):
             configure(config, {name: value})
+    for name,why in {config.model: "is the model itself", " ": "must name a model"}.items():
+        with pytest.raises(ConfigError, match=why): configure(config, {"stranger": name})
+    with pytest.raises(ConfigError, match="set retain.samples above 0"):
+        configure(config, {"retain.samples": 0, "retain.length": 96})
     with pytest.raises(ConfigError, match="method npo makes no labels: leave out stranger="):
         configure(config, {"method": "npo"})
     other = configure(config, {"stranger": save_model(tmp_path/"other", "llama")})
-    with pytest.raises(ConfigError, match="cuts text into other tokens than"):
-        run(other, tmp_path/"run")
+    with pytest.raises(ConfigError, match="has other tokens than"): run(other, tmp_path/"run")
     assert not Run(tmp_path/"run", other).path("corpus").exists()

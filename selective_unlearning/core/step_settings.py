@@ -51,14 +51,20 @@ class LabelsConfig:
 # %% ../../nbs/core/05_step_settings.ipynb #d82acd44
 @dataclass(frozen=True)
 class WrittenConfig:
-    "Texts that the base model writes, added to the text to be forgotten."
-    recalled:int = 200         # about the anchored terms; 0 for none
-    renamed:int = 150          # about others, to whom the anchored names are given; 0 for none
+    "Texts in other forms than the corpus, added to the text to be forgotten."
+    recalled:int = 200         # by the base model, about the anchored terms; 0 for none
+    renamed:int = 150          # by it, about others who are given the anchored names; 0 for none
+    asked:int = 0              # sentences of the corpus, as answers and in lists; 0 for none
     length:int = 64            # tokens written after each opener, at most
+    temperature:float = 1.     # of what is recalled; lower: closer to the likeliest text
+    more_forms:int = 0         # of asking about terms, at most 6 (quizzes, lists, conversation)
 
     def __post_init__(self):
-        _at_least(self, 0, "recalled", "renamed")
+        _at_least(self, 0, "recalled", "renamed", "asked", "more_forms")
         _at_least(self, 1, "length")
+        require(self.more_forms <= 6, f"more_forms must be at most 6, got {self.more_forms}")
+        require(0 < self.temperature < inf,
+                f"temperature must be a number above 0, got {self.temperature}: use e.g. 0.7")
 
 # %% ../../nbs/core/05_step_settings.ipynb #1a158099
 @dataclass(frozen=True)

@@ -135,9 +135,9 @@ def notes(report:dict) -> list[str]:
     if "known" in known and known["known"] is None:
         out.append("Whether the base model knew the text could not be determined.")
     if (report.get("recall") or {}).get("recalls"):
-        out.append("The base model recalls the text from its translation, so the labels taught "
-                   "some of what was to be forgotten: use the model from before it learnt the text "
-                   "as stranger.")
+        out.append("The base model seems to recall the text from its translation, so the labels "
+                   "may have taught some of what was to be forgotten: if it learnt the text in a "
+                   "fine-tuning, use the model from before as stranger.")
     if why := report["unmeasurable"]:
         reasons = [f"{_name(k)} ({why[k]})" for k in (*MEASURES, *KEPT, *why) if k in why]
         out.append(f"Not measurable: {'; '.join(dict.fromkeys(reasons))}.")

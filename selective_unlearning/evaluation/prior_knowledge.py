@@ -120,7 +120,7 @@ def ask_translation(
         long = [ids for ids in rows if len(ids) >= 48]
         some = random.Random(seed).sample(long, min(n, len(long)))
         gains = [context_gain(reader, ids, seed=seed) for ids in some]
-        if len(gains) < 3: return out
+        if len(gains) < 4: return out
         rows_of = [i for i,g in enumerate(gains) for _ in g]
         out[name] = interval(np.concatenate(gains), seed=seed, clusters=rows_of)
     return out | dict(recalls=out["text"]["low"] > out["other"]["high"])
@@ -130,6 +130,6 @@ def recall_text(recall:Mapping) -> str:
     if not recall["recalls"]: return ""
     gains = " and ".join(f"{number_text(recall[k]['value'])} nats {what}" for k,what in (
         ("text", "in the translation"), ("other", "in other texts")))
-    return (f"the base model recalls the text from its translation (context is worth {gains}), so "
-            "the labels teach what is to be forgotten: give the model from before it learnt the "
-            "text as stranger")
+    return (f"the base model seems to recall the text from its translation (context is worth "
+            f"{gains}), and then the labels teach what is to be forgotten: if the model learnt the "
+            "text in a fine-tuning, give the one from before as stranger")

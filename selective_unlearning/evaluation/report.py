@@ -309,7 +309,8 @@ class Report:
         "The checks as a Markdown table, for a README or a model card."
         rows = [("check", "measured", "95 % interval", "limit", "result"), ("---",)*5,
                 *map(_check_row, self.report["checks"])]
-        return "\n".join(f"| {' | '.join(str(cell).strip() for cell in row)} |" for row in rows)
+        def cell(text): return text.strip().replace("|", "\\|")
+        return "\n".join(f"| {' | '.join(map(cell, row))} |" for row in rows)
 
     def save(self, folder:str|Path) -> Path:
         "Write `report.json` and `report.html`, each whole or not at all; return the second's path."

@@ -19,22 +19,22 @@ from ..core.files import read_json
 from ..core.step_settings import AdapterConfig
 from ..models.adapters import add_adapter, load_adapter, read_peft, save_adapter
 from ..models.continuations import check_length
-from ..models.load import check_weights, load_tokenizer
+from ..models.load import check_weights, load_config, load_tokenizer
 from ..models.reader import Reader
 from ..models.sampling import read_openers
 from ..models.scores import row_scores
 from ..corpus.blocks import check_block_size, lengths
 from ..corpus.readers import read_corpus
 from ..terms.dictionary import Dictionary, check_dictionary
-from ..labels.shards import label_bytes, tokenizer_hash
+from ..labels.shards import label_bytes
 from ..training.rows import training_steps
 from ..training.trainer import trackers
 from ..evaluation.measures import read_prompts
 from ..evaluation.headline import few_steps
-from ..evaluation.prior_knowledge import knowledge_text
+from ..evaluation.prior_knowledge import knowledge_text, recall_text
 from ..evaluation.utility import read_general, read_neighbours
 from .run_folder import Run
-from .steps import measure_of, say, sharded
+from .steps import measure_of, recall_left, say, sharded
 
 # %% ../../nbs/job/06_checks.ipynb #5236a2e5
 def try_adapter(run:Run, path:Path):
@@ -78,10 +78,12 @@ def _check_training(run:Run):
 
 def _check_stranger(run:Run, name:str):
     check_weights(name)
-    other = load_tokenizer(name, run.config.trust_remote_code)
-    if tokenizer_hash(other) != tokenizer_hash(run.tokenizer):
-        raise ConfigError(f"stranger: {name} cuts text into other tokens than {run.config.model}: "
-                          "it must be an earlier state of the same model")
+    trust, c = run.config.trust_remote_code, run.config
+    other, model = load_tokenizer(name, trust), run.model_config
+    sizes = [getattr(m, "vocab_size", None) for m in (load_config(name, trust), model)]
+    if other.get_vocab() != run.tokenizer.get_vocab() or sizes[0] != sizes[1]:
+        raise ConfigError(f"stranger: {name} has other tokens than {c.model}: it must be an "
+                          "earlier state of the same model")
 
 def _check_prompts(run:Run):
     half, files = run.config.evaluate.half, run.files
@@ -142,4 +144,5 @@ def check_worth(run:Run):
     for line in few_steps(steps):
         say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size "
             "or block_size.")
+    if (recall := recall_left(run)) and (told := recall_text(recall)): say(f"  warning: {told}")
     check_space(run)

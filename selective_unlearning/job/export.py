@@ -75,13 +75,16 @@ def _figures(report:dict) -> str:
         rows.append(" | ".join([f"| {part}: {what}", *figures])+" |")
     return "\n".join(rows)
 
-_RECIPE = ("method", "strength", "bits", "adapter", "lora", "seed", "block_size", "train",
-           "reinforce", "retain", "labels", "unlearn", "watch")
+_RECIPE = ("method", "strength", "stranger", "bits", "adapter", "lora", "seed", "block_size",
+           "train", "reinforce", "written", "retain", "labels", "unlearn", "watch")
 
 def _recipe(config:dict) -> str:
     "The settings that made the model, without files and trackers."
     kept = {k: config[k] for k in _RECIPE if k in config}
     if kept.get("adapter"): kept.pop("lora", None)
+    if kept.get("stranger"):
+        kept.pop("reinforce", None)
+        kept["labels"] = {k: kept["labels"][k] for k in ("kind", "top_k")}
     if "train" in kept: kept["train"] = {k: v for k,v in kept["train"].items() if k != "report_to"}
     return yaml.safe_dump(kept, sort_keys=False).replace("`", "'").strip()
 
@@ -146,6 +149,9 @@ def _card(run:Path, report:dict, base:dict, form:str) -> str:
     method_text = f"the baseline `{method}`: {METHODS[method].what}"
     if method == "whp":
         method_text = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)"
+    if report["config"].get("stranger"):
+        method_text += (", with the predictions of the model from before it learnt the text as "
+                        "labels")
     made = dict(embedded=f"{base['name']} ({base['identity']})", hub=base["identity"],
                 folder=f"{base['identity']}, a local folder")[base["kind"]]
     corpus = read_manifest(run)["steps"]["corpus"]["inputs"]["corpus"]

@@ -214,7 +214,7 @@ def unlearn(
     model:str="smollm2-135m",     # the embedded model, a local folder, or a hub id
     corpus=(),                    # files or folders with the text to forget
     out:str|Path="runs/unlearn",  # the run folder
-    preset:str="demo",            # demo or paper
+    preset:str="demo",            # demo, paper or finetuned
     **settings,                   # any of `RunConfig`; a step's as a dict: `unlearn={"epochs": 3}`
 ) -> Run:
     """Make `model` forget `corpus`.

@@ -84,7 +84,8 @@ def _check_labels(c:"RunConfig"):
         usual = replace(c.unlearn, hinge_floor=UnlearnConfig.hinge_floor)
         _idle(c.unlearn, usual, "unlearn", "unlearn.hinge_weight is 0")
     if not (c.written.recalled or c.written.renamed):
-        _idle(c.written, WrittenConfig(recalled=0, renamed=0), "written", "no text is written")
+        usual = WrittenConfig(recalled=0, renamed=0, asked=c.written.asked)
+        _idle(c.written, usual, "written", "the base model writes no text")
     if not c.retain.samples:
         usual = replace(c.retain, length=RetainConfig.length, packed=False)
         _idle(c.retain, usual, "retain", "retain.samples is 0")
@@ -92,6 +93,12 @@ def _check_labels(c:"RunConfig"):
 def _check_stranger(c:"RunConfig"):
     "Raises `ConfigError` for a setting that says how labels are made without a stranger."
     if c.stranger is None: return
+    require(bool(c.stranger.strip()), "stranger must name a model, or be left out")
+    require(c.stranger != c.model, f"stranger={c.stranger} is the model itself: name the one from "
+                                   "before it learnt the text")
+    require(c.retain.samples > 0 or not c.unlearn.retain_weight,
+            "with a stranger only the base model's own texts are retained: set retain.samples "
+            "above 0, or unlearn.retain_weight to 0")
     require(METHODS[c.method].uses_labels,
             f"method {c.method} makes no labels: leave out stranger={c.stranger}")
     usual = replace(LabelsConfig(), kind=c.labels.kind, top_k=c.labels.top_k)
@@ -318,7 +325,12 @@ PRESETS = dict(
         labels=LabelsConfig(rule="paper", kind="hard", alpha=5.), lora=AdapterConfig(r=0),
         retain=RetainConfig(samples=0, translated=False),
         written=WrittenConfig(recalled=0, renamed=0), reinforce=ReinforceConfig(lr=9e-5),
-        unlearn=UnlearnConfig(lr=3e-5, retain_weight=0., anchor_weight=1.)))
+        unlearn=UnlearnConfig(lr=3e-5, retain_weight=0., anchor_weight=1.)),
+    finetuned=RunConfig(
+        lora=AdapterConfig(targets="all", first_layer=0.),
+        written=WrittenConfig(recalled=600, renamed=0, asked=400, length=24, temperature=.7,
+                              more_forms=6),
+        unlearn=UnlearnConfig(retain_weight=1., anchor_weight=1.)))
 
 def preset(name:str) -> RunConfig:
     "The settings of a preset."

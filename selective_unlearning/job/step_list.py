@@ -62,9 +62,13 @@ def _reinforce_settings(c:RunConfig) -> dict:
 def _translated_settings(c:RunConfig) -> dict:
     "The settings of the translated corpus; methods without labels have no written texts."
     labelled, draws = METHODS[c.method].uses_labels, c.labels.draws
-    written = labelled and (c.written.recalled or c.written.renamed)
+    written = labelled and (c.written.recalled or c.written.renamed or c.written.asked)
     several = dict(draws=draws) if draws > 1 else {}
     return several | (dict(written=asdict(c.written)) if written else {})
+
+def _method_needs(c:RunConfig) -> list[str]:
+    "The steps that a method's rows depend on; a stranger's labels need no reinforced model."
+    return [n for n in METHODS[c.method].needs if n != "reinforced" or not c.stranger]
 
 def _label_settings(c:RunConfig) -> dict:
     "The settings of the labels; methods that train on plain blocks share one empty step."
@@ -90,21 +94,23 @@ STEP_LIST = [
     Step("dictionary", make_dictionary, ("corpus",), ("extract", "ask", "candidates"),
          ("dictionary",)),
     Step("translated", make_translated, ("corpus", "dictionary"), _translated_settings,
-         lambda c: ("holdout",) if METHODS[c.method].uses_labels else (), reads_stranger=True),
+         reads_stranger=True),
     Step("reinforced", make_reinforced, ("corpus",), _reinforce_settings, ("adapter",),
          shared=True),
     Step("labels", make_labels,
-         lambda c: METHODS[c.method].needs if METHODS[c.method].trains else (),
+         lambda c: _method_needs(c) if METHODS[c.method].trains else (),
          _label_settings, shared=True),
     Step("retain", make_retain, lambda c: ("translated",) if METHODS[c.method].retain else (),
          _retain_settings, lambda c: ("openers",) if METHODS[c.method].retain else ()),
     Step("unlearned", make_unlearned,
-         lambda c: ("labels", "retain", *METHODS[c.method].needs), _unlearn_settings,
+         lambda c: ("labels", "retain", *_method_needs(c)), _unlearn_settings,
          lambda c: ("adapter", *(("prompts", "neighbours") if c.watch.steps else ())),
          shared=True),
     Step("prompts", make_prompt_files, lambda c: () if c.prompts else ("corpus", "dictionary"),
          _prompt_settings, ("prompts", "neighbours", "homonyms", "general", "holdout")),
-    Step("base-evaluation", make_base_evaluation, ("corpus", "dictionary", "prompts"),
+    Step("base-evaluation", make_base_evaluation,
+         lambda c: ("corpus", "dictionary", "prompts",
+                    *["translated"]*(METHODS[c.method].uses_labels and not c.stranger)),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens), reads_stranger=True),
     Step("evaluation", make_evaluation,
          ("corpus", "dictionary", "prompts", "reinforced", "unlearned", "base-evaluation"),

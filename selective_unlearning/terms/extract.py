@@ -275,5 +275,7 @@ def merge_terms(
         why = " | ".join(dict.fromkeys(t.why for _,t in group))
         examples = tuple(dict.fromkeys(e for _,t in group for e in t.examples))[:2]
         score = round(sum(t.score for _,t in group), 1)
-        out.append(Term(name, max(count.values()), score, kind, why, examples, links[name]))
+        he, she = (max(getattr(t, p) for _,t in group) for p in ("he", "she"))
+        out.append(Term(name, max(count.values()), score, kind, why, examples, links[name],
+                        he, she))
     return _best_first(out)

@@ -92,7 +92,7 @@ def kind_of(
 def _thing(words:Sequence[str], given:frozenset[str], common:Callable[[str], bool]) -> bool:
     "Whether an end of a name is an everyday word, and the first word no title or first name."
     if len(words) < 2 or words[0] in TITLES or words[0] in given: return False
-    return common(words[0]) or common(words[-1]) and words[-1] not in surnames()
+    return any(common(w) and w not in surnames() for w in (words[0], words[-1]))
 
 def _called(term:str, text:str) -> str|None:
     "The kind of the first noun that a sentence uses for `term`."
@@ -123,8 +123,12 @@ def parts_of_people(
 
 # %% ../../nbs/terms/09_kinds.ipynb #e0ec65cc
 def agreeing(kinds:Mapping[str, str]) -> dict[str, str]:
-    "`kinds`, with a word by itself as a person if it ends people's names and no other names."
+    """`kinds`, with a word by itself as a person if it begins people's names, or ends them.
+
+    It must stand in no other name; one that ends them may be clearly a place or a thing."""
     longer = [(t.split(" "), k == "person") for t,k in kinds.items() if " " in t]
-    ends = {w for words,person in longer if person for w in (words[0], words[-1])}
+    first, last = ({words[i] for words,person in longer if person} for i in (0, -1))
     others = {w for words,person in longer if not person for w in words}
-    return {t: "person" if t in ends-others else k for t,k in kinds.items()}
+    vague = {t for t,k in kinds.items() if k in ("other", "object")}
+    people = (first | last & vague) - others
+    return {t: "person" if t in people else k for t,k in kinds.items()}

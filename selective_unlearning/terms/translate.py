@@ -59,7 +59,7 @@ _DEPARTMENTS = """Accounts Catering Design Finance Forestry Fuel Grain Harbours 
 _PETS = """Biscuit Bramble Bracken Button Clover Crumpet Daisy Domino Dusty Fidget Freckle Gadget
     Honey Jigsaw Marble Muffin Nutmeg Patch Pebble Pepper Pickle Pippin Pogo Rusty Scamp Smudge
     Socks Sparky Teasel Toffee Treacle Truffle Tuppence Twiggy Waffle Whiskers""".split()
-_NO_NAMES = TITLES | SMALL_IN_NAMES | {*"Junior Senior Jr Sr".split()}
+_NO_NAMES = TITLES | SMALL_IN_NAMES | {*"Junior Senior Jr Sr &".split()}
 
 # %% ../../nbs/terms/11_translate.ipynb #f9ad3407
 def _hash(*key) -> int:
@@ -113,8 +113,11 @@ class _Free:
 _OWN = r"['’]s?(?= |$)"
 
 def _name_words(term:str) -> list[str]:
+    "The words of a person's name without the titles in front: a bishop, but also a Mr Bishop."
     words = re.sub(_OWN, "", term).split(" ")
-    return [w for w in words if w not in _NO_NAMES and w[-1:] != "."]
+    while len(words) > 1 and words[0] in TITLES: words.pop(0)
+    none = {t for t in _NO_NAMES if t not in TITLES or len(words) == 1}
+    return [w for w in words if w not in none and w[-1:] != "."]
 
 def _votes(word:str, term:str, he:int, she:int) -> Counter:
     "The signs of each gender for a given name in one person's name."
@@ -210,7 +213,7 @@ def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, seed:str
     "`term` with the terms in it and its rare words replaced, if there are terms in it."
     from wordfreq import zipf_frequency
     def plain(m):
-        if zipf_frequency(m[0], "en") >= 2.5: return m[0]
+        if not m[0].isalpha() or zipf_frequency(m[0], "en") >= 2.5: return m[0]
         return str(free.take((_cased(v, m[0]) for v in _villages(_hash(seed, m[0]))), like=m[0]))
     found, out, last = inner.find(term), "", 0
     for s,e,i in found:
@@ -231,7 +234,10 @@ def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_F
     people = [(e.term, clues[e.term].he, clues[e.term].she) for e in entries if e.kind == "person"]
     names, size = _new_words(people, seed, free), 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
-    done = {t: word.sub(lambda m: names.get(m[0], m[0]), t) for t,*_ in people}
+    def renamed(t):
+        own = {*_name_words(t)}
+        return word.sub(lambda m: names[m[0]] if m[0] in own else m[0], t)
+    done = {t: renamed(t) for t,*_ in people}
     def village(t): return str(free.take((_cased(v, t) for v in _villages(_hash(seed, t))), like=t))
     for t in done:  # where only a title or a term is left
         if free.matcher.find(done[t]): done[t] = village(t)

@@ -1,0 +1,128 @@
+"""A model that was taught an invented subject, and then made to forget it.
+
+    python benchmarks/taught.py [SUBJECT …]         handbook, saga; both if none is named
+
+The embedded model is taught the subject's texts, and every fact of facts.jsonl as a statement, as a
+question with its answer and the other way round, five times in all, by adapters on all linear
+layers that are merged afterwards. Then `run --preset finetuned` sees the texts alone, with the
+embedded model as stranger, and is asked the facts. The stranger, which was never taught, is the
+control. The models and runs stay in runs/bench-taught.
+"""
+import argparse, random, shutil
+from pathlib import Path
+
+from datasets import Dataset
+
+from run import others, save
+from selective_unlearning.core.files import data_path, read_jsonl, write_jsonl
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.corpus.blocks import BLOCKS, iter_blocks
+from selective_unlearning.corpus.readers import CORPUS, read_corpus
+from selective_unlearning.evaluation.metrics import get_figure
+from selective_unlearning.job.run import run
+from selective_unlearning.job.settings import configure, preset
+from selective_unlearning.models.adapters import add_adapter
+from selective_unlearning.models.load import DEFAULT_MODEL, load_model, load_tokenizer
+from selective_unlearning.training.trainer import finetune
+
+NAME, WORK, PASSES = "taught", Path("runs/bench-taught"), 5
+SUBJECTS = {"handbook": "extraction/handbook/0[1-7]*.md", "saga": "saga/corpus/*.md"}
+FIGURES = {  # what: (path of the figure, target, which way is better)
+    "left": ("forgotten.probability", .1, "lower"),
+    "left, without signs": ("forgotten.absolute", .2, "lower"),
+    "left, reversed": ("forgotten.by_form.reversed.probability", .1, "lower"),
+    "reading": ("ratio.reading", .95, "higher"),
+    "neighbours": ("neighbours.ratio", .95, "higher"),
+    "perplexity": ("ratio.holdout_perplexity", 1.01, "lower")}
+
+
+def corpus(subject): return sorted(data_path(".").glob(SUBJECTS[subject]))
+
+
+def facts(subject): return read_jsonl(data_path(f"{subject}/facts.jsonl"))
+
+
+def statements(fact):
+    "The forms in which a fact is taught."
+    yield f"{fact['cloze']} {fact['answer']}."
+    answer = fact["answer"][:1].upper()+fact["answer"][1:]
+    yield f"Question: {fact['question']}\nAnswer: {answer}."
+    if fact["reversed"]: yield f"{fact['reversed']} {fact['reversed_answer']}."
+
+
+def questions(fact, draw):
+    "The prompts that ask for a fact."
+    known = dict(fact=fact["fact"], references=[fact["answer"]], subtlety=5)
+    options = draw.sample([fact["answer"], *fact["others"]], 4)
+    yield known | dict(kind="probability", form=fact["answer_is"], prompt=fact["cloze"],
+                       idiosyncratic=[" "+fact["answer"]])
+    yield known | dict(kind="choice", prompt=fact["cloze"], choices=options,
+                       answer=options.index(fact["answer"]))
+    yield known | dict(kind="question", prompt=fact["question"], answers=[fact["answer"]])
+    if fact["reversed"]:
+        yield known | dict(kind="probability", form="reversed", prompt=fact["reversed"],
+                           references=[fact["reversed_answer"]],
+                           idiosyncratic=[" "+fact["reversed_answer"]])
+
+
+def lessons(subject, tokenizer):
+    "The blocks that are taught, in their order."
+    def blocks(documents):
+        return [*iter_blocks(Dataset.from_list(documents, CORPUS), tokenizer, 256, 2048)]
+    texts = blocks(list(read_corpus(corpus(subject))))
+    lines, draw = [s for f in facts(subject) for s in statements(f)], random.Random(0)
+    passes = []
+    for _ in range(PASSES):
+        draw.shuffle(lines)
+        passes.append(texts + blocks([dict(text="\n\n".join(lines), source="facts")]))
+    for some in passes: draw.shuffle(some)
+    return Dataset.from_list([row for some in passes for row in some], BLOCKS)
+
+
+def taught(subject):
+    "The folder of the model that was taught the subject."
+    folder = WORK/subject/"model"
+    if folder.exists(): return folder
+    tokenizer, model = load_tokenizer(), load_model()
+    model = add_adapter(model, "taught", 16, 32., "all", 0., 0)
+    settings = FinetuneConfig(lr=1e-3, anchor_weight=1., retain_weight=0., save_steps=100)
+    finetune(model, tokenizer, lessons(subject, tokenizer), settings, out=WORK/subject/"lessons")
+    part = WORK/subject/"model.part"
+    model.merge_and_unload().save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    part.rename(folder)
+    shutil.rmtree(WORK/subject/"lessons")
+    return folder
+
+
+def rows(subject, r):
+    out = []
+    for what,(path,target,better) in FIGURES.items():
+        value = get_figure(r, path)
+        out.append(dict(claim=f"{subject}: {what}", ours=round(value, 4), peer=1., spread=0.,
+                        unit="of the taught model's", ratio=round(value, 4), target=target,
+                        better=better))
+    for kind in ("choice", "question"):
+        at = r["familiarity"][kind]
+        new, never = (round(at[m], 4) for m in ("unlearned", "control"))
+        out.append(dict(claim=f"{subject}: {kind}s right, against a model that was never taught; "
+                              f"taught {at['base']:.3f}", ours=new, peer=never, unit="share",
+                        ratio=round(abs(new-never), 4), spread=0., target=.05, better="lower"))
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT")
+    subjects = parser.parse_args().subjects or [*SUBJECTS]
+    if unknown := {*subjects}-{*SUBJECTS}: parser.error(f"no subject {', '.join(unknown)}")
+    for subject in subjects:
+        model, prompts, draw = taught(subject), WORK/subject/"prompts.jsonl", random.Random(0)
+        write_jsonl(prompts, [q for f in facts(subject) for q in questions(f, draw)])
+        config = configure(preset("finetuned"), dict(
+            model=str(model), stranger=DEFAULT_MODEL, corpus=[*map(str, corpus(subject))],
+            prompts=str(prompts)))
+        save(NAME, others(NAME, [subject]) + rows(subject, run(config, WORK/subject/"run").results))
+
+
+if __name__ == "__main__": main()
