@@ -158,13 +158,14 @@ def make_translated(run:Run, work:Path):
 
 def recall_left(run:Run) -> dict|None:
     "Whether the base model recalls the text from its translation; None if no labels need that."
-    c, n = run.config, len(run.blocks)*run.config.labels.draws         # those of the corpus
+    c, n = run.config, len(run.blocks)
     if c.stranger or not run.method.uses_labels: return None
-    some = random.Random(c.seed).sample(range(n), min(n, 64))
+    some = run.blocks.select(sorted(random.Random(c.seed).sample(range(n), min(n, 64))))
+    rows = iter_translated(run.corpus, some, run.dictionary, run.tokenizer, c.seed, run.context)
     others = read_corpus(run.files["holdout"], c.text_column)
     blocks = [b["input_ids"] for b in iter_blocks(others, run.tokenizer, c.block_size, run.context)]
-    return ask_translation(run.reader("base"), run.translated.select(some)["translated_ids"],
-                           blocks, seed=c.seed)
+    return ask_translation(run.reader("base"), [r["translated_ids"] for r in rows], blocks,
+                           seed=c.seed)
 
 # %% ../../nbs/job/04_steps.ipynb #be724134
 def sharded() -> bool:
