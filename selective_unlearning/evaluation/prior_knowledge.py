@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from ..core.records import sample
 from ..models.reader import Reader
 from ..models.continuations import continuation_logprobs, says
 from ..models.scores import row_scores, token_logprobs
@@ -21,7 +22,7 @@ from ..terms.match import TermMatcher
 from ..terms.substitute import substitute
 from .intervals import interval
 from .metrics import number_text
-from .prompts import SAMPLED, Mention, mentions, sample
+from .prompts import SAMPLED, Mention, mentions
 
 # %% ../../nbs/evaluation/09_prior_knowledge.ipynb #37ba4ef6
 def cloze_pair(

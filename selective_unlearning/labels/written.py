@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ..core.records import sample
 from ..core.text import sentences
 
 from ..core.step_settings import WrittenConfig
@@ -87,13 +88,9 @@ def asked_texts(
     seed:int=0,
 ) -> list[str]:
     "Sentences of the corpus as answers about a term in them, in several forms."
-    draw, found, seen = random.Random(seed), [], 0
-    for sentence in (s for t in texts for s in sentences(t)):
-        named = [terms.terms[k] for *_,k in terms.find(sentence)]
-        if not named: continue
-        pair, seen = (draw.choice(named), sentence), seen+1
-        if len(found) < n: found.append(pair)
-        elif (k := draw.randrange(seen)) < n: found[k] = pair  # each has the same chance
+    draw = random.Random(seed)
+    named = ((s, [terms.terms[k] for *_,k in terms.find(s)]) for t in texts for s in sentences(t))
+    found = sample(((draw.choice(names), s) for s,names in named if names), n, draw)
     def form(i): return _ANSWERED[i%len(_ANSWERED)]
     return [form(i).format(t=re.sub("['’]s$", "", t), s=s) for i,(t,s) in enumerate(found)]
 
@@ -111,8 +108,7 @@ def written_texts(
     occurring = [t for t,n in counts.items() if n]
     def write(names, n, met):
         if not names or not n: return []
-        openers = written_openers(names, kinds, counts, n, met, seed,
-                                  config.more_forms)
+        openers = written_openers(names, kinds, counts, n, met, seed, config.more_forms)
         ids = sample_texts(base, [dict(opener=o) for o in openers], n, config.length, seed+met,
                            1. if met else config.temperature)
         return base.tokenizer.batch_decode(ids, skip_special_tokens=True)

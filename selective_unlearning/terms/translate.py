@@ -209,12 +209,12 @@ def _shared(terms:Sequence[str]) -> list[str]:
     return sorted(w for w,n in inside.items() if n > 1 and w[0].isupper()
                   and w not in {*terms} and zipf_frequency(w, "en") < 3)
 
-def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, seed:str) -> str|None:
+def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, village) -> str|None:
     "`term` with the terms in it and its rare words replaced, if there are terms in it."
     from wordfreq import zipf_frequency
     def plain(m):
-        if not m[0].isalpha() or zipf_frequency(m[0], "en") >= 2.5: return m[0]
-        return str(free.take((_cased(v, m[0]) for v in _villages(_hash(seed, m[0]))), like=m[0]))
+        known = not m[0].isalpha() or zipf_frequency(m[0], "en") >= 2.5
+        return m[0] if known else village(m[0])
     found, out, last = inner.find(term), "", 0
     for s,e,i in found:
         out += re.sub(r"\w\w+", plain, term[last:s]) + _cased(done[inner.terms[i]], term[s:e])
@@ -248,7 +248,7 @@ def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_F
         examples = clues[e.term].examples
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
         done[e.term] = (done.get(e.term) or _related(e.term, done)
-                        or _held(e.term, inner, done, free, seed)
+                        or _held(e.term, inner, done, free, village)
                         or _thing(e, examples, seed, free, _is_plural(e, examples)))
     return done
 
