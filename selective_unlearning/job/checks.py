@@ -34,7 +34,7 @@ from ..evaluation.headline import few_steps
 from ..evaluation.prior_knowledge import knowledge_text, recall_text
 from ..evaluation.utility import read_general, read_neighbours
 from .run_folder import Run
-from .steps import measure_of, recall_left, say, sharded
+from .steps import measure_of, say, sharded
 
 # %% ../../nbs/job/06_checks.ipynb #5236a2e5
 def try_adapter(run:Run, path:Path):
@@ -144,5 +144,5 @@ def check_worth(run:Run):
     for line in few_steps(steps):
         say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size "
             "or block_size.")
-    if (recall := recall_left(run)) and (told := recall_text(recall)): say(f"  warning: {told}")
+    if (recall := run.recall()) and (told := recall_text(recall)): say(f"  warning: {told}")
     check_space(run)

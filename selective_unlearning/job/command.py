@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from .. import __version__
+from ..core.dotted import field_help, field_names
 from ..core.errors import ConfigError, UnlearnError, did_you_mean, printable
 from ..core.errors import reason
 from ..core.files import disk_is_full
 from ..models.tokens import chat_text
 from ..training.methods import METHODS
 from .manifest import STEPS
-from .settings import PRESETS, RunConfig, configure, field_help, field_names
-from .settings import preset, read_config
+from .settings import PRESETS, RunConfig, configure, preset, read_config
 
 # %% ../../nbs/job/10_command.ipynb #29a3c9cb
 OPTIONS = {  # option of `run` → setting

@@ -6,6 +6,7 @@
 __all__ = ['DEMO_FILES', 'input_files', 'Run']
 
 # %% ../../nbs/job/03_run_folder.ipynb #477cadbd
+import random
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +23,13 @@ from ..models.continuations import complete
 from ..models.load import context_length, load_config, load_model, load_tokenizer
 from ..models.load import model_identity
 from ..models.reader import Reader
+from ..corpus.blocks import iter_blocks
+from ..corpus.readers import read_corpus
 from ..terms.dictionary import Dictionary
+from ..labels.translated import iter_translated
 from ..training.methods import METHODS, Method, instruction_ids
 from ..evaluation.measures import grade
+from ..evaluation.prior_knowledge import ask_translation
 from ..evaluation.report import Report
 from .manifest import STEPS, read_manifest, read_run, step_path
 from .manifest import verify_key, verify_step
@@ -207,6 +212,20 @@ def retain_set(self:Run) -> Dataset|None:
 def results(self:Run) -> dict: return read_json(self.folder/"report.json")
 @patch(as_prop=True)
 def report(self:Run) -> Report: return Report(*run_results(self.folder))
+
+# %% ../../nbs/job/03_run_folder.ipynb #d359d7cc
+@patch
+def recall(self:Run) -> dict|None:
+    "Whether the base model recalls the text from its translation; None if no labels need that."
+    c, context = self.config, self.context
+    if c.stranger or not self.method.uses_labels: return None
+    n = len(self.blocks)
+    some = self.blocks.select(sorted(random.Random(c.seed).sample(range(n), min(n, 64))))
+    rows = iter_translated(self.corpus, some, self.dictionary, self.tokenizer, c.seed, context)
+    others = read_corpus(self.files["holdout"], c.text_column)
+    blocks = [b["input_ids"] for b in iter_blocks(others, self.tokenizer, c.block_size, context)]
+    return ask_translation(self.reader("base"), [r["translated_ids"] for r in rows], blocks,
+                           seed=c.seed)
 
 # %% ../../nbs/job/03_run_folder.ipynb #e1157628
 @patch
