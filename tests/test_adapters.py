@@ -18,6 +18,7 @@ from selective_unlearning.core.files import read_json, write_json, write_jsonl
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.job.settings import RunConfig, configure
 from selective_unlearning.job.export import export_run, merge
+from selective_unlearning.evaluation import watched
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.adapters import adapter, add_adapter, load_adapter, read_peft
 from selective_unlearning.models.adapters import save_adapter
@@ -149,14 +150,15 @@ def test_whole_job_watched_on_a_quantised_base(tmp_path, monkeypatch):
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     monkeypatch.chdir(tmp_path)
     write_json("a.json", dict(peft_type="LORA", r=2, use_rslora=True))
+    monkeypatch.setattr(watched, "nothing_known", lambda scores: None)   # of a random model
     watch = {"watch.steps": 2, "unlearn.epochs": 3, "unlearn.lr": 1e-2}
     config = settings(tmp_path, **OWN, bits=8, **watch)
     config = configure(config, halves(tmp_path, TUNE, TEST))
     r = run(config, tmp_path/"run")
     made = read_json(r.path("unlearned")/"adapter_config.json")
     assert made["use_rslora"] and made["r"] == 2
-    watched = read_json(r.path("unlearned")/"watch.json")
-    assert [p["step"] for p in watched["path"]] == [0, 2, 3]
+    path = read_json(r.path("unlearned")/"watch.json")["path"]
+    assert [p["step"] for p in path] == [0, 2, 3]
     assert (r.path("unlearned")/"watch.svg").is_file()
     assert "What was forgotten, and lost" in (tmp_path/"run"/"report.html").read_text()
     assert not (r.path("unlearned")/"checkpoints").exists()
@@ -251,7 +253,10 @@ def test_watch_keeps_the_picked_point_when_a_resumed_look_differs(tmp_path, base
     def train(utilities, *stop):
         model = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4)
         looks = iter(utilities)
-        w = Watch(lambda m: (.5 if w.path else 1., next(looks)), tmp_path/"out", steps=3)
+        def measure(m):
+            left = .5 if w.path else 1.
+            return dict(familiarity=left, low=left, high=left, utility=next(looks))
+        w = Watch(measure, tmp_path/"out", steps=3)
         config = FinetuneConfig(epochs=2, lr=2e-2, batch_size=4, hinge_weight=0.,
                                 save_steps=2)
         finetune(model, Toy(), ROWS, config, out=tmp_path/"out", callbacks=(w, *stop))
@@ -263,9 +268,3 @@ def test_watch_keeps_the_picked_point_when_a_resumed_look_differs(tmp_path, base
     model, w = train([.949, .9])
     assert [p["step"] for p in w.path] == [0, 3, 6] and pick(w.path)["step"] == 0
     assert says(model).equal(start)
-
-
-def test_watching_needs_prompts_of_its_own(tmp_path):
-    why = "those made from the corpus have none: give a prompt file"
-    with pytest.raises(ConfigError, match=why):
-        run(settings(tmp_path, **{"watch.steps": 2}), tmp_path/"run")

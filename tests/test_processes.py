@@ -83,6 +83,40 @@ def test_two_processes(tmp_path, one):
 def test_accumulated(tmp_path, one): agree(train(tmp_path/"four", [], 1, 4), one)
 
 
+WATCHED = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from datasets import Dataset
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.models.load import processes
+from selective_unlearning.training.monitor import Watch
+from selective_unlearning.training.trainer import finetune
+from test_finetune import model
+from tiny import Toy
+rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)]} for s in range(20)])
+out, me = Path(sys.argv[1]), processes()
+def measure(m):
+    left = 1. if not watch.path else .9*me.process_index
+    return dict(familiarity=left, low=left-.1, high=left+.1, utility=.5)
+watch = Watch(measure, out/"c", steps=2)
+losses = finetune(model(), Toy(), rows, FinetuneConfig(epochs=2), out=out/"c", callbacks=(watch,))
+(out/f"path-{me.process_index}.json").write_text(json.dumps([watch.path, losses[-1]["step"]]))
+"""
+
+
+def test_all_processes_end_with_the_first(tmp_path):
+    "Rounding may differ between processes; what the first one measures holds for all."
+    (tmp_path/"job.py").write_text(WATCHED)
+    cmd = [sys.executable, *TWO, str(tmp_path/"job.py"), str(tmp_path)]
+    p = subprocess.run(cmd, env=ENV, capture_output=True, text=True, timeout=300)
+    assert p.returncode == 0, p.stderr[-3000:]
+    one, two = (json.loads((tmp_path/f"path-{i}.json").read_text()) for i in (0, 1))
+    assert one == two and one[1] == 2
+    assert [p["familiarity"] for p in one[0]] == [1., 0.]
+
+
 @pytest.mark.parametrize("name", ["cpu", "ddp", "fsdp"])
 def test_accelerate_reads_it(name):
     from accelerate.commands.config.config_args import load_config_from_file

@@ -170,10 +170,10 @@ class RetainConfig:
 # %% ../../nbs/core/05_step_settings.ipynb #fc1d9afc
 @dataclass(frozen=True)
 class WatchConfig:
-    """Whether and how unlearning is watched.
+    """Whether and how unlearning is watched, to end when the text is forgotten.
 
     Forgetting and damage are measured on the tune half while the model trains."""
-    steps:int = 0              # steps between two measurements; 0 for none
+    steps:int = 0              # steps between two measurements; 0: training ends after its epochs
     floor:float = .95          # share of the initial utility below which no weights are kept
 
     def __post_init__(self):

@@ -6,6 +6,7 @@
 __all__ = ['OUTSIDE', 'OUTSIDE_OF_STRANGER', 'FEW_STEPS', 'headline', 'few_steps', 'notes']
 
 # %% ../../nbs/evaluation/08_headline.ipynb #1d2b7eae
+from ..training.curves import pick
 from .metrics import KEPT, MEASURES, figure_path, get_figure
 from .metrics import interval_text, number_text
 
@@ -16,6 +17,18 @@ def _moved(x:float, unit:str) -> str:
     return f"{'up' if x > 0 else 'down'} {number_text(abs(x))}{unit}" if x else "unchanged"
 
 # %% ../../nbs/evaluation/08_headline.ipynb #3bf4cf35
+def _ended(report:dict) -> str|None:
+    "A sentence about where a watched training ended, or None."
+    watch = report.get("watch") or {}
+    if "most" not in watch: return None
+    most, kept = watch["most"], pick(watch["path"], watch["floor"])
+    left = f"{_percent(kept['familiarity'])} was left of what was watched"
+    if watch["forgotten"]:
+        return (f"Training ended when the text was forgotten, after {kept['step']} of at most "
+                f"{most} steps ({left}).")
+    return (f"The text was not forgotten in {most} steps of training: at the best point, step "
+            f"{kept['step']}, {left}.")
+
 def _left(report:dict) -> str|None:
     "A sentence about the target continuations compared with the base model alone, or None."
     if why := report["unmeasurable"].get("probability"):
@@ -86,7 +99,7 @@ def headline(
     report:dict,  # from `summarise`
 ) -> str:
     "What was forgotten and what was kept, as sentences with figures and 95 % intervals."
-    lines = [s for s in (_forgot(report), _read(report), _right(report)) if s]
+    lines = [s for s in (_ended(report), _forgot(report), _read(report), _right(report)) if s]
     kept, made = _kept(report), [c for c in report["checks"] if c["ok"] is not None]
     if report["checks"] and not any(c["path"].startswith("forgotten.") for c in made):
         lines.append("Whether anything was forgotten was not measured.")
