@@ -193,6 +193,20 @@ def test_killed_and_resumed(tmp_path):
     assert results(tmp_path/"cut") == results(tmp_path/"whole")
 
 
+def test_quiet(tmp_path):
+    "Warnings and the result are shown, and neither the steps nor their progress."
+    write_json(tmp_path/"names.json", NAMES | {"Ottermere": "Redhill"})
+    config = settings(tmp_path, dictionary=str(tmp_path/"names.json"))
+    (tmp_path/"job.yaml").write_text(to_yaml(config))
+    cmd = [sys.executable, "-m", "selective_unlearning", "run", "--quiet", "--until", "labels",
+           "--config", str(tmp_path/"job.yaml"), "--out", str(tmp_path/"run")]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(cmd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == str(tmp_path/"run"/"05-labels")
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert lines and all("warning: " in line for line in lines)
+
+
 def test_folders(tmp_path):
     "A folder in use, a foreign one, and a damaged one are refused by name."
     from filelock import FileLock

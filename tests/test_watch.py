@@ -35,7 +35,7 @@ def looks(monkeypatch):
         def measure(model):
             left = (1., .5, .05)[min(len(seen), 2)]
             seen.append(left)
-            return dict(familiarity=left, low=left-.2, high=left+.2, utility=.5)
+            return dict(familiarity=left, low=left-.04, high=left+.04, utility=.5)
         return measure
     monkeypatch.setattr(watching, "recollections", lambda *args, **kw: ["something"])
     monkeypatch.setattr(watching, "quick_measure", quick)

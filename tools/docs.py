@@ -253,10 +253,13 @@ def readme(cfg):
     nb.cells = [c for c in nb.cells if not re.match(r"#\s*\|\s*hide\b", c.source)]
     for c in nb.cells:
         if c.cell_type == "markdown": c.source = LINK.sub(lambda m: m[1]+target(m, at), c.source)
-        else: c.source = re.sub(r"^#\s*\|.*\n?", "", c.source, flags=re.M)
+        else:
+            if re.search(r"^#\s*\|\s*echo:\s*false", c.source, re.M):
+                c.metadata["transient"] = {"remove_source": True}
+            c.source = re.sub(r"^#\s*\|.*\n?", "", c.source, flags=re.M)
     pictures = {"output_files_dir": "README_files"}
     md, res = MarkdownExporter().from_notebook_node(nb, resources=pictures)
-    md = re.sub(r"[ \t]+$", "", md, flags=re.M).strip()+"\n"
+    md = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", md, flags=re.M)).strip()+"\n"
     return {"README.md": md.encode(), **res["outputs"]}
 
 

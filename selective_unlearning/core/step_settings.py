@@ -141,7 +141,7 @@ class FinetuneConfig(TrainConfig, UnlearnConfig):
 @dataclass(frozen=True)
 class AdapterConfig:
     "The low-rank adapters of the reinforced and the unlearned model."
-    r:int = 16                 # rank; 0 trains all weights instead
+    r:int = 16                 # rank of the adapters; 0 trains all weights instead
     alpha:float = 32.          # scale
     targets:str = "mlp"        # "mlp" or "all" linear layers
     first_layer:float = 0.25   # no adapter below this share of the depth

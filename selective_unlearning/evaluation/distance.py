@@ -14,6 +14,7 @@ import torch
 from datasets import Features, List, Value
 from tqdm.auto import tqdm
 
+from ..core.errors import quiet
 from ..core.step_settings import LabelsConfig
 from ..models.reader import Reader
 from ..models.scores import row_scores, token_logprobs
@@ -53,7 +54,7 @@ def stranger_rows(
              if p["kind"] == "probability" and any(dictionary.matcher.find(p["prompt"]))]
     drawn = dictionary.draw(seed)
     some = random.Random(seed).sample(texts, min(n, len(texts)))
-    for text,fact in tqdm(some, desc="stranger", leave=False):
+    for text,fact in tqdm(some, desc="stranger", leave=False, disable=quiet()):
         sub = substitute(text, drawn, matcher=dictionary.matcher)
         block, reader = translate_block(sub, base.tokenizer), stranger or base
         if stranger: block = unchanged(block)
@@ -71,7 +72,7 @@ def distances(
 ) -> list[dict]:          # one per place: `place`, `fact`, and the nats of `base` and `unlearned`
     "How far two models are from a stranger, at each place that has a label."
     out = []
-    for row in tqdm([*rows], desc="distance", leave=False):
+    for row in tqdm([*rows], desc="distance", leave=False, disable=quiet()):
         nats = _divergence(unlearned, row).tolist()
         for new,old,role,ids in zip(nats, row["base"], row["roles"][1:], row["topk_ids"][1:]):
             if ids[0] < 0: continue

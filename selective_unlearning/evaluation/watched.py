@@ -38,7 +38,7 @@ def recollections(
     dictionary:Dictionary,
     counts:Mapping[str,int],    # term → how often it occurs in the corpus
     stranger:Reader|None=None,  # a model that never read the text
-    n:int=160,                  # texts that the base model writes
+    n:int=240,                  # texts that the base model writes
     seed:int=0,
 ) -> list[dict]:                # prompts of the tune half, one from a text
     "Words that the base model recalls about the anchored terms, and the control does not."
@@ -76,7 +76,7 @@ def quick_measure(
     dictionary:Dictionary,
     stranger:Reader|None=None,  # a model that never read the text
     seed:int=0,
-    n:int=60,                   # of each, at most
+    n:int=100,                  # of each, at most
 ) -> Callable:  # model → `familiarity` with the ends of its interval, `low` and `high`; `utility`
     """The function that `Watch` measures a model with.
 

@@ -6,7 +6,7 @@
 __all__ = ['try_adapter', 'check', 'check_space', 'check_worth']
 
 # %% ../../nbs/job/07_checks.ipynb #8fc7abee
-import shutil, tempfile
+import logging, shutil, tempfile
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,7 @@ def check_worth(run:Run):
         steps["unlearned"] = training_steps(len(_forget_lengths(run)), c.unlearning)
     for line in few_steps(steps):
         say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size "
-            "or block_size.")
-    if (recall := run.recall()) and (told := recall_text(recall)): say(f"  warning: {told}")
+            "or block_size.", logging.WARNING)
+    if (recall := run.recall()) and (told := recall_text(recall)):
+        say(f"  warning: {told}", logging.WARNING)
     check_space(run)

@@ -6,50 +6,65 @@
 __all__ = ['OPTIONS', 'make_parser', 'settings_of', 'columns', 'chat', 'main']
 
 # %% ../../nbs/job/11_command.ipynb #58659bec
-import argparse, shutil, sys, textwrap
+import argparse, logging, shutil, sys, textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
 from .. import __version__
 from ..core.dotted import field_help, field_names
-from ..core.errors import ConfigError, UnlearnError, did_you_mean, printable
-from ..core.errors import reason
+from ..core.errors import LOG, ConfigError, UnlearnError, did_you_mean
+from ..core.errors import printable, reason
 from ..core.files import disk_is_full
 from ..models.tokens import chat_text
 from ..training.methods import METHODS
 from .manifest import STEPS
-from .settings import PRESETS, RunConfig, configure, preset, read_config
+from .settings import PATHS, PRESETS, RunConfig, configure, preset
+from .settings import read_config
 
 # %% ../../nbs/job/11_command.ipynb #29a3c9cb
-OPTIONS = {  # option of `run` → setting
-    "model": "model", "stranger": "stranger", "corpus": "corpus", "dictionary": "dictionary",
-    "prompts": "prompts", "method": "method", "extract": "extract", "ask": "ask",
-    "candidates": "candidates", "block-size": "block_size",
-    "alpha": "labels.alpha", "epochs": "unlearn.epochs", "lr": "unlearn.lr", "lora-r": "lora.r",
-    "bits": "bits", "adapter": "adapter", "seed": "seed", "force": "force",
-    "trust-remote-code": "trust_remote_code"}
+OPTIONS = {  # part of the help → option of `run` → setting
+    "what is to be forgotten": {
+        "corpus": "corpus", "dictionary": "dictionary", "extract": "extract", "ask": "ask",
+        "candidates": "candidates", "prompts": "prompts"},
+    "the model": {
+        "model": "model", "stranger": "stranger", "bits": "bits", "adapter": "adapter",
+        "lora-r": "lora.r", "trust-remote-code": "trust_remote_code"},
+    "how it forgets": {
+        "method": "method", "alpha": "labels.alpha", "epochs": "unlearn.epochs",
+        "lr": "unlearn.lr", "block-size": "block_size", "seed": "seed", "force": "force"}}
 _DEMO_HAS = "corpus", "dictionary", "prompts", "extract", "ask", "candidates"
+
+def _sentence(text:str) -> str: return text[:1].upper()+text[1:]+"."
+
+def _shape(name:str, kind) -> dict:
+    "What an option that sets `name` takes."
+    if name == "corpus": return dict(nargs="+", metavar="PATH")
+    if kind is bool: return dict(action="store_const", const=True)
+    models = dict.fromkeys(("model", "stranger", "ask"), "MODEL")
+    named = dict.fromkeys(PATHS, "FILE") | models
+    return dict(metavar=named.get(name) or {int: "N", float: "NUMBER"}.get(kind, "NAME"))
 
 def _add_settings(p:argparse.ArgumentParser, skip:Sequence[str]=()):
     "Add the options that are settings, and the ways to set all the others."
     helps, kinds = field_help(PRESETS["demo"]), field_names(RunConfig)
-    group = p.add_argument_group("settings")
-    for option,name in OPTIONS.items():
-        if option in skip: continue
-        shape:dict = dict(metavar="X")
-        if option == "corpus": shape = dict(nargs="+", metavar="PATH")
-        elif kinds[name] is bool: shape = dict(action="store_const", const=True)
-        of = "of unlearning: " if name.startswith("unlearn.") else ""
-        more = f"; one of {', '.join(METHODS)}" if option == "method" else ""
-        group.add_argument(f"--{option}", dest=name, default=argparse.SUPPRESS,
-                           help=(of+helps[name]+more).replace("%", "%%"), **shape)
-    group.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                       help="any other setting, e.g. labels.kind=hard unlearn.held_out=0.1")
-    group.add_argument("--config", metavar="FILE", help="settings as YAML")
+    for part,options in OPTIONS.items():
+        shown = {o: name for o,name in options.items() if o not in skip}
+        if not shown: continue
+        group = p.add_argument_group(part)
+        for option,name in shown.items():
+            of = "of unlearning: " if name.startswith("unlearn.") else ""
+            more = f"; one of {', '.join(METHODS)}" if option == "method" else ""
+            text = _sentence(of+helps[name]+more).replace("%", "%%")
+            group.add_argument(f"--{option}", dest=name, default=argparse.SUPPRESS, help=text,
+                               **_shape(name, kinds[name]))
+    group = p.add_argument_group("all settings")
     group.add_argument("--preset", choices=list(PRESETS), default="demo",
-                       help="where settings start (default: %(default)s)")
+                       help="Where settings start (default: %(default)s).")
+    group.add_argument("--config", metavar="FILE", help="Settings as YAML.")
+    group.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+                       help="Any other setting, e.g. labels.kind=hard unlearn.held_out=0.1.")
     group.add_argument("--help-settings", action=_HelpSettings, nargs=0,
-                       help="list all settings with their defaults, and exit")
+                       help="List all settings with their defaults, and exit.")
 
 class _HelpSettings(argparse.Action):
     def __call__(self, *_):
@@ -58,8 +73,12 @@ class _HelpSettings(argparse.Action):
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs | dict(allow_abbrev=False))  # --corpu is a typing error
-    def error(self, message:str): super().error(printable(message))   # it quotes what was typed
+        super().__init__(*args, **kwargs | dict(allow_abbrev=False, add_help=False))
+        self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
+
+    def error(self, message:str):
+        "Say what is wrong, without the usage, which is longer than a screen."
+        self.exit(2, printable(f"{self.prog}: error: {message}\n{self.prog} --help has more")+"\n")
 
 # %% ../../nbs/job/11_command.ipynb #c25a0c06
 def make_parser() -> argparse.ArgumentParser:
@@ -68,52 +87,55 @@ def make_parser() -> argparse.ArgumentParser:
         "selective-unlearning",
         description="Make a language model forget a body of text, and show that it did.",
         epilog="Try `selective-unlearning demo`, or `selective-unlearning COMMAND --help`.")
-    top.add_argument("--version", action="version", version=__version__)
+    top.add_argument("--version", action="version", version=__version__,
+                     help="Show the version and exit.")
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     def command(name, what, out=None):
-        p = sub.add_parser(name, help=what, description=what[0].upper()+what[1:]+".")
+        p = sub.add_parser(name, help=_sentence(what), description=_sentence(what))
         if out:
             p.add_argument("--out", default=out, metavar="DIR",
-                           help="the run folder (default: %(default)s)")
+                           help="The run folder (default: %(default)s).")
         else:
             p.add_argument("--run", dest="out", default="runs/unlearn", metavar="DIR",
-                           help="the run folder (default: %(default)s)")
-        p.add_argument("--debug", action="store_true", help="show the traceback of an error")
+                           help="The run folder (default: %(default)s).")
+        p.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
         return p
     for name,what,skip in (
         ("demo", "do the whole job on the embedded model and the demo data", _DEMO_HAS),
         ("run", "do the whole job on your corpus and model", ()),
     ):
         p = command(name, what, "runs/demo" if name == "demo" else "runs/unlearn")
-        p.add_argument("--until", metavar="STEP", help=f"stop after this step: {', '.join(STEPS)}")
+        p.add_argument("--until", metavar="STEP", help=f"Stop after this step: {', '.join(STEPS)}.")
+        p.add_argument("--quiet", action="store_true",
+                       help="Show warnings, errors and the result, but neither steps nor progress.")
         _add_settings(p, skip)
     command("report", "rewrite report.json and report.html of a finished run")
     chat = command("chat", "talk to the base and the unlearned model side by side")
-    chat.add_argument("--max-new-tokens", type=int, default=60,
-                      help="length of an answer (default: %(default)s)")
+    chat.add_argument("--max-new-tokens", type=int, default=60, metavar="N",
+                      help="The longest answer, in tokens (default: %(default)s).")
     chat.add_argument("--plain", action="store_true",
-                      help="continue the text as it is, without the model's chat format")
+                      help="Continue the text as it is, without the model's chat format.")
     export = sub.add_parser(
         "export",
-        help="write the unlearned model of a finished run, with a model card, for others to use",
+        help="Write the unlearned model of a finished run, with a model card, for others to use.",
         description="Write the unlearned model of a finished run, with a model card, "
                     "to a new folder.")
     for name,what in (("run", "the run folder"), ("out", "a new folder")):
-        export.add_argument(f"--{name}", required=True, metavar="DIR", help=what)
+        export.add_argument(f"--{name}", required=True, metavar="DIR", help=_sentence(what))
     export.add_argument("--merge", action="store_true",
-                        help="plain transformers weights instead of an adapter")
+                        help="Write plain transformers weights instead of an adapter.")
     export.add_argument("--with-base", action="store_true",
-                        help="put the base's weights beside the adapter, which then loads without "
-                             "a network, on this machine")
+                        help="Put the base's weights beside the adapter, which then loads without "
+                             "a network, on this machine.")
     export.add_argument("--push", metavar="REPO",
-                        help="upload it too, to a private repository of the hub; the token is "
-                             "taken from HF_TOKEN")
+                        help="Upload it too, to a private repository of the hub; the token is "
+                             "taken from HF_TOKEN.")
     export.add_argument("--public", action="store_true",
-                        help="with --push: the repository may be public")
-    export.add_argument("--debug", action="store_true", help="show the traceback of an error")
+                        help="With --push: the repository may be public.")
+    export.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     for p in (chat, export):
         p.add_argument("--trust-remote-code", action="store_true",
-                       help="run code that comes with the run's model")
+                       help="Run code that comes with the run's model.")
     return top
 
 # %% ../../nbs/job/11_command.ipynb #5fee8e1d
@@ -122,7 +144,8 @@ def _parse(argv:list[str]|None) -> argparse.Namespace:
     args, unknown = parser.parse_known_args(argv)
     if not unknown: return args
     typed, _, value = unknown[0].partition("=")
-    name, options = typed.lstrip("-").replace("-", "_"), [f"--{o}" for o in OPTIONS]
+    name = typed.lstrip("-").replace("-", "_")
+    options = [f"--{o}" for part in OPTIONS.values() for o in part]
     if name in field_names(RunConfig): hint = f"; it is a setting: --set {name}={value or 'VALUE'}"
     elif "." in name:
         hint = did_you_mean(name, field_names(RunConfig))
@@ -164,6 +187,7 @@ def chat(args:argparse.Namespace):
         raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
     run = Run(args.out, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
+    if sys.stdin.isatty(): print("Type a prompt; Ctrl-D ends.")
     print(columns("BASE", "UNLEARNED", width))
     while True:
         try: prompt = input("> " if sys.stdin.isatty() else "").strip()
@@ -195,6 +219,7 @@ def _work(args:argparse.Namespace):
         _print(export_run(args.run, args.out, args.merge, args.with_base, args.trust_remote_code))
         return _print(push(args.out, args.push, not args.public)) if args.push else None
     config = settings_of(args)
+    if args.quiet: LOG.setLevel(logging.WARNING)
     from selective_unlearning.models.load import processes
     from selective_unlearning.job.run import demo_config, run
     if args.command == "demo": config = demo_config(config)

@@ -215,9 +215,10 @@ def unlearn(
     corpus=(),                    # files or folders with the text to forget
     out:str|Path="runs/unlearn",  # the run folder
     preset:str="demo",            # demo, paper or finetuned
+    until:str|None=None,          # stop after this step, e.g. "dictionary"
     **settings,                   # any of `RunConfig`; a step's as a dict: `unlearn={"epochs": 3}`
 ) -> Run:
     """Make `model` forget `corpus`.
 
     Does every step that is not yet done in `out`, and writes the report."""
-    return run(configure(named(preset), dict(model=model, corpus=corpus) | settings), out)
+    return run(configure(named(preset), dict(model=model, corpus=corpus) | settings), out, until)

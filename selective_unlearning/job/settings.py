@@ -147,10 +147,10 @@ class RunConfig:
     holdout:str|None = None    # folder of texts for perplexity; the demo's if not given
     openers:str|None = None         # openings of the retain text; the demo's if not given
     block_size:int = 256            # tokens per block, at most
-    seed:int = 0                    # of everything that is drawn at random
+    seed:int = 0                    # start of everything that is drawn at random
     force:bool = False              # go on even if the base model does not know the text
     trust_remote_code:bool = False  # run code that comes with the model
-    bits:int = 16                   # of a base weight: 8 or 4 quantise (pip install bitsandbytes)
+    bits:int = 16                   # of each base weight: 8, 4 quantise (pip install bitsandbytes)
     adapter:str|None = None         # PEFT configuration (adapter_config.json), instead of lora.*
     lora:AdapterConfig = field(default_factory=AdapterConfig)
     train:TrainConfig = field(default_factory=TrainConfig)
@@ -277,7 +277,8 @@ PRESETS = dict(
         lora=AdapterConfig(targets="all", first_layer=0.),
         written=WrittenConfig(recalled=600, renamed=0, asked=400, length=24, temperature=.7,
                               more_forms=6),
-        unlearn=UnlearnConfig(retain_weight=1., anchor_weight=1.)))
+        unlearn=UnlearnConfig(epochs=3, retain_weight=1., anchor_weight=1.),
+        watch=WatchConfig(steps=20)))
 
 def preset(name:str) -> RunConfig:
     "The settings of a preset."

@@ -8,7 +8,7 @@ __all__ = ['say', 'make_corpus', 'propose_dictionary', 'check_mentions', 'make_d
            'make_base_evaluation', 'make_evaluation']
 
 # %% ../../nbs/job/05_steps.ipynb #69accdc2
-import json, os, shutil, sys
+import json, logging, os, shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from ..core.errors import DataError, printable
+from ..core.errors import LOG, DataError
 from ..core.files import read_json, read_jsonl, text_hash, write_atomic
 from ..core.files import write_json, write_jsonl
 from ..core.plots import svg
@@ -54,9 +54,9 @@ from .run_folder import Run
 from .watching import watch_of
 
 # %% ../../nbs/job/05_steps.ipynb #a83cff63
-def say(message:str):
-    "Print a line on standard error, from the main process only."
-    if processes().is_main_process: print(printable(message), file=sys.stderr, flush=True)
+def say(message:str, level:int=logging.INFO):
+    "Log a line, from the main process only."
+    if processes().is_main_process: LOG.log(level, message)
 
 def make_corpus(run:Run, work:Path):
     documents = iter_corpus(run.files["corpus"], run.config.text_column, run.tokenizer)
@@ -256,7 +256,8 @@ def make_unlearned(run:Run, work:Path):
     try: watch = watch_of(run, work/"checkpoints")
     except DataError as e:
         watch = None
-        say(f"  not watched, so training ends after its last epoch: {e}")
+        why = f"  warning: not watched, so training ends after its last epoch: {e}"
+        say(why, logging.WARNING)
     run.release()
     _train(run, work, "unlearned", method.read_rows(run, run.path("labels")), c.unlearning, watch,
            retain=run.retain_set, losses=method.losses(c.strength, c.seed))

@@ -17,17 +17,17 @@ from .run_folder import Run
 
 # %% ../../nbs/job/04_watching.ipynb #dc8bf1f5
 def tune_half(run:Run) -> tuple[list[dict]|None,list[dict]]:
-    """Prompts and neighbours to watch with; None for prompts if there is no file of them.
+    """Prompts and neighbours to watch with; None for prompts if no file of them has halves.
 
-    Raises `ConfigError` if a file does not say which half is which, or its tune half has no prompt
-    of the kind `probability`."""
-    files = run.files
-    near = read_neighbours(files["neighbours"][0], "tune")
-    prompts = read_prompts(files["prompts"][0], "tune") if files["prompts"] else None
-    if any(r.get("half") != "tune" for r in (*(prompts or ()), *near)):
+    Raises `ConfigError` if neighbours or some prompts do not say which half they belong to, or if
+    the tune half has no prompt of the kind `probability`."""
+    near = read_neighbours(run.files["neighbours"][0], "tune")
+    prompts = [p for path in run.files["prompts"] for p in read_prompts(path, "tune")]
+    if all("half" not in p for p in prompts): prompts = []
+    if any(r.get("half") != "tune" for r in (*prompts, *near)):
         raise ConfigError("watch needs prompts and neighbours that say which half they belong to, "
                           "'tune' or 'test'")
-    if prompts is None: return None, near
+    if not prompts: return None, near
     about = [p for p in prompts if p["kind"] == "probability"]
     check_watched(about, near)
     return about, near

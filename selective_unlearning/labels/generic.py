@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset, Features, List, Value
 from tqdm.auto import tqdm
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, quiet
 from ..core.step_settings import LabelsConfig
 from ..models.reader import Reader
 from ..models.scores import mean_score, parts, row_scores
@@ -228,7 +228,8 @@ def sweep_labels(
 ) -> dict[float,Dataset]:    # alpha → label dataset
     "A label dataset for each alpha; arguments and errors as in `iter_labels`."
     rows = iter_labels(base, reinforced, translated, config, alphas, explain)
-    rows = zip(*tqdm(rows, total=len(translated)//config.draws, desc="make labels"))
+    rows = tqdm(rows, total=len(translated)//config.draws, desc="make labels", disable=quiet())
+    rows = zip(*rows)
     features = label_features(config.kind, explain)
     return {a: Dataset.from_list(list(r), features) for a,r in zip(alphas, rows)}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from datasets import Dataset, concatenate_datasets
 from tqdm.auto import tqdm
 
-from ..core.errors import DataError, ModelError
+from ..core.errors import DataError, ModelError, quiet
 from ..core.files import read_json, text_hash, write_json
 from ..core.step_settings import LabelsConfig
 from ..models.load import processes
@@ -65,7 +65,7 @@ def write_labels(
     state.wait_for_everyone()
     starts = range(0, n, shard_size)[state.process_index::state.num_processes]
     total = sum(min(shard_size, n-s) for s in starts)
-    with tqdm(total=total, desc="make labels", disable=not state.is_main_process) as bar:
+    with tqdm(total=total, desc="make labels", disable=quiet(not state.is_main_process)) as bar:
         for start in starts:
             part = range(start, min(start+shard_size, n))
             path = shard_path(folder, start//shard_size)

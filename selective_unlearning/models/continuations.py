@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from tqdm.auto import tqdm
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, quiet
 from .load import context_length, left_pad
 from .reader import Reader
 from .scores import token_logprobs
@@ -67,7 +67,7 @@ def continuation_logprobs(
     read, out, pad = [*sharing], [(0., 0)]*len(rows), reader.tokenizer.pad_token_id
     with reader.on() as model:
         for group in tqdm(_batches([*map(len, read)], batch_tokens), desc=progress,
-                          disable=not progress, leave=False):
+                          disable=quiet(not progress), leave=False):
             ids, mask = left_pad([[*read[g]] for g in group], pad, model.device, 8)
             scored = [(b, k, i) for b,g in enumerate(group) for k,i in enumerate(sharing[read[g]])]
             wanted = ids.new_full((*ids.shape, 1+max(k for _,k,_ in scored)), -100)
@@ -113,7 +113,7 @@ def complete(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     starts = range(0, len(rows), batch_size)
     with reader.on() as model:
-        for start in tqdm(starts, desc=progress, disable=not progress, leave=False):
+        for start in tqdm(starts, desc=progress, disable=quiet(not progress), leave=False):
             group = order[start:start+batch_size]
             ids, mask = left_pad([rows[i] or [pad] for i in group], pad, model.device)
             written = model.generate(input_ids=ids, attention_mask=mask, do_sample=False,

@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import LogitsProcessor
 
-from ..core.errors import DataError
+from ..core.errors import DataError, quiet
 from ..core.records import read_records
 from .load import left_pad
 from .reader import Reader
@@ -66,7 +66,7 @@ def sample_texts(
     draw = InverseCdfSampler(seed, temperature)
     size = -(-n//-(-n//batch_size)) if n else 1            # batches of one size
     with reader.on() as model:
-        for start in tqdm(range(0, n, size), desc="sample text"):
+        for start in tqdm(range(0, n, size), desc="sample text", disable=quiet()):
             batch = prompts[start:start+size]
             ids, mask = left_pad(batch, pad, model.device)
             out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=length,

@@ -14,6 +14,7 @@ from functools import partial
 
 from tqdm.auto import tqdm
 
+from ..core.errors import quiet
 from ..core.files import text_hash
 from ..core.text import in_case_of, looks_plural, plural
 from ..models.llm import NoAnswer
@@ -75,7 +76,7 @@ def _ask_all(
 ) -> Iterator[list[dict]]:
     "The records in the model's answer to each text, none if it was skipped."
     silent = 0
-    for text in tqdm(texts, desc=name):
+    for text in tqdm(texts, desc=name, disable=quiet()):
         prompt, records = task+_marked(text), None
         counts["asked"] += 1
         for attempt in range(2):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..core.errors import MissingExtra, ModelError
+from ..core.errors import MissingExtra, ModelError, quiet
 from .entries import KINDS
 from .extract import Term, count_terms
 
@@ -81,7 +81,8 @@ def spacy_terms(
     texts = [texts] if isinstance(texts, str) else list(texts)
     nlp, found = _pipeline(model), []
     lines = (re.sub(r"(?<!\n)\n(?!\n)", " ", p) for t in texts for p in passages(t, 10_000))
-    bar = tqdm(total=sum(map(len, texts)), desc="spaCy", unit="char", unit_scale=True)
+    bar = tqdm(total=sum(map(len, texts)), desc="spaCy", unit="char", unit_scale=True,
+               disable=quiet())
     with nlp.select_pipes(disable=_grammar(nlp)), bar:
         for doc in nlp.pipe(lines):
             kinds = [(e, _kind_of_label(e.label_)) for e in doc.ents]

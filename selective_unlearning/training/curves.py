@@ -54,8 +54,7 @@ def forgotten(
 ) -> bool:
     "Whether the text is forgotten at the last point of a watched run."
     last = path[-1]
-    near = abs(last["familiarity"]) < .1 and last["low"] <= 0 <= last["high"]
-    return near and _useful(last, path, floor)
+    return -.1 < last["low"] <= last["high"] < .1 and _useful(last, path, floor)
 
 # %% ../../nbs/training/03_curves.ipynb #aee800bb
 def plot_path(path:list[dict], floor:float=.95, ax:Axes|None=None) -> Axes:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
-from ..core.errors import ConfigError, DataError, MissingExtra, ModelError
+from ..core.errors import ConfigError, DataError, MissingExtra, ModelError, quiet
 from ..core.files import disk_is_full, text_hash
 from ..core.step_settings import FinetuneConfig
 from ..models.load import CausalLM, processes
@@ -40,7 +40,7 @@ class ProgressBar(TrainerCallback):
     "A progress bar with the time left and the last loss, for terminals and notebooks."
     def on_train_begin(self, args, state, control, **kw):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="fine-tune",
-                        disable=not state.is_world_process_zero)
+                        disable=quiet(not state.is_world_process_zero))
     def on_step_end(self, args, state, control, **kw): self.bar.update(state.global_step-self.bar.n)
     def on_log(self, args, state, control, logs=None, **kw):
         if "loss" in (logs or {}): self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
