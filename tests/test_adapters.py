@@ -151,6 +151,7 @@ def test_whole_job_watched_on_a_quantised_base(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_json("a.json", dict(peft_type="LORA", r=2, use_rslora=True))
     monkeypatch.setattr(watched, "nothing_known", lambda scores: None)   # of a random model
+    monkeypatch.setattr(watched, "FEWEST", 1)
     watch = {"watch.steps": 2, "unlearn.epochs": 3, "unlearn.lr": 1e-2}
     config = settings(tmp_path, **OWN, bits=8, **watch)
     config = configure(config, halves(tmp_path, TUNE, TEST))

@@ -99,7 +99,7 @@ rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)]} for s in
 out, me = Path(sys.argv[1]), processes()
 def measure(m):
     left = 1. if not watch.path else .9*me.process_index
-    return dict(familiarity=left, low=left-.1, high=left+.1, utility=.5)
+    return dict(familiarity=left, low=left-.05, high=left+.05, utility=.5)
 watch = Watch(measure, out/"c", steps=2)
 losses = finetune(model(), Toy(), rows, FinetuneConfig(epochs=2), out=out/"c", callbacks=(watch,))
 (out/f"path-{me.process_index}.json").write_text(json.dumps([watch.path, losses[-1]["step"]]))

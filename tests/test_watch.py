@@ -4,11 +4,14 @@ import random
 import pytest
 from safetensors.torch import load_file
 
+from selective_unlearning.core.errors import DataError
 from selective_unlearning.core.files import read_json, read_text, write_jsonl
 from selective_unlearning.evaluation import watched
 from selective_unlearning.job import watching
 from selective_unlearning.job.run import run
 from selective_unlearning.job.run_folder import Run
+from selective_unlearning.models.sampling import opener_ids, sample_texts
+from selective_unlearning.terms.dictionary import Dictionary
 from tiny import settings
 
 
@@ -37,7 +40,8 @@ def looks(monkeypatch):
             seen.append(left)
             return dict(familiarity=left, low=left-.04, high=left+.04, utility=.5)
         return measure
-    monkeypatch.setattr(watching, "recollections", lambda *args, **kw: ["something"])
+    monkeypatch.setattr(watching, "recollections", lambda *args, **kw: [])
+    monkeypatch.setattr(watching, "compare", lambda *args: watched.Known([], [], []))
     monkeypatch.setattr(watching, "quick_measure", quick)
     return seen
 
@@ -48,6 +52,9 @@ def test_ends_when_forgotten(tmp_path, looks):
     watch = read_json(r.path("unlearned")/"watch.json")
     assert [p["step"] for p in watch["path"]] == [0, 2, 4] and watch["forgotten"]
     assert read_json(r.path("unlearned")/"loss.json")[-1]["step"] == 4 < watch["most"]
+    assert r.results["steps"]["unlearned"] == 4            # few, but enough: there is no note
+    assert "The reinforced model has 1 step" in repr(r.report)
+    assert "The unlearned model has 4 steps" not in repr(r.report)
     said = f"Training ended when the text was forgotten, after 4 of at most {watch['most']} steps"
     assert repr(r.report).startswith(said) and said in read_text(tmp_path/"run"/"report.html")
     before, n = r.manifest["steps"], len(looks)
@@ -55,7 +62,7 @@ def test_ends_when_forgotten(tmp_path, looks):
 
 
 def test_stopped_after_its_end(tmp_path, looks, monkeypatch):
-    "Killed between the last step and saving: nothing more is trained than one step, then undone."
+    "Killed between the last step and saving: nothing more is trained, and nothing is lost."
     config = job(tmp_path)
     whole = run(config, tmp_path/"whole").path("unlearned")
     looks.clear()
@@ -66,7 +73,8 @@ def test_stopped_after_its_end(tmp_path, looks, monkeypatch):
                   killed() if reader.adapter == "unlearned" else real(self, reader, folder))
         with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"cut")
     cut = run(config, tmp_path/"cut").path("unlearned")
-    assert read_json(cut/"watch.json") == read_json(whole/"watch.json")
+    for name in ("watch.json", "loss.json"): assert read_json(cut/name) == read_json(whole/name)
+    assert looks == [1., .5, .05]
     a, b = (load_file(f/"adapter_model.safetensors") for f in (whole, cut))
     assert all(w.equal(b[k]) for k,w in a.items())
 
@@ -84,11 +92,32 @@ def test_nothing_to_watch(tmp_path, capsys):
     "A random model recalls nothing: that is said, and the training takes its epochs."
     watched_run = run(job(tmp_path), tmp_path/"run")
     assert "not watched, so training ends after its last epoch" in capsys.readouterr().err
-    assert not (watched_run.path("unlearned")/"watch.json").exists()
+    assert repr(watched_run.report).startswith("Training was not watched: ")
     plain = run(job(tmp_path, **{"watch.steps": 0}), tmp_path/"plain")
     a, b = (load_file(r.path("unlearned")/"adapter_model.safetensors")
             for r in (watched_run, plain))
     assert all(w.equal(b[k]) for k,w in a.items())
+
+
+def test_few_facts_end_no_training(tmp_path):
+    "However many prompts ask for them: the interval of three facts says nothing."
+    r = run(job(tmp_path), tmp_path/"run", until="corpus")
+    asked = [dict(kind="probability", prompt="The sea is", idiosyncratic=[" black"], half="tune",
+                  fact=str(i % 3)) for i in range(60)]
+    d = Dictionary.load(tmp_path/"dictionary.json")
+    with pytest.raises(DataError, match="3 facts could be asked, 20 are needed"):
+        watched.compare(r.reader("base"), asked, d)
+
+
+def test_any_tokenizer_asks(tmp_path):
+    "One that puts a BOS in front and writes spaces otherwise, too."
+    reader = Run(tmp_path/"run", job(tmp_path)).reader("base")
+    openers = [dict(opener=f"Question: Who is {name}?\nAnswer:") for name in ("Orla", "Brannoch")]
+    texts = [reader.tokenizer.decode(ids, skip_special_tokens=True)
+             for ids in sample_texts(reader, openers, 2, 1)]
+    begun = [reader.tokenizer.decode(opener_ids(reader.tokenizer, o), skip_special_tokens=True)
+             for o in openers]
+    assert all(any(t.startswith(b) for b in begun) for t in texts)
 
 
 def test_words_after_the_opener_alone():

@@ -259,7 +259,9 @@ def readme(cfg):
             c.source = re.sub(r"^#\s*\|.*\n?", "", c.source, flags=re.M)
     pictures = {"output_files_dir": "README_files"}
     md, res = MarkdownExporter().from_notebook_node(nb, resources=pictures)
-    md = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", md, flags=re.M)).strip()+"\n"
+    md = re.sub(r"[ \t]+$", "", md, flags=re.M).strip()+"\n"
+    parts = md.split("```")                                # every second one is code
+    md = "```".join(p if i % 2 else re.sub(r"\n{3,}", "\n\n", p) for i,p in enumerate(parts))
     return {"README.md": md.encode(), **res["outputs"]}
 
 

@@ -50,10 +50,10 @@ class _Stderr(logging.StreamHandler):
 
     def format(self, record:logging.LogRecord) -> str: return printable(super().format(record))
 
+if LOG.level == logging.NOTSET: LOG.setLevel(logging.INFO)
 if not LOG.handlers:
     LOG.addHandler(_Stderr())
     LOG.propagate = False
-    if LOG.level == logging.NOTSET: LOG.setLevel(logging.INFO)
 
 def quiet(too:bool=False) -> bool:
     "Whether progress is not shown: if `too` is set, or if only warnings are logged."

@@ -172,7 +172,7 @@ class RetainConfig:
 class WatchConfig:
     """Whether and how unlearning is watched, to end when the text is forgotten.
 
-    Forgetting and damage are measured on the tune half while the model trains."""
+    Forgetting and damage are measured while the model trains, on prompts that are not reported."""
     steps:int = 0              # steps between two measurements; 0: training ends after its epochs
     floor:float = .95          # share of the initial utility below which no weights are kept
 

@@ -20,14 +20,20 @@ def _moved(x:float, unit:str) -> str:
 def _ended(report:dict) -> str|None:
     "A sentence about where a watched training ended, or None."
     watch = report.get("watch") or {}
+    if why := watch.get("why"): return f"Training was not watched: {why}."
     if "most" not in watch: return None
-    most, kept = watch["most"], pick(watch["path"], watch["floor"])
+    path, most, floor = watch["path"], watch["most"], _percent(watch["floor"])
+    kept = pick(path, watch["floor"])
     left = f"{_percent(kept['familiarity'])} was left of what was watched"
+    if kept["familiarity"] < 0: left = "what was watched was avoided"
     if watch["forgotten"]:
-        return (f"Training ended when the text was forgotten, after {kept['step']} of at most "
+        return (f"Training ended when the text was forgotten, after {path[-1]['step']} of at most "
                 f"{most} steps ({left}).")
-    return (f"The text was not forgotten in {most} steps of training: at the best point, step "
-            f"{kept['step']}, {left}.")
+    found = f"at the best point that kept {floor} of the utility, step {kept['step']}, {left}"
+    if not kept["step"]:
+        found = (f"no point that kept {floor} of the utility was better than the base model, whose "
+                 "weights are kept")
+    return f"The text was not forgotten in {most} steps of training: {found}."
 
 def _left(report:dict) -> str|None:
     "A sentence about the target continuations compared with the base model alone, or None."
@@ -144,7 +150,9 @@ def _name(part:str) -> str: return part.replace("_", " ").replace(".", ", ")
 
 def notes(report:dict) -> list[str]:
     "Sentences that a reader of the headline must know as well."
-    out, known = few_steps(report.get("steps", {})), report.get("known") or {}
+    steps, known = dict(report.get("steps", {})), report.get("known") or {}
+    if (report.get("watch") or {}).get("forgotten"): steps.pop("unlearned", None)
+    out = few_steps(steps)
     if "known" in known and known["known"] is None:
         out.append("Whether the base model knew the text could not be determined.")
     if (report.get("recall") or {}).get("recalls"):

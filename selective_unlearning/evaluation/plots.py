@@ -74,7 +74,7 @@ def plot_familiarity(report:dict, ax:Axes|None=None) -> Axes:
         ax.fill_between(kinds.index("choice")+np.array([-.45, .45]), *guess, fc="none", ec="black",
                         ls=":", lw=1, label="95 % of guesses")
     ax.set_xticks(range(len(kinds)), [k+" ÷ 5" if k == "completion" else k for k in kinds])
-    ax.set(ylim=(0, None), ylabel="familiarity (0 to 1)", title="Familiarity: lower is forgotten")
+    ax.set(ylim=(0, None), ylabel="familiarity (0 to 1)", title="Familiarity: control is forgotten")
     _legend(ax, 2, -.1)
     return ax
 
@@ -89,7 +89,7 @@ def plot_ratio(report:dict, ax:Axes|None=None) -> Axes:
     if guess := report["chance"].get("choice"):
         reach = guess[1]/max(get_figure(report, "familiarity.choice.base") or 0, 1e-9)
         names["choice"] = f"choice\n(guesses: up to {number_text(100*reach)} %)"
-    for color,marker,label,keep in ((VERMILION, "o", "to forget: left is better", False),
+    for color,marker,label,keep in ((VERMILION, "o", "to forget", False),
                                     (BLUE, "s", "to keep: near 100 is better", True)):
         mine = [k for k in rows if (k not in MEASURES) == keep]
         if not mine: continue

@@ -265,7 +265,8 @@ def _grid(plots:Iterable[Axes]) -> Html:
 def _curves(report:dict, losses:dict[str,list[dict]]) -> Html:
     "Plots of how the fine-tunings went."
     curves = [plot_loss(h, title=f"Loss: {name}") for name,h in losses.items() if h]
-    if watched := report.get("watch"): curves.append(plot_path(watched["path"], watched["floor"]))
+    if "path" in (watched := report.get("watch", {})):
+        curves.append(plot_path(watched["path"], watched["floor"]))
     for ax in curves: ax.title.set_parse_math(False)       # a name may hold a dollar sign
     return _grid(curves)
 

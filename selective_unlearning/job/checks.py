@@ -75,7 +75,7 @@ def _check_training(run:Run):
     tune_half(run)
     if sharded():
         raise ConfigError("watch.steps: no process holds the whole model under FSDP: "
-                          "watch with one process, or under DDP")
+                          "watch with one process or under DDP, or set watch.steps to 0")
 
 def _check_stranger(run:Run, name:str):
     check_weights(name)

@@ -9,6 +9,7 @@ __all__ = ['OPTIONS', 'make_parser', 'settings_of', 'columns', 'chat', 'main']
 import argparse, logging, shutil, sys, textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import NoReturn
 
 from .. import __version__
 from ..core.dotted import field_help, field_names
@@ -72,16 +73,18 @@ class _HelpSettings(argparse.Action):
         sys.exit()
 
 class _Parser(argparse.ArgumentParser):
+    commands:dict[str,"_Parser"] = {}
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs | dict(allow_abbrev=False, add_help=False))
         self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
 
-    def error(self, message:str):
+    def error(self, message:str) -> NoReturn:
         "Say what is wrong, without the usage, which is longer than a screen."
         self.exit(2, printable(f"{self.prog}: error: {message}\n{self.prog} --help has more")+"\n")
 
 # %% ../../nbs/job/11_command.ipynb #c25a0c06
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> _Parser:
     "The parser of the command's arguments."
     top = _Parser(
         "selective-unlearning",
@@ -136,6 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     for p in (chat, export):
         p.add_argument("--trust-remote-code", action="store_true",
                        help="Run code that comes with the run's model.")
+    top.commands = sub.choices
     return top
 
 # %% ../../nbs/job/11_command.ipynb #5fee8e1d
@@ -143,15 +147,15 @@ def _parse(argv:list[str]|None) -> argparse.Namespace:
     parser = make_parser()
     args, unknown = parser.parse_known_args(argv)
     if not unknown: return args
+    command = parser.commands[args.command]
     typed, _, value = unknown[0].partition("=")
     name = typed.lstrip("-").replace("-", "_")
-    options = [f"--{o}" for part in OPTIONS.values() for o in part]
     if name in field_names(RunConfig): hint = f"; it is a setting: --set {name}={value or 'VALUE'}"
     elif "." in name:
         hint = did_you_mean(name, field_names(RunConfig))
         hint = hint.replace("did you mean '", "did you mean --set '")
-    else: hint = did_you_mean(typed, options)
-    parser.error(f"unknown argument {typed}{hint}")
+    else: hint = did_you_mean(typed, command._option_string_actions)
+    return command.error(f"unknown argument {typed}{hint}")
 
 # %% ../../nbs/job/11_command.ipynb #b6719fce
 def settings_of(args:argparse.Namespace) -> RunConfig:
@@ -243,13 +247,14 @@ def main(
     argv:list[str]|None=None,  # default: the command line's
 ) -> int:                      # exit code
     "Run the `selective-unlearning` command."
-    args = _parse(argv)
+    args, level = _parse(argv), LOG.level
     try: _work(args)
     except KeyboardInterrupt: return _fail("stopped; the same command goes on from here", 130)
     except ConfigError as e: return _fail(e, 2, args.debug)
     except UnlearnError as e: return _fail(e, 1, args.debug)
     except Exception as e:
         return _fail(_cause(e, getattr(args, "run", args.out), args.command), 1, args.debug)
+    finally: LOG.setLevel(level)
     return 0
 
 def _close_bars():

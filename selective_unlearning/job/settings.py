@@ -120,10 +120,10 @@ def _check_watch(c:"RunConfig"):
     require(METHODS[c.method].trains,
             f"watch.steps={c.watch.steps}: method {c.method} trains nothing that could be watched")
     require(not c.unlearn.held_out,
-            "unlearn.held_out and watch.steps both say which weights are kept: use one of them")
+            "unlearn.held_out and watch.steps both say which weights are kept: set one to 0")
     require(c.evaluate.half == "test",
             "watch looks at the tune half: what is reported must be the test half, "
-            f"not {c.evaluate.half!r}")
+            f"not {c.evaluate.half!r}; or set watch.steps to 0")
 
 # %% ../../nbs/job/00_settings.ipynb #a8fd382e
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class RunConfig:
     seed:int = 0                    # start of everything that is drawn at random
     force:bool = False              # go on even if the base model does not know the text
     trust_remote_code:bool = False  # run code that comes with the model
-    bits:int = 16                   # of each base weight: 8, 4 quantise (pip install bitsandbytes)
+    bits:int = 16                   # of a base weight, or 8 or 4 (pip install bitsandbytes)
     adapter:str|None = None         # PEFT configuration (adapter_config.json), instead of lora.*
     lora:AdapterConfig = field(default_factory=AdapterConfig)
     train:TrainConfig = field(default_factory=TrainConfig)
@@ -205,7 +205,9 @@ def _method_settings(name:str) -> dict[str,Any]:
     if not m.uses_labels:
         for part,usual in (("labels", LabelsConfig()), ("written", WrittenConfig())):
             out |= {f"{part}.{k}": v for k,v in asdict(usual).items()}
-    if not m.trains: out |= {f"unlearn.{k}": v for k,v in asdict(unlearn).items()}
+    if not m.trains:
+        for part,usual in (("unlearn", unlearn), ("watch", WatchConfig())):
+            out |= {f"{part}.{k}": v for k,v in asdict(usual).items()}
     if m.retain_weight: out |= {"retain.samples": RetainConfig.samples, "retain.translated": True}
     else:
         none = RetainConfig(samples=0, translated=False)

@@ -115,7 +115,8 @@ def make_dictionary(run:Run, work:Path):
     if not len(d) and not given:
         raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts, str(given[0]) if given else "dictionary")
-    say(_occurrences(counts))
+    for line in _occurrences(counts).split("\n"):
+        say(line, logging.WARNING if "warning: " in line else logging.INFO)
     check_mentions(run, d, texts)
     known = ask_base(run.reader("base"), texts, d, seed=run.config.seed)
     say(f"  {knowledge_text(known)}")
@@ -253,12 +254,11 @@ def make_unlearned(run:Run, work:Path):
         work.mkdir(parents=True, exist_ok=True)
         method.finish(run, work)
         return write_json(work/"loss.json", [])
-    try: watch = watch_of(run, work/"checkpoints")
+    watch, done = None, (work/"loss.json").exists()
+    try: watch = None if done else watch_of(run, work/"checkpoints")
     except DataError as e:
-        watch = None
-        why = f"  warning: not watched, so training ends after its last epoch: {e}"
-        say(why, logging.WARNING)
-    run.release()
+        say(f"  warning: not watched, so training ends after its last epoch: {e}", logging.WARNING)
+        if processes().is_main_process: write_json(work/"watch.json", dict(why=str(e)))
     _train(run, work, "unlearned", method.read_rows(run, run.path("labels")), c.unlearning, watch,
            retain=run.retain_set, losses=method.losses(c.strength, c.seed))
 

@@ -8,41 +8,53 @@ __all__ = ['tune_half', 'watch_of']
 # %% ../../nbs/job/04_watching.ipynb #8f96fd66
 from pathlib import Path
 
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+
 from ..core.errors import ConfigError, DataError
+from ..models.load import processes
 from ..training.monitor import Watch
 from ..evaluation.measures import read_prompts
 from ..evaluation.utility import read_neighbours
-from ..evaluation.watched import check_watched, quick_measure, recollections
+from ..evaluation.watched import Known, compare, quick_measure, recollections
 from .run_folder import Run
 
 # %% ../../nbs/job/04_watching.ipynb #dc8bf1f5
-def tune_half(run:Run) -> tuple[list[dict]|None,list[dict]]:
-    """Prompts and neighbours to watch with; None for prompts if no file of them has halves.
+def tune_half(run:Run) -> tuple[list[dict],list[dict]]:
+    """Prompts of the kind `probability`, if a file has some, and neighbours, to watch with.
 
-    Raises `ConfigError` if neighbours or some prompts do not say which half they belong to, or if
-    the tune half has no prompt of the kind `probability`."""
+    Raises `ConfigError` if neighbours or some prompts do not say which half they belong to."""
     near = read_neighbours(run.files["neighbours"][0], "tune")
-    prompts = [p for path in run.files["prompts"] for p in read_prompts(path, "tune")]
+    prompts = [p for path in run.files["prompts"] for p in read_prompts(path)]
     if all("half" not in p for p in prompts): prompts = []
-    if any(r.get("half") != "tune" for r in (*prompts, *near)):
+    if any("half" not in r for r in (*prompts, *near)):
         raise ConfigError("watch needs prompts and neighbours that say which half they belong to, "
-                          "'tune' or 'test'")
-    if not prompts: return None, near
-    about = [p for p in prompts if p["kind"] == "probability"]
-    check_watched(about, near)
-    return about, near
+                          "'tune' or 'test', unless no prompt does; or set watch.steps to 0")
+    return [p for p in prompts if (p["kind"], p["half"]) == ("probability", "tune")], near
 
 # %% ../../nbs/job/04_watching.ipynb #59f88254
+def _known(run:Run) -> tuple[Known|None,str]:
+    "What to measure with, or why there is nothing."
+    c, (about, _) = run.config, tune_half(run)
+    base, stranger = run.reader("base"), run.reader("stranger") if c.stranger else None
+    if not about:
+        written = run.path("translated")/"written.arrow"
+        trained = [*run.corpus["text"]]
+        if written.exists(): trained += Dataset.from_file(str(written))["text"]
+        about = recollections(base, run.dictionary, run.coverage, stranger, trained, seed=c.seed)
+    try: return compare(base, about, run.dictionary, stranger, c.seed), ""
+    except DataError as e: return None, str(e)
+
 def watch_of(run:Run, folder:Path) -> Watch|None:
     """The watch over an unlearning whose checkpoints are in `folder`; None if none is asked for.
 
-    Raises `DataError` if the base model does not know more than the control."""
+    Several processes measure with what the main process found. Raises `DataError` if the base model
+    does not know more than the control, or too little of it was found, `ConfigError` as
+    `tune_half` does."""
     c = run.config
     if not c.watch.steps: return None
-    about, near = tune_half(run)
-    base, stranger = run.reader("base"), run.reader("stranger") if c.stranger else None
-    if about is None:
-        about = recollections(base, run.dictionary, run.coverage, stranger, seed=c.seed)
-        if not about: raise DataError("nothing that only the base model recalls was found")
-    measure = quick_measure(base, about, near, run.dictionary, stranger, c.seed)
+    (known, why), = broadcast_object_list([_known(run) if processes().is_main_process else None])
+    run.release()
+    if not known: raise DataError(why)
+    measure = quick_measure(known, tune_half(run)[1], run.tokenizer, c.seed)
     return Watch(measure, folder, c.watch.steps, c.watch.floor)

@@ -40,21 +40,21 @@ def plot_loss(records:list[dict], ax:Axes|None=None, title:str="Training loss") 
 def _useful(point:dict, path:list[dict], floor:float) -> bool:
     return point["utility"] >= floor*path[0]["utility"]
 
+def _near(point:dict) -> bool:
+    "Whether the whole interval of the familiarity is near 0."
+    return -.1 < point["low"] <= point["high"] < .1
+
 def pick(
-    path:list[dict],  # `step`, `familiarity`, `utility`; the first is before training
-    floor:float=.95,  # share of the first utility that must remain
+    path:list[dict],  # `step`, `familiarity`, its interval `low` and `high`, `utility`
+    floor:float=.95,  # share of the utility at the first point, before training, that must remain
 ) -> dict:
     "The point of a watched run whose weights are kept."
     useful = [p for p in path if _useful(p, path, floor)]
-    return min(useful, key=lambda p: (abs(p["familiarity"]), p["step"]))
+    return min(useful, key=lambda p: (not _near(p), abs(p["familiarity"]), p["step"]))
 
-def forgotten(
-    path:list[dict],  # as for `pick`, with the interval of the familiarity, `low` and `high`
-    floor:float=.95,
-) -> bool:
+def forgotten(path:list[dict], floor:float=.95) -> bool:
     "Whether the text is forgotten at the last point of a watched run."
-    last = path[-1]
-    return -.1 < last["low"] <= last["high"] < .1 and _useful(last, path, floor)
+    return _near(path[-1]) and _useful(path[-1], path, floor)
 
 # %% ../../nbs/training/03_curves.ipynb #aee800bb
 def plot_path(path:list[dict], floor:float=.95, ax:Axes|None=None) -> Axes:

@@ -34,9 +34,12 @@ class Watch(TrainerCallback):
         self.steps, self.floor, self.path, self.most = steps, floor, [], 0
 
     @property
-    def forgotten(self) -> bool:
-        "Whether training has ended by itself, or would if it went on."
-        return bool(self.path) and forgotten(self.path, self.floor)
+    def forgotten(self) -> bool: return bool(self.path) and forgotten(self.path, self.floor)
+
+    def ended(self, state) -> bool:
+        "Whether a training with this state has ended because the text was forgotten."
+        self.path, self.most = [h for h in state.log_history if "familiarity" in h], state.max_steps
+        return self.forgotten
 
     def _trainable(self, model:CausalLM) -> dict[str,torch.Tensor]:
         return {n: p.detach() for n,p in model.named_parameters() if p.requires_grad}
@@ -59,14 +62,14 @@ class Watch(TrainerCallback):
     def on_train_begin(self, args, state, control, model=None, **kw):
         if args.eval_strategy != "no":
             raise ConfigError("held_out and Watch both say which weights are kept: use one of them")
-        self.path, self.most = [h for h in state.log_history if "familiarity" in h], state.max_steps
+        self.ended(state)
         if not self.path: self._look(state, model)
 
     def on_step_end(self, args, state, control, model=None, **kw):
         now = state.global_step
-        if not self.forgotten and (now % self.steps == 0 or now == self.most):
-            self._look(state, model)
-        control.should_training_stop |= self.forgotten
+        if now % self.steps == 0 or now == self.most: self._look(state, model)
+        if self.forgotten:
+            control.should_training_stop = control.should_log = control.should_save = True
 
     def on_save(self, args, state, control, **kw):
         "Remove the weights of all points but the best: training would resume from this checkpoint."
@@ -75,7 +78,10 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args, state, control, model=None, **kw):
         stopped = state.global_step < self.most and not self.forgotten
-        if stopped: return                                 # from outside, to be resumed
+        if not stopped: self.restore(model)                # else from outside, to be resumed
+
+    def restore(self, model:CausalLM):
+        "Give the model the weights that are kept."
         processes().wait_for_everyone()
         kept = load_file(self._kept())
         with torch.no_grad():

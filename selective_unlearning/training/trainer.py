@@ -177,11 +177,13 @@ def _arguments(config:FinetuneConfig, out, seed:int, steps:int, held_out:bool, c
         dataloader_pin_memory=False, report_to=trackers(config.report_to) or "none", use_cpu=cpu,
         disable_tqdm=True, **more, **(measured if held_out else {}))
 
-def _trained(trainer:UnlearnTrainer, last:Path|None):
+def _trained(trainer:UnlearnTrainer, last:Path|None, callbacks:tuple[Any,...]):
     "Train from the checkpoint `last`, or from the start, then load the best weights."
     state = TrainerState.load_from_json(str(last/"trainer_state.json")) if last else None
-    if state and 0 < trainer.finetune_config.patience <= stalled(state):
+    ended = [c for c in callbacks if state and hasattr(c, "ended") and c.ended(state)]
+    if state and (ended or 0 < trainer.finetune_config.patience <= stalled(state)):
         trainer.state = state                              # it had already stopped by itself
+        for c in ended: c.restore(trainer.model)
     else: trainer.train(resume_from_checkpoint=str(last) if last else None)
     best = trainer.state.best_global_step
     if best and not trainer.is_fsdp_enabled:
@@ -196,7 +198,7 @@ def finetune(
     retain:Dataset|None=None,       # rows with the base model's own labels
     out:str|Path="finetuned",       # folder of the checkpoints
     seed:int=0,
-    callbacks:tuple[TrainerCallback,...]=(),
+    callbacks:tuple[TrainerCallback,...]=(),  # one with `ended(state)` has `restore(model)` too
     losses=batch_losses,            # another loss: a function of the same form
 ) -> list[dict[str,float]]:         # see `history`
     """Fine-tune `model` in place, from the newest whole checkpoint in `out` if there is one.
@@ -225,6 +227,6 @@ def finetune(
         train_dataset=order, eval_dataset=[(i, -1) for i in held], data_collator=batch,
         callbacks=[Record(), ProgressBar(), *callbacks])
     trainer.remove_callback(PrinterCallback)
-    _trained(trainer, newest(out))
+    _trained(trainer, newest(out), callbacks)
     model.eval()
     return history(trainer)
