@@ -105,9 +105,9 @@ def rows(subject, r):
     for kind in ("choice", "question"):
         at = r["familiarity"][kind]
         new, never = (round(at[m], 4) for m in ("unlearned", "control"))
-        out.append(dict(claim=f"{subject}: {kind}s right, against a model that was never taught; "
-                              f"taught {at['base']:.3f}", ours=new, peer=never, unit="share",
-                        ratio=round(abs(new-never), 4), spread=0., target=.05, better="lower"))
+        out.append(dict(claim=f"{subject}: {kind}s right", taught=round(at["base"], 4), ours=new,
+                        peer=never, unit="share", ratio=round(abs(new-never), 4), spread=0.,
+                        target=.05, better="lower"))
     return out
 
 

@@ -279,8 +279,7 @@ PRESETS = dict(
         lora=AdapterConfig(targets="all", first_layer=0.),
         written=WrittenConfig(recalled=600, renamed=0, asked=400, length=24, temperature=.7,
                               more_forms=6),
-        unlearn=UnlearnConfig(epochs=3, retain_weight=1., anchor_weight=1.),
-        watch=WatchConfig(steps=20)))
+        unlearn=UnlearnConfig(retain_weight=1., anchor_weight=1.)))
 
 def preset(name:str) -> RunConfig:
     "The settings of a preset."
