@@ -28,7 +28,8 @@ def test_a_figure_is_a_picture(kernel):
     losses = "[dict(step=1, loss=2.), dict(step=2, loss=1.)]"
     curves = "from selective_unlearning.training.curves import plot_loss, plot_path"
     assert shown(kernel, f"{curves}\nplot_loss({losses}).figure") == [PICTURE]
-    path = "[dict(step=0, utility=1., familiarity=1.), dict(step=1, utility=1., familiarity=.1)]"
+    point = "dict(step={0}, utility=1., familiarity={1}, low={1}, high={1})"
+    path = f"[{point.format(0, 1.)}, {point.format(1, .1)}]"
     assert shown(kernel, f"plot_path({path}).figure") == [PICTURE]
 
 
