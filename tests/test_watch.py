@@ -15,7 +15,6 @@ from selective_unlearning.terms.dictionary import Dictionary
 from tiny import settings
 
 
-
 def job(tmp_path, **changes):
     "A small job that is watched, with neighbours that say which half they belong to."
     long = {"watch.steps": 2, "unlearn.epochs": 9, "unlearn.lr": 1e-3}
@@ -109,8 +108,11 @@ def test_few_facts_end_no_training(tmp_path):
         watched.compare(r.reader("base"), asked, d)
 
 
-def test_any_tokenizer_asks(tmp_path):
+def test_any_tokenizer_asks(tmp_path, monkeypatch):
     "One that puts a BOS in front and writes spaces otherwise, too."
+    monkeypatch.setattr(watched, "SURE", 0)
+    monkeypatch.setattr(watched, "control", lambda base, prompts, *args, **kw: {
+        "probability": [dict(score=0.) for _ in prompts]})
     reader = Run(tmp_path/"run", job(tmp_path)).reader("base")
     openers = [dict(opener=f"Question: Who is {name}?\nAnswer:") for name in ("Orla", "Brannoch")]
     texts = [reader.tokenizer.decode(ids, skip_special_tokens=True)
@@ -118,6 +120,9 @@ def test_any_tokenizer_asks(tmp_path):
     begun = [reader.tokenizer.decode(opener_ids(reader.tokenizer, o), skip_special_tokens=True)
              for o in openers]
     assert all(any(t.startswith(b) for b in begun) for t in texts)
+    d = Dictionary.load(tmp_path/"dictionary.json")
+    asked = watched.recollections(reader, d, dict(Orla=2, Brannoch=1), n=24)
+    assert len({p["fact"] for p in asked}) == len(asked) > 6
 
 
 def test_words_after_the_opener_alone():

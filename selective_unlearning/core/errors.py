@@ -48,7 +48,9 @@ class _Stderr(logging.StreamHandler):
         self.stream = sys.stderr
         super().emit(record)
 
-    def format(self, record:logging.LogRecord) -> str: return printable(super().format(record))
+    def format(self, record:logging.LogRecord) -> str:
+        mark = "  warning: " if record.levelno == logging.WARNING else ""
+        return printable(mark+super().format(record))
 
 if LOG.level == logging.NOTSET: LOG.setLevel(logging.INFO)
 if not LOG.handlers:

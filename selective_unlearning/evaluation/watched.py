@@ -49,15 +49,16 @@ def recollections(
     kinds, draw = {e.term: e.kind for e in dictionary}, random.Random(seed)
     occurring = {t: t for t,k in counts.items() if k}
     if not occurring: return []
-    tok, known_texts = base.tokenizer, [*trained]
+    tok = base.tokenizer
     openers = written_openers(occurring, kinds, counts, n, seed=seed+1, more_forms=6)
     records = [dict(opener=o) for o in openers]
     ids = sample_texts(base, records, n, 24, seed+1, .7)
     begun = tok.batch_decode([opener_ids(tok, r) for r in records], skip_special_tokens=True)
     texts = tok.batch_decode(ids, skip_special_tokens=True)
     asked = [p | dict(fact=str(i), half="tune") for i,t in enumerate(texts)
-             for p in _cuts(t, begun, draw)
-             if not any(p["prompt"]+p["idiosyncratic"][0] in trained for trained in known_texts)]
+             for p in _cuts(t, begun, draw)]
+    for text in trained:                                   # one by one: a corpus may be large
+        asked = [p for p in asked if p["prompt"]+p["idiosyncratic"][0] not in text]
     known = [p for p in probability_scores(base, asked) if p["score"] >= SURE]
     strange = control(base, known, dictionary, seed=seed, stranger=stranger).get("probability", [])
     beyond = {p["fact"]: p for p,c in zip(known, strange)

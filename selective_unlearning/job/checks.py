@@ -143,8 +143,7 @@ def check_worth(run:Run):
     if run.method.trains:
         steps["unlearned"] = training_steps(len(_forget_lengths(run)), c.unlearning)
     for line in few_steps(steps):
-        say(f"  warning: {line} Raise its epochs, or lower its accumulation, batch_size "
+        say(f"{line} Raise its epochs, or lower its accumulation, batch_size "
             "or block_size.", logging.WARNING)
-    if (recall := run.recall()) and (told := recall_text(recall)):
-        say(f"  warning: {told}", logging.WARNING)
+    if (recall := run.recall()) and (told := recall_text(recall)): say(told, logging.WARNING)
     check_space(run)

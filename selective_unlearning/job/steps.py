@@ -66,14 +66,16 @@ def make_corpus(run:Run, work:Path):
 
 # %% ../../nbs/job/05_steps.ipynb #3b6a6de1
 def _occurrences(counts:dict[str,int]) -> str:
-    "How many terms occur, and a warning that names up to five that do not."
+    "How many terms occur, and how often."
+    present = sum(n > 0 for n in counts.values())
+    return (f"  {present} of {len(counts)} anchored terms occur in the corpus, "
+            f"{sum(counts.values())} times")
+
+def _absent(counts:dict[str,int]) -> str:
+    "A warning that names up to five terms that do not occur; empty if all do."
     absent = [t for t,n in counts.items() if not n]
-    present = len(counts)-len(absent)
-    out = (f"  {present} of {len(counts)} anchored terms occur in the corpus, "
-           f"{sum(counts.values())} times")
-    if not absent: return out
     more = f" and {len(absent)-5} more" if len(absent) > 5 else ""
-    return f"{out}\n  warning: never in the corpus: {', '.join(absent[:5])}{more}"
+    return f"never in the corpus: {', '.join(absent[:5])}{more}" if absent else ""
 
 # %% ../../nbs/job/05_steps.ipynb #833d6e51
 def propose_dictionary(run:Run, texts:Sequence[str]) -> Dictionary:
@@ -115,8 +117,8 @@ def make_dictionary(run:Run, work:Path):
     if not len(d) and not given:
         raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts, str(given[0]) if given else "dictionary")
-    for line in _occurrences(counts).split("\n"):
-        say(line, logging.WARNING if "warning: " in line else logging.INFO)
+    say(_occurrences(counts))
+    if absent := _absent(counts): say(absent, logging.WARNING)
     check_mentions(run, d, texts)
     known = ask_base(run.reader("base"), texts, d, seed=run.config.seed)
     say(f"  {knowledge_text(known)}")
@@ -257,7 +259,7 @@ def make_unlearned(run:Run, work:Path):
     watch, done = None, (work/"loss.json").exists()
     try: watch = None if done else watch_of(run, work/"checkpoints")
     except DataError as e:
-        say(f"  warning: not watched, so training ends after its last epoch: {e}", logging.WARNING)
+        say(f"not watched, so training ends after its last epoch: {e}", logging.WARNING)
         if processes().is_main_process: write_json(work/"watch.json", dict(why=str(e)))
     _train(run, work, "unlearned", method.read_rows(run, run.path("labels")), c.unlearning, watch,
            retain=run.retain_set, losses=method.losses(c.strength, c.seed))

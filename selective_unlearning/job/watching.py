@@ -6,6 +6,7 @@
 __all__ = ['tune_half', 'watch_of']
 
 # %% ../../nbs/job/04_watching.ipynb #8f96fd66
+from itertools import chain
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list
@@ -33,14 +34,14 @@ def tune_half(run:Run) -> tuple[list[dict],list[dict]]:
     return [p for p in prompts if (p["kind"], p["half"]) == ("probability", "tune")], near
 
 # %% ../../nbs/job/04_watching.ipynb #59f88254
-def _known(run:Run) -> tuple[Known|None,str]:
-    "What to measure with, or why there is nothing."
-    c, (about, _) = run.config, tune_half(run)
-    base, stranger = run.reader("base"), run.reader("stranger") if c.stranger else None
+def _known(run:Run, about:list[dict]) -> tuple[Known|None,str]:
+    "What to measure with, from the prompts `about` if there are some, or why there is nothing."
+    c, base = run.config, run.reader("base")
+    stranger = run.reader("stranger") if c.stranger else None
     if not about:
         written = run.path("translated")/"written.arrow"
-        trained = [*run.corpus["text"]]
-        if written.exists(): trained += Dataset.from_file(str(written))["text"]
+        own = Dataset.from_file(str(written))["text"] if written.exists() else ()
+        trained = chain(run.corpus["text"], own)
         about = recollections(base, run.dictionary, run.coverage, stranger, trained, seed=c.seed)
     try: return compare(base, about, run.dictionary, stranger, c.seed), ""
     except DataError as e: return None, str(e)
@@ -51,10 +52,11 @@ def watch_of(run:Run, folder:Path) -> Watch|None:
     Several processes measure with what the main process found. Raises `DataError` if the base model
     does not know more than the control, or too little of it was found, `ConfigError` as
     `tune_half` does."""
-    c = run.config
+    c, main = run.config, processes().is_main_process
     if not c.watch.steps: return None
-    (known, why), = broadcast_object_list([_known(run) if processes().is_main_process else None])
+    about, near = tune_half(run)
+    (known, why), = broadcast_object_list([_known(run, about) if main else None])
     run.release()
     if not known: raise DataError(why)
-    measure = quick_measure(known, tune_half(run)[1], run.tokenizer, c.seed)
+    measure = quick_measure(known, near, run.tokenizer, c.seed)
     return Watch(measure, folder, c.watch.steps, c.watch.floor)

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..core.records import sample
 from ..core.text import sentences
-
 from ..core.step_settings import WrittenConfig
 from ..models.reader import Reader
 from ..models.sampling import sample_texts

@@ -177,10 +177,11 @@ def _arguments(config:FinetuneConfig, out, seed:int, steps:int, held_out:bool, c
         dataloader_pin_memory=False, report_to=trackers(config.report_to) or "none", use_cpu=cpu,
         disable_tqdm=True, **more, **(measured if held_out else {}))
 
-def _trained(trainer:UnlearnTrainer, last:Path|None, callbacks:tuple[Any,...]):
+def _trained(trainer:UnlearnTrainer, last:Path|None):
     "Train from the checkpoint `last`, or from the start, then load the best weights."
     state = TrainerState.load_from_json(str(last/"trainer_state.json")) if last else None
-    ended = [c for c in callbacks if state and hasattr(c, "ended") and c.ended(state)]
+    known:list[Any] = trainer.callback_handler.callbacks if state else []
+    ended = [c for c in known if hasattr(c, "ended") and c.ended(state)]
     if state and (ended or 0 < trainer.finetune_config.patience <= stalled(state)):
         trainer.state = state                              # it had already stopped by itself
         for c in ended: c.restore(trainer.model)
@@ -227,6 +228,6 @@ def finetune(
         train_dataset=order, eval_dataset=[(i, -1) for i in held], data_collator=batch,
         callbacks=[Record(), ProgressBar(), *callbacks])
     trainer.remove_callback(PrinterCallback)
-    _trained(trainer, newest(out), callbacks)
+    _trained(trainer, newest(out))
     model.eval()
     return history(trainer)
