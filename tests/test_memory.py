@@ -16,14 +16,14 @@ STEADY = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD
 
 
 def write_corpus(folder, megabytes):
-    "Documents of random sentences, each with a number, so that few come twice."
+    "Documents of random paragraphs, of words that any megabyte of them has."
     folder.mkdir()
     rng = random.Random(0)
     sentences = [f"{s.strip()}." for s in TEXT.replace("\n", " ").split(".") if s.strip()]
     for i in range(megabytes*1_000_000//DOCUMENT):
         paragraphs, size = [], 0
         while size < DOCUMENT:
-            day = f" It was day {rng.randrange(10**6)}."
+            day = f" It was day {rng.randrange(1000)} of year {rng.randrange(1000)}."
             paragraphs.append(" ".join(rng.choices(sentences, k=8)) + day)
             size += len(paragraphs[-1])
         (folder/f"{i:05d}.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")

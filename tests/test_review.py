@@ -89,6 +89,41 @@ def test_drop_lock_and_undo():
     assert s.now == NAMES and s["Undo"].disabled
 
 
+def test_accept_goes_through_every_entry():
+    "Over two pages, from the middle, each entry is locked once; then nothing is left to accept."
+    many = Dictionary([Entry(f"Term{i:02}", f"thing{i}", locked=i == 3) for i in range(25)])
+    s, seen = Session(many), []
+    s.set(entry=10)
+    while not (said := s.press("Accept")).endswith("is left"): seen.append(s["entry"].value)
+    assert said.startswith("accepted ") and all(e.locked for e in s.editor.dictionary)
+    assert seen == [*range(11, 26), 1, 2, 3, *range(5, 10)]
+    assert len(s.editor._steps) == 25  # each can be undone
+
+
+def test_accept_under_a_filter():
+    s = Session(NAMES).set(show="not locked", only_kind="person")
+    assert "Harry" in s.press("Accept") and s["entry"].label == "2. Potter"
+    s.press("Accept")
+    assert s.press("Accept").endswith("; no entry shown here is left")
+    assert not s.editor.dictionary["Hogwarts"].locked
+
+
+def test_each_entry_is_shown_in_its_sentences():
+    texts = [f"Harry saw Hogwarts {EVIL}. Then Harry's broom broke."]
+    s = Session(DictionaryEditor(NAMES, texts))
+    seen = s.box.children[3]
+    def shown(term):
+        s["entry"].value = next(n for label,n in s["entry"].options if label.endswith(term))
+        return re.sub("<[^>]+>", " ", seen.value)
+    assert "<script" not in seen.value and "<img" not in seen.value
+    assert "broke" in shown("broom") and "Hogwarts" not in shown("broom")
+    assert "Hogwarts" in shown("Harry") and "Ashford Hall" in shown("Harry")
+    assert "not in the text" in shown("Sirius")
+    s.set(entry=5, translations="cart")
+    assert "cart" in seen.value
+    assert Session(NAMES).box.children[3].value == ""
+
+
 def test_add_shows_the_new_entry():
     s = Session(many(45)).set(search="Wizard3", only_kind="other", show="not locked")
     s["new term"].value = "Dobby"

@@ -46,8 +46,9 @@ def harmless(html):
     page = Page(html)
     assert len(html.encode()) <= LIMIT
     assert set(page.tags) <= set("style div p small code table thead tbody tr th td".split()) | \
-           set("mark b u ruby rt br wbr".split())
-    assert {name for name,_ in page.attributes} <= {"class", "dir", "scope", "title"}
+           set("mark b u ruby rt br wbr span meter".split())
+    assert {name for name,_ in page.attributes} <= {"class", "dir", "scope", "title", "tabindex",
+                                                    "value"}
     assert not re.search(r"url\(|@import|https?:", html)
     return page
 
@@ -133,7 +134,8 @@ def evil_viewers():
     for data in (HARD, SOFT, TOLD_HARD, TOLD_SOFT): yield LabelViewer(data, TOKENS)
     yield OutputsViewer(records(30, prompt=EVIL, subtlety=None, outputs={EVIL: EVIL*9, "b": ""},
                                 grade={EVIL: EVIL},
-                                found={EVIL: ["script", "<img", "\ud800", EVIL]}))
+                                found={EVIL: ["script", "<img", "\ud800", EVIL]},
+                                next={EVIL: [(EVIL, .5), ("\ud800", .25)]}))
 
 
 def huge_viewers():
@@ -234,8 +236,15 @@ def test_choosing_goes_back_to_the_first_page():
     assert [r[1] for r in rows(view.value)] == ["prompt 1"] + [f"prompt {i}" for i in range(10, 20)]
     named["text"].value = "nowhere"
     assert "no prompts" in view.value and not rows(view.value)
-    named["text"].value = ""
+    assert named["Show all"].layout.display is None
+    named["Show all"].click()
+    assert named["text"].value == "" and named["Show all"].layout.display == "none"
     assert named["page"].max == 3 and not named["page"].disabled
+
+
+def test_an_empty_view_without_a_choice_offers_nothing():
+    named, (view,) = controls(OutputsViewer([]).widget())
+    assert "no prompts" in view.value and named["Show all"].layout.display == "none"
 
 
 def test_each_widget_has_its_own_state():
@@ -393,6 +402,34 @@ def test_running_text():
     assert text.startswith(" a Harrythe Potter met Harry Potter he ")
 
 
+def test_rows_and_tokens_are_linked():
+    "Each row of a page has its token in the text, by a class that no other token has."
+    data = Dataset.from_list([{k: v*12 for k,v in HARD[0].items()}])
+    named, (view,) = controls(LabelViewer(data, TOKENS).widget())
+    named["only changed"].value = True
+    assert named["page"].max == 2
+    for page in (1, 2):
+        named["page"].value = page
+        shown = rows(view.value)
+        links = re.findall(r"has\(\.(t\d+):is.*?nth-child\((\d+)\)", view.value)
+        assert links == [(f"t{r[0]}", str(k)) for k,r in enumerate(shown, 1)] != []
+        for mark,_ in links: assert view.value.count(f'<span class="{mark}"') == 1
+
+
+def test_labels_of_several_alphas():
+    swept = {0.: HARD, 2.5: TOLD_SOFT}
+    viewer = LabelViewer(swept, TOKENS)
+    named, (view,) = controls(viewer.widget())
+    first = view.value
+    assert repr(viewer) == "LabelViewer(1 blocks, alpha 0, 2.5)" and "Block 0, alpha 0: " in first
+    assert rows(first) == rows(LabelViewer(HARD, TOKENS)._repr_html_())
+    named["alpha"].value = 2.5
+    assert rows(view.value) == rows(LabelViewer(TOLD_SOFT, TOKENS)._repr_html_())
+    assert "alpha 2.5" in view.value
+    with pytest.raises(DataError, match="hold no block"):
+        LabelViewer(swept | {5.: HARD.select([])}, TOKENS)
+
+
 def test_blocks_and_changed_tokens():
     data = Dataset.from_list([HARD[0], {k: v[:3] for k,v in HARD[0].items()}])
     named, (view,) = controls(LabelViewer(data, TOKENS).widget())
@@ -457,23 +494,46 @@ def test_a_record_needs_prompt_and_outputs(bad):
         OutputsViewer(records()+[bad])
 
 
+def test_likely_tokens_are_bars():
+    record = dict(prompt="She", outputs={"base": "ran", "new": "sat"},
+                  next={"base": [(" ran", .5), ("<b>", .125)]})
+    html = OutputsViewer([record])._repr_html_()
+    assert re.findall(r'<meter value="([.\d]+)">', html) == ["0.500", "0.125"]
+    assert rows(html) == [["", "She", "ran 50.0%  ran 12.5% <b>", "sat"]]
+
+
+def test_only_where_the_models_differ():
+    given = [dict(prompt=p, outputs=dict(base=a, new=b)) for p,a,b in (("1", "x", "x"),
+                                                                      ("2", "x", "y"))]
+    named, (view,) = controls(OutputsViewer(given).widget())
+    assert len(rows(view.value)) == 2
+    named["only where they differ"].value = True
+    assert rows(view.value) == [["", "2", "x", "y"]]
+
+
 def test_ask():
-    asked = []
-    def generate(prompt):
-        asked.append(prompt)
-        return {"base": EVIL, "unlearned": "no"}
+    asked, seen = [], []
+    def generate(prompts):
+        asked.append(prompts)
+        record = dict(prompt=prompts[0], outputs={"base": EVIL})
+        yield [record]
+        yield [record | dict(outputs={"base": EVIL, "unlearned": "no"})]
     named, (view, answer) = controls(OutputsViewer(records(), generate).widget())
     before = view.value
     named["prompt"].value = "<i>Who?</i>"
     assert not asked and not answer.value
+    answer.observe(lambda change: seen.append(change["new"]), "value")
     named["Ask"].click()
     harmless(answer.value)
-    assert asked == ["<i>Who?</i>"] and rows(answer.value) == [["", "<i>Who?</i>", EVIL, "no"]]
+    assert asked == [["<i>Who?</i>"]]
+    assert rows(answer.value) == [["", "<i>Who?</i>", EVIL, "no"]]
+    assert ["writing …" in html for html in seen] == [True, True, True, False]
+    assert [len(rows(html)[0]) for html in seen[1:]] == [3, 4, 4]
     assert view.value == before and not named["Ask"].disabled
 
 
 def test_ask_shows_a_failure():
-    def generate(prompt): raise ValueError(EVIL)
+    def generate(prompts): raise ValueError(EVIL)
     named, (_, answer) = controls(OutputsViewer(records(), generate).widget())
     named["Ask"].click()
     assert harmless(answer.value).text == f"no answer: ValueError: {EVIL}"

@@ -103,6 +103,7 @@ STYLE = f".su-view {{--mark: {MARK}; --edge: {ORANGE}; --new: {MARK_NEW}; --new-
 .su-view .su-text {line-height: 2.3; white-space: pre-wrap}
 .su-view rt {opacity: .85; font-size: .72em; padding: 0 .2em}
 .su-view u {text-decoration: underline dotted; text-underline-offset: .25em}
+.su-view [tabindex]:is(:hover, :focus) {background: var(--new); outline: 2px solid var(--new-edge)}
 """  # for everything in an element of the class `su-view`
 
 def need_ipywidgets():
@@ -112,6 +113,16 @@ def need_ipywidgets():
         why = "ipywidgets is not installed: pip install 'selective_unlearning[widgets]'"
         raise MissingExtra(why) from None
     return ipywidgets
+
+# %% ../../nbs/core/03_html.ipynb #1df1afff
+def _linked(marks:Sequence[str]) -> tuple[str,str]:
+    "A class for a view, and the style that links each row of its table to what has its mark."
+    view, style = "-".join(("su", *marks)), ""
+    for k,mark in enumerate(marks, 1):
+        row = f"> table > tbody > :nth-child({k})"
+        style += (f".{view}:has(.{mark}:is(:hover, :focus)) {row},\n"
+                  f".{view}:has({row}:hover) .{mark} {{background: var(--new)}}\n")
+    return view, style
 
 # %% ../../nbs/core/03_html.ipynb #c2d0fae6
 class Viewer:
@@ -125,16 +136,23 @@ class Viewer:
         "HTML above the table."
         return ""
 
+    def _mark(self, item) -> str:
+        "The class of what an item is about in the HTML above the table; empty if it is not there."
+        return ""
+
     def _html(self, page:int=0, *choices, hint:str="") -> str:
         items, above, start = self._pick(*choices), self._above(*choices), page*PAGE_ROWS
         on_page = items[start:start+PAGE_ROWS]
-        room = VIEW_BYTES-len((STYLE+above).encode())-2_000
+        room = VIEW_BYTES-len((STYLE+above).encode())-8_000
         shown, n = table(self._head, map(self._row, on_page), room)
         what, place = self._what, f"{start+1:,} to {start+n:,} of {len(items):,}"
         note = f"{what} {place}" if n else f"no {what}"
         if n < len(on_page): note += f"; {len(on_page)-n} more of this page cut: 64 KB are full"
         if len(items) > PAGE_ROWS: note += hint
-        return (f'<style>{STYLE}</style><div class="su-view su-{what}">{above}{shown}'
+        marks = [self._mark(item) for item in on_page[:n]]
+        linked, style = _linked(marks) if any(marks) else ("", "")
+        kinds = f"su-view su-{what} {linked}".strip()
+        return (f'<style>{STYLE}{style}</style><div class="{kinds}">{above}{shown}'
                 f"<p><small>{note}</small></p></div>")
 
     def _repr_html_(self) -> str:
@@ -147,19 +165,24 @@ def widget(self:Viewer):
     w = need_ipywidgets()
     page = w.IntSlider(1, 1, 1, description="page", continuous_update=False)
     back, forth = w.Button(description="Previous"), w.Button(description="Next")
-    controls, view = self._controls(w), w.HTML()
+    clear, controls, view = w.Button(description="Show all"), self._controls(w), w.HTML()
+    first = [c.value for c in controls]
     def choices(): return [c.value for c in controls]
     def draw(_=None): view.value = self._html(page.value-1, *choices())
     def restart(_=None):
         pages = -(-len(self._pick(*choices()))//PAGE_ROWS)
         page.value, page.max = 1, max(pages, 1)
+        clear.layout.display = None if not pages and choices() != first else "none"
         for x in (page, back, forth): x.disabled = pages < 2
         draw()
     def turn(by): page.value = min(max(page.value+by, 1), page.max)
+    def show_all(_):
+        for c,value in zip(controls, first): c.value = value
     for c in controls: c.observe(restart, "value")
     page.observe(draw, "value")
     back.on_click(lambda _: turn(-1))
     forth.on_click(lambda _: turn(1))
+    clear.on_click(show_all)
     restart()
     def row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap"))
-    return w.VBox([row(*controls), row(page, back, forth), view])
+    return w.VBox([row(*controls), row(page, back, forth, clear), view])

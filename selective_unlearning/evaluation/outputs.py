@@ -7,7 +7,7 @@ __all__ = ['OutputsViewer']
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #92250823
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,13 +21,23 @@ from ..core.html import need_ipywidgets, tag
 # %% ../../nbs/evaluation/12_outputs.ipynb #efe875e8
 _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
 
-def _output_cell(text:str|None, found:Sequence[str]|None, grade:int|None) -> Html:
+def _likely(tokens:Sequence[tuple[str,float]]) -> Html:
+    "The likeliest next tokens, each with its probability as a bar."
+    def line(text, p):
+        return f"<br>{tag('meter', value=f'{p:.3f}')} {p:.1%} {highlight(text, limit=50)}"
+    return tag("small", Html("".join(line(*t) for t in tokens)))
+
+def _output_cell(
+    text:str|None, found:Sequence[str]|None=None, grade:int|None=None,
+    likely:Sequence[tuple[str,float]]|None=None,
+) -> Html:
     "What a model wrote, with the giveaways marked in it and listed under it."
     if text is None: return tag("small", "none")
     notes = [] if grade is None else [f"grade {escape(_GRADES.get(grade, grade))}"]
     if found: notes.append(f"found: {highlight(', '.join(found), limit=200)}")
     note = f"<br><small>{'; '.join(notes)}</small>" if notes else ""
-    return Html(highlight(text.strip(), found_spans(text.strip(), found or ())) + note)
+    marked = highlight(text.strip(), found_spans(text.strip(), found or ()))
+    return Html(marked + note + (_likely(likely) if likely else ""))
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #238b0669
 def _check_record(i:int, r:dict):
@@ -40,24 +50,30 @@ def _check_record(i:int, r:dict):
 
 _ORDERS = "as given", "least subtle first", "most subtle first"
 
-def _sorted(records:Sequence[dict], text:str, order:str) -> list[dict]:
-    "The records that have `text` in prompt or output, in one of `_ORDERS`."
+def _sorted(records:Sequence[dict], text:str, order:str, differ:bool=False) -> list[dict]:
+    "The records with `text` in prompt or output, in one of `_ORDERS`; or only where models differ."
     part, sign = text.strip().casefold(), -1 if order == "most subtle first" else 1
     def texts(r): return "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
     def subtlety(r): return math.inf if r.get("subtlety") is None else sign*r["subtlety"]
-    out = [r for r in records if part in texts(r)]
+    out = [r for r in records
+           if part in texts(r) and not (differ and len({*r["outputs"].values()}) < 2)]
     return out if order == "as given" else sorted(out, key=subtlety)
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #c03a5e1f
 def _ask_box(
-    generate:Callable[[str],dict[str,str]],  # queries all models
-    show:Callable[[dict],str],               # HTML of a record
+    generate:Callable[[list[str]],Iterable[list[dict]]],  # yields records as they grow
+    show:Callable[[dict],str],                            # HTML of a record
 ) -> list:                                   # of ipywidgets: a prompt line, and the answer
     w = need_ipywidgets()
     prompt, ask, answer = w.Text(description="prompt"), w.Button(description="Ask"), w.HTML()
+    wait = '<p role="status"><small>writing …</small></p>'
     def on_ask(_):
-        ask.disabled = True
-        try: answer.value = show(dict(prompt=prompt.value, outputs=generate(prompt.value)))
+        ask.disabled, answer.value, shown = True, wait, "<p>no answer</p>"
+        try:
+            for record, in generate([prompt.value]):
+                shown = show(record)
+                answer.value = shown + wait
+            answer.value = shown
         except Exception as e:
             error = highlight(f"{type(e).__name__}: {e}")
             answer.value = f"<p><b>no answer:</b> {error}</p>"
@@ -71,10 +87,10 @@ class OutputsViewer(Viewer):
     """What several models wrote after the same prompts, side by side.
 
     A record has `prompt` and `outputs` (a text by model) and, where known, `subtlety`, `found` (a
-    list of terms by model) and `grade` (0, 2 or 3 by model). Raises `DataError` if it lacks the
-    first two."""
+    list of terms by model), `grade` (0, 2 or 3 by model) and `next` (likely tokens with their
+    probabilities, by model). Raises `DataError` if it lacks the first two."""
     records:Sequence[dict]
-    generate:Callable[[str],dict[str,str]]|None=None  # queries all models with a new prompt
+    generate:Callable[[list[str]],Iterable[list[dict]]]|None=None  # see `side_by_side`
 
     _what = "prompts"
 
@@ -91,17 +107,18 @@ class OutputsViewer(Viewer):
 
     def _controls(self, w) -> list:
         return [w.Text(description="text", placeholder="in prompt or output"),
-                w.Dropdown(options=_ORDERS, description="order")]
+                w.Dropdown(options=_ORDERS, description="order"),
+                w.Checkbox(description="only where they differ", indent=False)]
 
-    def _pick(self, text:str="", order:str="as given") -> list[dict]:
-        return _sorted(self.records, text, order)
+    def _pick(self, text:str="", order:str="as given", differ:bool=False) -> list[dict]:
+        return _sorted(self.records, text, order, differ)
 
     @property
     def _head(self) -> tuple[str,...]: return "subtlety", "prompt", *(m[:100] for m in self._models)
 
     def _row(self, r:dict):
-        outputs, found, grades = (r.get(k) or {} for k in ("outputs", "found", "grade"))
-        cells = (_output_cell(outputs.get(m), found.get(m), grades.get(m)) for m in self._models)
+        known = [r.get(k) or {} for k in ("outputs", "found", "grade", "next")]
+        cells = (_output_cell(*(by.get(m) for by in known)) for m in self._models)
         return r.get("subtlety"), highlight(r["prompt"]), *cells
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #645b77af

@@ -7,8 +7,8 @@ __all__ = ['DEMO_FILES', 'input_files', 'Run']
 
 # %% ../../nbs/job/03_run_folder.ipynb #477cadbd
 import random
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from ..core.errors import ConfigError, DataError
 from ..core.files import data_path, path_hash, path_stamp, read_json, read_text
 from ..models.adapters import load_adapter, save_adapter, save_full
-from ..models.continuations import complete
+
 from ..models.load import context_length, load_config, load_model, load_tokenizer
 from ..models.load import model_identity
 from ..models.reader import Reader
@@ -28,7 +28,7 @@ from ..corpus.readers import read_corpus
 from ..terms.dictionary import Dictionary
 from ..labels.translated import iter_translated
 from ..training.methods import METHODS, Method, instruction_ids
-from ..evaluation.measures import grade
+from ..evaluation.measures import side_by_side
 from ..evaluation.prior_knowledge import ask_translation
 from ..evaluation.report import Report
 from .manifest import STEPS, read_manifest, read_run, step_path
@@ -229,24 +229,31 @@ def recall(self:Run) -> dict|None:
 
 # %% ../../nbs/job/03_run_folder.ipynb #e1157628
 @patch
-def answers(
+def ask(
     self:Run,
     prompts:list[str],
     max_new_tokens:int=40,
     models:Sequence[str]=("base", "reinforced", "unlearned"),
+) -> Iterator[list[dict]]:
+    "Yield what the given models say, after each of them (`side_by_side`)."
+    readers = {which: self.reader(which) for which in models}
+    yield from side_by_side(readers, prompts, self.dictionary.matcher, max_new_tokens)
+
+@patch
+def answers(
+    self:Run, prompts:list[str], max_new_tokens:int=40,
+    models:Sequence[str]=("base", "reinforced", "unlearned"),
 ) -> list[dict]:
-    "Records `{prompt, outputs, found, grade}` for the given models."
-    records:list[dict] = [dict(prompt=p, outputs={}, found={}, grade={}) for p in prompts]
-    terms = self.dictionary.matcher
-    for which in models:
-        for r,text in zip(records, complete(self.reader(which), prompts, max_new_tokens)):
-            r["outputs"][which] = text
-            r["grade"][which], r["found"][which] = grade(r["prompt"], text, [], terms)
+    "What `ask` yields last."
+    *_, records = self.ask(prompts, max_new_tokens, models)
     return records
 
 @patch
 def outputs(self:Run, prompts:str|list[str], max_new_tokens:int=40):
-    "A viewer of what the three models write after each prompt, side by side."
+    """A viewer of what the three models write after each prompt, side by side.
+
+    Its widget takes further prompts."""
     from selective_unlearning.evaluation.outputs import OutputsViewer
     prompts = [prompts] if isinstance(prompts, str) else prompts
-    return OutputsViewer(self.answers(prompts, max_new_tokens))
+    more = partial(self.ask, max_new_tokens=max_new_tokens)
+    return OutputsViewer(self.answers(prompts, max_new_tokens), more)

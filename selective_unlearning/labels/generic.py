@@ -121,7 +121,7 @@ def _stranger(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:in
     "Tokens and log-probabilities of the labels, (A, T, K); the mean of the draws."
     ids, device = torch.tensor(list(draws[0]["input_ids"])), zb[0].device
     vocabulary, kind = zb[0].shape[-1], torch.promote_types(zb[0].dtype, torch.float32)
-    top = torch.full((len(alphas), len(ids), k), -100)
+    top = torch.full((len(alphas), len(ids), k), -100, dtype=torch.int32)
     logp = torch.zeros(top.shape)
     copied, swaps = [*map(_copied, zb, draws)], [_swaps(d, device) for d in draws]
     for t in copied[0]:
@@ -138,7 +138,7 @@ def _stranger(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:in
                 total.index_add_(0, has, _expected(z, zr, pairs, source[has], t[has], alpha))
             number = (torch.stack(sources) >= 0).sum(0)
             best, share = _top_with(total/number[:, None], k, ids.to(device)[t])
-            top[a, at[r], :best.shape[-1]] = best.cpu()
+            top[a, at[r], :best.shape[-1]] = best.to(top)
             logp[a, at[r], :best.shape[-1]] = share.float().cpu()
     return top, logp
 
@@ -146,7 +146,7 @@ def _paper(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:int):
     "The same by the rule of the paper, from one translation; soft labels are cut to the top."
     (block,), (zb,) = draws, zb
     at = np.flatnonzero(why == Reason.LABELLED)
-    top = torch.full((len(alphas), len(why), k), -100)
+    top = torch.full((len(alphas), len(why), k), -100, dtype=torch.int32)
     logp = torch.zeros(top.shape)
     if not len(at): return top, logp
     source = torch.tensor(np.asarray(block["source"])[at], device=zb.device)
@@ -155,7 +155,7 @@ def _paper(zb:list, zr, draws:Sequence[Mapping], why:np.ndarray, alphas, k:int):
         list(block["quiet_after"]), dtype=since.dtype, device=since.device)
     z, r = zb[source], zb[source] if zr is None else zr[torch.tensor(at-1)]
     best, scores = top_generic(z, r, alphas, min(k, z.shape[-1]), since, source)
-    top[:, at, :best.shape[-1]] = best.cpu()
+    top[:, at, :best.shape[-1]] = best.to(top)
     logp[:, at, :best.shape[-1]] = torch.log_softmax(scores, -1).cpu()
     return top, logp
 

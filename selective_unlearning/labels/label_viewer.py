@@ -8,7 +8,7 @@ __all__ = ['LabelViewer']
 # %% ../../nbs/labels/04_label_viewer.ipynb #3e874d67
 import math, re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -130,6 +130,7 @@ def _ruby(t:_Token) -> str:
         word = tag("ruby", _visible(t.text) if blank else word, above)
     elif not t.label: word = tag("u", word, title=t.why)
     word = escape(word) if t.role == CONTEXT else tag("mark", word)
+    word = tag("span", word, class_=f"t{t.at}", tabindex=-1)  # takes clicks, is no stop for Tab
     return word+space if blank else space+word
 
 def _running(tokens:Sequence[_Token]) -> str:
@@ -144,14 +145,16 @@ def _running(tokens:Sequence[_Token]) -> str:
             + f"<p><small>the last {left} tokens of the text cut</small></p>"*bool(left))
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #5ec3d4ac
-def _counted(block:int, tokens:Sequence[_Token]) -> str:
+_LEGEND = ("<p><small><mark>term</mark> is an anchored term; <ruby>text<rt>label</rt></ruby> is "
+           "taught the word above it; <u>text</u> does not train; other text is taught itself."
+           "</small></p>")
+
+def _counted(what:str, tokens:Sequence[_Token]) -> str:
     "HTML that says how much of a block is trained."
     idle, changes = Counter(t.why for t in tokens if not t.label), sum(t.changed for t in tokens)
     why = "".join(f"; {n} do not ({escape(why)})" for why,n in idle.most_common())
-    return (f"<p>Block {block}: {len(tokens)} tokens; {len(tokens)-idle.total()} train, "
-            f"{changes} of them on another token than the text's{why}.</p>"
-            "<p><small>Marked: anchored terms. Above a token: the label, where it differs. "
-            "Dotted: does not train.</small></p>")
+    return (f"<p>{what}: {len(tokens)} tokens; {len(tokens)-idle.total()} train, {changes} of "
+            f"them on another token than the text's{why}.</p>{_LEGEND}")
 
 def _label_cell(t:_Token) -> Html:
     "A label: its tokens, their probabilities, and that of the text's own token."
@@ -165,36 +168,57 @@ class LabelViewer(Viewer):
     """A viewer of what each token of each block is taught, and why.
 
     Raises `DataError` if the labels lack a column or hold no block."""
-    labels:Any  # from `make_labels`; with its `explain=True`, the viewer explains them
+    labels:Any  # from `make_labels`, best with `explain=True`; or several by alpha (`sweep_labels`)
     tokenizer:Tokenizer
 
     _what, _head = "tokens", ("", "token", "what it is", "label", "why")
 
     def __post_init__(self):
-        have = self.labels.column_names
+        for labels in self._by_alpha.values(): self._check(labels)
+
+    def _check(self, labels):
+        have = labels.column_names
         kind = {"labels"} if "labels" in have else {"topk_ids", "topk_logprobs"}
         if not {"input_ids", "roles", *kind} <= set(have):
             raise DataError("labels need the columns input_ids, roles, and labels or topk_ids and "
                             f"topk_logprobs; there are {', '.join(have)}")
-        if not len(self.labels): raise DataError("the labels hold no block")
+        if not len(labels): raise DataError("the labels hold no block")
 
-    def __repr__(self) -> str: return f"LabelViewer({len(self.labels)} blocks)"
+    @property
+    def _by_alpha(self) -> Mapping[float|None,Any]:
+        return self.labels if isinstance(self.labels, Mapping) else {None: self.labels}
 
-    def _tokens(self, block:int) -> list[_Token]:
-        return _tokens_of(self.labels[block], self.tokenizer)
+    @property
+    def _first(self): return next(iter(self._by_alpha.values()))
+
+    def __repr__(self) -> str:
+        alphas = [f"{a:g}" for a in self._by_alpha if a is not None]
+        of = f", alpha {', '.join(alphas)}" if alphas else ""
+        return f"LabelViewer({len(self._first)} blocks{of})"
+
+    def _tokens(self, block:int, alpha:float|None=None) -> list[_Token]:
+        return _tokens_of(self._by_alpha.get(alpha, self._first)[block], self.tokenizer)
 
     def _controls(self, w) -> list:
-        return [w.IntSlider(0, 0, len(self.labels)-1, description="block", continuous_update=False),
-                w.Checkbox(description="only changed", indent=False)]
+        late, last = dict(continuous_update=False), len(self._first)-1
+        out = [w.IntSlider(0, 0, last, description="block", **late),
+               w.Checkbox(description="only changed", indent=False)]
+        if None in self._by_alpha: return out
+        alphas = [(f"{a:g}", a) for a in self._by_alpha]
+        return [*out, w.SelectionSlider(options=alphas, description="alpha")]
 
-    def _pick(self, block:int=0, changed:bool=False) -> list[_Token]:
-        return [t for t in self._tokens(block) if t.changed or not changed]
+    def _pick(self, block:int=0, changed:bool=False, alpha:float|None=None) -> list[_Token]:
+        return [t for t in self._tokens(block, alpha) if t.changed or not changed]
+
+    def _mark(self, t:_Token) -> str: return f"t{t.at}"
 
     def _row(self, t:_Token):
         token = _short(t.text) if t.role == CONTEXT else tag("mark", _short(t.text))
         return t.at, token, _ROLES[t.role], _label_cell(t), t.why
 
-    def _above(self, block:int=0, changed:bool=False) -> str:
+    def _above(self, block:int=0, changed:bool=False, alpha:float|None=None) -> str:
         "The block as running text, and how much of it is not trained."
-        tokens = self._tokens(block)
-        return _counted(block, tokens) + _running(tokens)
+        tokens = self._tokens(block, alpha)
+        if alpha is None: alpha = next(iter(self._by_alpha))
+        what = f"Block {block}" + (f", alpha {alpha:g}" if alpha is not None else "")
+        return _counted(what, tokens) + _running(tokens)

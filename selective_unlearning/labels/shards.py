@@ -46,7 +46,7 @@ def write_labels(
     folder:str|Path,             # new, or holding part of these labels
     base:Reader, reinforced:Reader, translated:Dataset,
     config:LabelsConfig=LabelsConfig(), explain:bool=False,  # as in `iter_labels`
-    shard_size:int=0,            # blocks per shard; 0: 64, or as many as make a hundred shards
+    shard_size:int=0,            # blocks per shard; 0: 64, or as many as make 200 shards
     **origin,                    # further entries for `made_with.json`
 ) -> Path:                       # `folder`
     """Write the label dataset of a corpus, or the shards that are missing.
@@ -54,7 +54,7 @@ def write_labels(
     Raises `DataError` or `ModelError` if `folder` holds labels made with something else."""
     folder, state, rows_each = Path(folder), processes(), config.draws
     n = len(translated)//rows_each
-    shard_size = shard_size or max(64, -(-n//100))         # each shard takes memory when it is read
+    shard_size = shard_size or max(64, -(-n//200))         # each shard takes memory when it is read
     now = origin | dict(tokenizer=tokenizer_hash(base.tokenizer), settings=asdict(config), blocks=n,
                         shard_size=shard_size, explain=explain)
     if (folder/"made_with.json").exists(): check_made_with(folder, **now)

@@ -6,7 +6,7 @@
 __all__ = ['DictionaryEditor']
 
 # %% ../../nbs/terms/15_editor.ipynb #d1d80b64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from .dictionary import Dictionary, Diff
 from .entries import KINDS, Entry
 from .entry_table import COLUMNS, by_entry, entry_cells, tally
 from .lint import Problem
+from .replacements import in_context
 
 # %% ../../nbs/terms/15_editor.ipynb #ce7627c5
 class _Step(NamedTuple):
@@ -35,8 +36,9 @@ class DictionaryEditor(Viewer):
 
     def __init__(self,
         dictionary:Dictionary|str|Path,  # or a file; `save` writes there
+        texts:Sequence[str]=(),          # what it is for, to show each term in its sentences
     ):
-        self.path, self._seen, self._watchers = None, {}, []
+        self.path, self.texts, self._seen, self._watchers = None, texts, {}, []
         if not isinstance(dictionary, Dictionary):
             self.path = Path(dictionary)
             if self.path.is_file(): self._seen[self.path.resolve()] = path_hash(self.path)
@@ -200,7 +202,9 @@ class _Actions:
         self.at = self.form.which.value
         self.form.fill(self._entry if self.at else None)
         self.actions["Lock"].description = "Unlock" if self.at and self._entry.locked else "Lock"
-        for name in ("Lock", "Drop", "Merge"): self.actions[name].disabled = not self.at
+        for name in ("Accept", "Lock", "Drop", "Merge"): self.actions[name].disabled = not self.at
+        texts, d = self.editor.texts, self.editor.dictionary
+        self.seen.value = in_context(texts, d, self._entry.term) if self.at and texts else ""
         self.actions["Undo"].disabled = len(self.editor._steps) < 2
 
     def _replace(self, *new:Entry):
@@ -212,7 +216,20 @@ class _Actions:
             self.form.fill(self._entry)            # drops white space that an entry trims
         _attempt(self._say, change)
 
-    def _lock(self): self._replace(replace(self._entry, locked=not self._entry.locked))
+    def _accept(self) -> str:
+        "Lock the entry, and go to the next one that is not locked."
+        term, at = self._entry.term, self.at
+        self._lock(True)
+        shown = self._shown()
+        left = [(i.number <= at, k) for k,i in enumerate(shown) if not i.entry.locked]
+        if not left: return f"accepted {term!r}; no entry shown here is left"
+        k = min(left)[1]
+        self.page.value, self.form.which.value = k//PAGE_ROWS+1, shown[k].number
+        return f"accepted {term!r}"
+
+    def _lock(self, locked:bool|None=None):
+        now = not self._entry.locked if locked is None else locked
+        self._replace(replace(self._entry, locked=now))
 
     def _drop(self) -> str:
         term = self._entry.term
@@ -246,13 +263,13 @@ class _Panel(_Actions):
     def __init__(self, w, editor:DictionaryEditor, box):
         self.editor, self.at, self.size, self.drawing = editor, None, 0, False
         (*self.choices, self.tick), (self.page, *_) = (row.children for row in box.children[:2])
-        self.form, self.status = _Form(w, self._changed), w.HTML()
+        self.form, self.seen, self.status = _Form(w, self._changed), w.HTML(), w.HTML()
         self.new = w.Text(description="new term")
         self.into = w.Text(description="merge into", placeholder="a term")
         self.file = w.Text(str(editor.path or ""), description="file",
                            placeholder="names.json or names.csv")
         self.actions = {n: w.Button(description=n) for n in
-                        ("Lock", "Drop", "Merge", "Add", "Undo", "Save")}
+                        ("Accept", "Lock", "Drop", "Merge", "Add", "Undo", "Save")}
         for name,b in self.actions.items(): b.on_click(lambda _, name=name: self._press(name))
         for c in (*self.choices, self.page):
             c.observe(lambda _: self.drawing or self._list(), "value")
@@ -260,6 +277,8 @@ class _Panel(_Actions):
 
     def _press(self, name:str): _attempt(self._say, getattr(self, f"_{name.lower()}"))
     def _say(self, html:str): self.status.value = f'<p role="status">{html}</p>'
+
+    def _shown(self) -> list[_Item]: return self.editor._pick(*(c.value for c in self.choices))
 
     def redraw(self):
         "Show the editor's dictionary, on the same page and entry if they still exist."
@@ -272,14 +291,14 @@ class _Panel(_Actions):
     def _list(self, hold:bool=False):
         "Offer the entries of the page; `hold` the chosen one even if it is no longer among them."
         d, start = self.editor.dictionary, (self.page.value-1)*PAGE_ROWS
-        items = self.editor._pick(*(c.value for c in self.choices))[start:start+PAGE_ROWS]
-        numbers, at = [i.number for i in items], self.at or 0
+        numbers = [i.number for i in self._shown()[start:start+PAGE_ROWS]]
+        at = self.at or 0
         if hold and at and at not in numbers: numbers.insert(0, at)
-        near = [at] if at in numbers else [n for n in numbers if n > at] or numbers or [None]
+        near = [at] if at in numbers else [n for n in numbers if n > at] or numbers
         self.size, self.form.filling = len(d), True
         options = tuple((f"{n}. {d.entries[n-1].term}", n) for n in numbers)
         if options != self.form.which.options: self.form.which.options = options
-        self.form.which.value = near[0]
+        self.form.which.value = near[0] if near else None
         self._choose()
 
 # %% ../../nbs/terms/15_editor.ipynb #8377c2f5
@@ -295,6 +314,7 @@ def widget(self:DictionaryEditor):
     def row(*parts): return w.HBox(parts, layout=wrap)
     *controls, view = box.children
     form = row(w.VBox([f.which, f.term, f.translations]), w.VBox([f.kind, f.why]))
-    return w.VBox([*controls, form, row(act["Lock"], act["Drop"], panel.into, act["Merge"]),
+    return w.VBox([*controls, form, panel.seen,
+                   row(act["Accept"], act["Lock"], act["Drop"], panel.into, act["Merge"]),
                    row(panel.new, act["Add"], act["Undo"]), row(panel.file, act["Save"]),
                    panel.status, view])

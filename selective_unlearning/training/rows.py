@@ -111,11 +111,12 @@ def schedule(
     seed:int=0,
 ) -> np.ndarray:  # (n·epochs, 2): forget row, retain row or -1, in order
     "Every forget row once per epoch, in random order, paired with retain rows, repeated as needed."
-    rng = np.random.default_rng(seed)
-    forget = np.concatenate([rng.permutation(n) for _ in range(epochs)])
-    if not n_retain: return np.stack([forget, np.full_like(forget, -1)], 1)
-    retain = np.concatenate([rng.permutation(n_retain) for _ in range(-(-len(forget)//n_retain))])
-    return np.stack([forget, retain[:len(forget)]], 1)
+    rng, order = np.random.default_rng(seed), np.full((n*epochs, 2), -1, np.int32)
+    for size,column in zip((n, n_retain), order.T):
+        for start in range(0, len(order) if size else 0, size or 1):
+            part = column[start:start+size]
+            part[:] = rng.permutation(size)[:len(part)]
+    return order
 
 # %% ../../nbs/training/00_rows.ipynb #8fdda18b
 def hold_out(

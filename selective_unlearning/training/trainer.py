@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
@@ -190,6 +191,14 @@ def _trained(trainer:UnlearnTrainer, last:Path|None):
     if best and not trainer.is_fsdp_enabled:
         trainer._load_from_checkpoint(f"{trainer.args.output_dir}/checkpoint-{best}")
 
+# %% ../../nbs/training/04_trainer.ipynb #9f65d903
+def _order(n:int, n_retain:int, config:FinetuneConfig, seed:int) -> tuple[np.ndarray,np.ndarray]:
+    "The rows to train on, as of `schedule`, and those held out."
+    kept, held = hold_out(n, config.held_out, seed)
+    order = schedule(len(kept), n_retain, config.epochs, seed)
+    order[:, 0] = kept[order[:, 0]]
+    return order, held
+
 # %% ../../nbs/training/04_trainer.ipynb #74ece06f
 def finetune(
     model:CausalLM,                 # its trainable weights are trained: an adapter, or all
@@ -207,10 +216,8 @@ def finetune(
     Raises `DataError` if there are no rows or the checkpoints belong to another training,
     `ModelError` if the loss is not a number, `OSError` if the disk is full."""
     if not len(rows): raise DataError("nothing to train on: the dataset has no rows")
-    kept, held = hold_out(len(rows), config.held_out, seed)
     n_retain = len(retain) if retain else 0
-    order = schedule(len(kept), n_retain, config.epochs, seed)
-    order[:, 0] = kept[order[:, 0]]
+    order, held = _order(len(rows), n_retain, config, seed)
     width = -(-max(lengths(d).max() for d in (rows, retain) if d)//64)*64
     arrow = rows.with_format("arrow")
     arrow_retain:Any = retain and retain.with_format("arrow")
@@ -219,7 +226,7 @@ def finetune(
         beside = [row_arrays(arrow_retain[j]) for _,j in items if j >= 0]
         retained = [False]*len(forget)+[True]*len(beside)
         return collate([*forget, *beside], tokenizer.pad_token_id, width, retained)
-    steps = training_steps(len(kept), config)
+    steps = training_steps(len(rows)-len(held), config)
     args = _arguments(config, out, seed, steps, len(held) > 0, model.device.type == "cpu")
     training = _training(rows, config, n_retain, seed)
     if processes().is_main_process: mend(out, training)
