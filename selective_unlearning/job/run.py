@@ -21,7 +21,7 @@ from ..core.files import data_path, file_hashes, path_hash, path_stamp
 from ..core.files import write_atomic, write_json
 from ..models.load import processes
 from .checks import check, check_worth
-from .manifest import STEPS, VERSION, verify_step
+from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
 from .settings import RunConfig, configure, preset as named, to_yaml
 from .step_list import STEP_LIST, Step, step_keys
@@ -40,7 +40,7 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak*1024
 
 # %% ../../nbs/job/08_run.ipynb #c7a71e6e
-def _part(run:Run, step:str) -> Path: return run.folder/f".{run.path(step).name}.part"
+def _part(run:Run, step:str) -> Path: return part_path(run.folder, step)
 
 def _outputs(work:Path) -> dict[str,str]:
     "The hashes of the files that a step made."
