@@ -41,7 +41,11 @@ def missing_column(where:str, column:str, names:Iterable) -> DataError:
     return DataError(f"{where}: no column {column!r}, only {', '.join(names)}: set text_column")
 
 def _text(value:Any, where:str) -> str:
+    "The text of a cell, or of the messages of a chat, each a paragraph."
     if value is None or isinstance(value, str): return value or ""
+    messages = value if isinstance(value, list) else []
+    said:list[Any] = [m.get("content") if isinstance(m, dict) else None for m in messages]
+    if said and all(isinstance(s, str) for s in said): return "\n\n".join(said)
     raise DataError(f"{where}: text is needed, not {type(value).__name__}")
 
 def _plain(path:Path, column:str) -> list[str]: return [read_text(path)]
