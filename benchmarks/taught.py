@@ -1,14 +1,16 @@
 """A model that was taught an invented subject, and then made to forget it.
 
     python benchmarks/taught.py [SUBJECT …]         handbook, saga; both if none is named
+    python benchmarks/taught.py --variant "two epochs" --seeds 2
 
 The embedded model is taught the subject's texts, and every fact of facts.jsonl as a statement, as a
 question with its answer and the other way round, five times in all, by adapters on all linear
 layers that are merged afterwards. Then `run --preset finetuned` sees the texts alone, with the
 embedded model as stranger, and is asked the facts. The stranger, which was never taught, is the
-control. The models and runs stay in runs/bench-taught.
+control. A variant changes settings of the preset. Seeds are those of the run; the taught model
+stays the same. Spread is half the range over them. Models and runs stay in runs/bench-taught.
 """
-import argparse, random, shutil
+import argparse, random, shutil, statistics
 from pathlib import Path
 
 from datasets import Dataset
@@ -27,6 +29,12 @@ from selective_unlearning.training.trainer import finetune
 
 NAME, WORK, PASSES = "taught", Path("runs/bench-taught"), 5
 SUBJECTS = {"handbook": "extraction/handbook/0[1-7]*.md", "saga": "saga/corpus/*.md"}
+VARIANTS = {
+    "": {},
+    "two epochs": {"unlearn.epochs": 2},
+    "watched, three epochs": {"unlearn.epochs": 3, "watch.steps": 20},
+    "the corpus alone": {"written.recalled": 0, "written.asked": 0},
+}
 FIGURES = {  # what: (path of the figure, target, which way is better)
     "left": ("forgotten.probability", .1, "lower"),
     "left, without signs": ("forgotten.absolute", .2, "lower"),
@@ -95,34 +103,52 @@ def taught(subject):
     return folder
 
 
-def rows(subject, r):
+def spread(values): return round((max(values)-min(values))/2, 4)
+
+
+def rows(name, results):
     out = []
     for what,(path,target,better) in FIGURES.items():
-        value = get_figure(r, path)
-        out.append(dict(claim=f"{subject}: {what}", ours=round(value, 4), peer=1., spread=0.,
-                        unit="of the taught model's", ratio=round(value, 4), target=target,
-                        better=better))
+        values = [get_figure(r, path) for r in results]
+        value = round(statistics.mean(values), 4)
+        out.append(dict(claim=f"{name}: {what}", ours=value, peer=1., spread=spread(values),
+                        unit="of the taught model's", ratio=value, target=target, better=better))
     for kind in ("choice", "question"):
-        at = r["familiarity"][kind]
-        new, never = (round(at[m], 4) for m in ("unlearned", "control"))
-        out.append(dict(claim=f"{subject}: {kind}s right", taught=round(at["base"], 4), ours=new,
-                        peer=never, unit="share", ratio=round(abs(new-never), 4), spread=0.,
-                        target=.05, better="lower"))
+        at = {m: [r["familiarity"][kind][m] for r in results]
+              for m in ("base", "unlearned", "control")}
+        old, new, never = (round(statistics.mean(values), 4) for values in at.values())
+        out.append(dict(claim=f"{name}: {kind}s right", taught=old, ours=new, peer=never,
+                        unit="share", ratio=round(abs(new-never), 4), target=.05, better="lower",
+                        spread=spread(at["unlearned"])))
     return out
+
+
+def unlearned(subject, variant, seed):
+    "The results of one run."
+    model, prompts, draw = taught(subject), WORK/subject/"prompts.jsonl", random.Random(0)
+    write_jsonl(prompts, [q for f in facts(subject) for q in questions(f, draw)])
+    config = configure(preset("finetuned"), dict(
+        model=str(model), stranger=DEFAULT_MODEL, corpus=[*map(str, corpus(subject))],
+        prompts=str(prompts), seed=seed) | VARIANTS[variant])
+    first = WORK/subject/("run" if not seed else f"run-{seed}")
+    folder = WORK/subject/"-".join((first.name, *variant.replace(",", "").split()))
+    if first.exists() and not folder.exists():             # for the steps that they share
+        shutil.copytree(first, folder, ignore=shutil.ignore_patterns(".lock", "report.*"))
+    return run(config, folder).results
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT")
-    subjects = parser.parse_args().subjects or [*SUBJECTS]
-    if unknown := {*subjects}-{*SUBJECTS}: parser.error(f"no subject {', '.join(unknown)}")
-    for subject in subjects:
-        model, prompts, draw = taught(subject), WORK/subject/"prompts.jsonl", random.Random(0)
-        write_jsonl(prompts, [q for f in facts(subject) for q in questions(f, draw)])
-        config = configure(preset("finetuned"), dict(
-            model=str(model), stranger=DEFAULT_MODEL, corpus=[*map(str, corpus(subject))],
-            prompts=str(prompts)))
-        save(NAME, others(NAME, [subject]) + rows(subject, run(config, WORK/subject/"run").results))
+    parser.add_argument("--variant", choices=VARIANTS, default="")
+    parser.add_argument("--seeds", type=int, default=1)
+    args = parser.parse_args()
+    if unknown := {*args.subjects}-{*SUBJECTS}:
+        parser.error(f"no subject {', '.join(unknown)}")
+    for subject in args.subjects or SUBJECTS:
+        name = ", ".join(filter(None, (subject, args.variant)))
+        results = [unlearned(subject, args.variant, seed) for seed in range(args.seeds)]
+        save(NAME, others(NAME, [name]) + rows(name, results))
 
 
 if __name__ == "__main__": main()
