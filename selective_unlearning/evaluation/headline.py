@@ -7,7 +7,7 @@ __all__ = ['OUTSIDE', 'OUTSIDE_OF_STRANGER', 'FEW_STEPS', 'headline', 'few_steps
 
 # %% ../../nbs/evaluation/08_headline.ipynb #1d2b7eae
 from ..training.curves import pick
-from .metrics import KEPT, MEASURES, figure_path, get_figure
+from .metrics import KEPT, MEASURES, NEAR, figure_path, get_figure
 from .metrics import interval_text, number_text
 
 # %% ../../nbs/evaluation/08_headline.ipynb #a2480988
@@ -52,7 +52,8 @@ def _forgot(report:dict) -> str|None:
         return f"How much of what the base model knows is left cannot be measured: {why}."
     value, absolute = report["forgotten"]["probability"], report["forgotten"]["absolute"]
     ends = report["intervals"]["forgotten"]["probability"]
-    less = "below 0 %, so names are avoided" if ends[1] < 0 else "0 % would be all forgotten"
+    avoided = ends[0] < -NEAR and ends[1] < 0            # not just one draw of the control's names
+    less = "below 0 %, so names are avoided" if avoided else "0 % would be all forgotten"
     around = interval_text(ends, 100, " %")
     control = ("the model from before it learnt the text" if _has_stranger(report) else
                "itself, reading the prompts with the names replaced")
