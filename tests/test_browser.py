@@ -7,8 +7,12 @@ import pytest
 from playwright.sync_api import expect
 
 import lab
+from selective_unlearning.core.files import write_json
+from selective_unlearning.job.manifest import STEPS, part_path, step_path
+from selective_unlearning.labels.label_viewer import LabelViewer
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import Entry
+from test_widgets import HARD, TOKENS
 
 TOUR = "nbs/tutorials/00_tour.ipynb"
 pytestmark = pytest.mark.skipif(
@@ -51,10 +55,15 @@ NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),
 
 
 def test_editing_a_dictionary_in_jupyterlab(tmp_path):
-    "A translation is corrected, a term dropped and another locked; the file holds just that."
+    """A translation is corrected, terms are dropped, locked and accepted; the file holds just that.
+
+    Beside it, a run's folder is watched while another process, this one, works in it."""
     NAMES.save(tmp_path/"names.json")
-    code = ["from selective_unlearning.terms.editor import DictionaryEditor",
-            "editor = DictionaryEditor('names.json')\neditor.widget()", "editor"]
+    text = "Potter saw the house. Harry ran to Hogwarts."
+    code = ["from selective_unlearning.terms.editor import DictionaryEditor\n"
+            "from selective_unlearning.job.run_monitor import RunMonitor",
+            f"editor = DictionaryEditor('names.json', [{text!r}])\neditor.widget()", "editor",
+            "RunMonitor('run').widget(.2)"]
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     nb = nbf.new_notebook(cells=[*map(nbf.new_code_cell, code)], metadata={"kernelspec": kernel})
     (tmp_path/"edit.ipynb").write_text(nbf.writes(nb))
@@ -68,6 +77,7 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
             term = box.get_by_label("term", exact=True)
             expect(term).to_have_value(entry.split()[1], timeout=60_000)
         choose("3. Potter")
+        box.get_by_text("saw the").first.wait_for()
         field = box.get_by_label("translations", exact=True)
         field.fill("Smith")
         field.blur()
@@ -77,12 +87,22 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
         choose("4. house")
         box.get_by_role("button", name="Drop").click()
         box.get_by_text("dropped 'house'").wait_for()
+        choose("1. Hogwarts")
+        box.get_by_role("button", name="Accept").press("Enter")
+        box.get_by_text("accepted 'Hogwarts'; no entry shown here is left").wait_for()
         box.get_by_role("button", name="Save").click()
         box.get_by_text("saved 3 terms in names.json").wait_for()
         static = page.locator(".jp-OutputArea .su-dictionary")
         static.get_by_label("search").fill("ashford")
         assert static.locator("tbody tr:visible").count() == 1
+        monitor = page.locator(".widget-vbox", has_text="reinforced").last
+        assert monitor.locator("tr", has_text="not yet").count() == len(STEPS)
+        write_json(part_path(tmp_path/"run", "reinforced")/"key", "")
+        monitor.locator("tr", has_text="reinforced").get_by_text("begun").wait_for()
+        write_json(step_path(tmp_path/"run", "reinforced")/"loss.json", [dict(step=1, loss=2.)])
+        monitor.locator("svg").wait_for()
     expected = NAMES.change("Potter", translations="Smith", locked=True).drop("house")
+    expected = expected.change("Hogwarts", locked=True)
     assert Dictionary.load(tmp_path/"names.json") == expected
 
 
@@ -123,6 +143,27 @@ def test_a_static_table_needs_no_script(tmp_path):
         assert table.locator("tbody tr").count() == 4
         assert "such as 'Jon Smith'" in table.inner_text()
         assert not table.locator("input, button").count()
+
+
+def test_a_token_and_its_row_stand_out_together(tmp_path):
+    "By pointing and by clicking, on a page without scripts."
+    viewer = LabelViewer(HARD, TOKENS)
+    (tmp_path/"page.html").write_text(f"<!doctype html><meta charset=utf-8>{viewer._repr_html_()}")
+    with lab.browser() as page:
+        bare = page.context.browser.new_page(java_script_enabled=False)
+        bare.goto((tmp_path/"page.html").as_uri())
+        tokens, trs = bare.locator(".su-text [tabindex]"), bare.locator(".su-view > table tbody tr")
+        def shown(places): return [p.evaluate("x => getComputedStyle(x).backgroundColor")
+                                   for p in places.all()]
+        plain = shown(trs)[0]
+        assert {*shown(trs), *shown(tokens)} == {plain}
+        tokens.nth(3).hover()
+        assert [k for k,c in enumerate(shown(trs)) if c != plain] == [3]
+        trs.nth(5).hover()
+        assert [k for k,c in enumerate(shown(tokens)) if c != plain] == [5]
+        tokens.nth(1).click()
+        bare.mouse.move(0, 0)
+        assert [k for k,c in enumerate(shown(trs)) if c != plain] == [1]
 
 
 @pytest.fixture(scope="module")
