@@ -141,12 +141,16 @@ def _roles(people:Sequence[tuple[str, int, int]]) -> dict[str, str]:
     return roles | {w: v.most_common(1)[0][0] for w,v in votes.items() if w in given}
 
 # %% ../../nbs/terms/11_translate.ipynb #f3aeeb31
-def _new_words(people:Sequence[tuple[str, int, int]], seed:str, free:_Free) -> dict[str, str]:
+def _new_words(
+    people:Sequence[tuple[str, int, int]],
+    things:set[str],  # terms that are no people, and keep to that inside a person's name
+    seed:str, free:_Free,
+) -> dict[str, str]:
     "A translation for every word of a name; how often `he` and `she` follow it tells its gender."
     from faker import Faker
     fakers, new = [Faker("en_GB"), Faker("en_US")], {}
     def names(word, role):
-        for fake in fakers:
+        for fake in fakers if word not in things else ():
             fake.seed_instance(_hash(seed, word))
             draw = dict(male=fake.first_name_male, female=fake.first_name_female,
                         family=fake.last_name)[role]
@@ -232,7 +236,8 @@ def _rank(e:Entry): return len(content_words(e.term)), len(e.term), not e.term.i
 def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_Free):
     "One translation for each term, by term."
     people = [(e.term, clues[e.term].he, clues[e.term].she) for e in entries if e.kind == "person"]
-    names, size = _new_words(people, seed, free), 0
+    things = {e.term for e in entries if e.kind != "person"}
+    names, size = _new_words(people, things, seed, free), 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
     def renamed(t):
         own = {*_name_words(t)}
