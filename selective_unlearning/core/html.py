@@ -103,7 +103,7 @@ STYLE = f".su-view {{--mark: {MARK}; --edge: {ORANGE}; --new: {MARK_NEW}; --new-
 .su-view .su-text {line-height: 2.3; white-space: pre-wrap}
 .su-view rt {opacity: .85; font-size: .72em; padding: 0 .2em}
 .su-view u {text-decoration: underline dotted; text-underline-offset: .25em}
-.su-view [tabindex]:is(:hover, :focus) {background: var(--new); outline: 2px solid var(--new-edge)}
+.su-text [tabindex]:is(:hover, :focus) {background: var(--new); outline: 2px solid var(--new-edge)}
 """  # for everything in an element of the class `su-view`
 
 def need_ipywidgets():
