@@ -16,7 +16,7 @@ STEADY = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD
 
 
 def write_corpus(folder, megabytes):
-    "Documents of random paragraphs, of words that any megabyte of them has."
+    "Documents of random paragraphs. A megabyte has all the words that ten have."
     folder.mkdir()
     rng = random.Random(0)
     sentences = [f"{s.strip()}." for s in TEXT.replace("\n", " ").split(".") if s.strip()]

@@ -124,6 +124,19 @@ def test_each_entry_is_shown_in_its_sentences():
     assert Session(NAMES).box.children[3].value == ""
 
 
+@pytest.mark.parametrize("texts", ["Harry ran.", ("Harry ran.",), iter(["Harry ran."])])
+def test_texts_in_any_form(texts):
+    assert "ran" in Session(DictionaryEditor(NAMES, texts)).box.children[3].value
+
+
+def test_an_empty_term_can_be_mended_beside_texts():
+    names = Dictionary([Entry("", "x"), *NAMES])
+    s = Session(DictionaryEditor(names, ["Harry ran."]))
+    assert "not in the text" in s.box.children[3].value
+    s.set(term="Ron")
+    assert s.editor.dictionary["Ron"] and s.press("Undo") == "" and s.editor.dictionary == names
+
+
 def test_add_shows_the_new_entry():
     s = Session(many(45)).set(search="Wizard3", only_kind="other", show="not locked")
     s["new term"].value = "Dobby"

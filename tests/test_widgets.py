@@ -426,8 +426,19 @@ def test_labels_of_several_alphas():
     named["alpha"].value = 2.5
     assert rows(view.value) == rows(LabelViewer(TOLD_SOFT, TOKENS)._repr_html_())
     assert "alpha 2.5" in view.value
-    with pytest.raises(DataError, match="hold no block"):
-        LabelViewer(swept | {5.: HARD.select([])}, TOKENS)
+    for wrong in ({}, {"a": HARD}, {0.: HARD, 5.: HARD.select([])}):
+        with pytest.raises(DataError, match="of the same blocks"): LabelViewer(wrong, TOKENS)
+
+
+def test_show_all_keeps_the_place():
+    "The block and alpha that were chosen are no filters."
+    row = {k: v[:1] for k,v in HARD[0].items()}                # one token, which does not train
+    named, (view,) = controls(LabelViewer({a: Dataset.from_list([HARD[0], row]) for a in (0, 2)},
+                                          TOKENS).widget())
+    named["block"].value, named["alpha"].value, named["only changed"].value = 1, 2, True
+    assert "no tokens" in view.value
+    named["Show all"].click()
+    assert "Block 1, alpha 2: " in view.value and rows(view.value)
 
 
 def test_blocks_and_changed_tokens():
@@ -499,7 +510,9 @@ def test_likely_tokens_are_bars():
                   next={"base": [(" ran", .5), ("<b>", .125)]})
     html = OutputsViewer([record])._repr_html_()
     assert re.findall(r'<meter value="([.\d]+)">', html) == ["0.500", "0.125"]
-    assert rows(html) == [["", "She", "ran 50.0%  ran 12.5% <b>", "sat"]]
+    assert rows(html) == [["", "She", "ran 50.0% ␣ran 12.5% <b>", "sat"]]
+    blank = OutputsViewer([record | dict(next={"base": [("\n", .5), ("", .2)]})])._repr_html_()
+    assert rows(blank)[0][2] == "ran 50.0% ⏎ 20.0% (empty)"
 
 
 def test_only_where_the_models_differ():

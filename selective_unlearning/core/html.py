@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAGE_ROWS', 'CELL_CHARS', 'VIEW_BYTES', 'BLUE', 'ORANGE', 'GREEN', 'VERMILION', 'SKY', 'MARK', 'MARK_NEW', 'STYLE',
-           'Html', 'escape', 'tag', 'highlight', 'found_spans', 'table', 'need_ipywidgets', 'Viewer']
+           'Html', 'escape', 'tag', 'visible', 'highlight', 'found_spans', 'table', 'need_ipywidgets', 'Viewer']
 
 # %% ../../nbs/core/03_html.ipynb #e86f0cc2
 import html, math, re
@@ -30,6 +30,11 @@ def tag(name:str, *inside, **attributes) -> Html:
     known = {k.rstrip("_").replace("_", "-"): str(v) for k,v in attributes.items() if v is not None}
     start = "".join(f' {k}="{escape(v)}"' for k,v in known.items())
     return Html(f"<{name}{start}>{''.join(map(escape, inside))}</{name}>")
+
+# %% ../../nbs/core/03_html.ipynb #d17c73e2
+def visible(text:str) -> str:
+    "A token with its blanks made visible."
+    return re.sub("^ | $", "␣", text.replace("\n", "⏎").replace("\t", "⇥")) or "(empty)"
 
 # %% ../../nbs/core/03_html.ipynb #331fd737
 PAGE_ROWS, CELL_CHARS, VIEW_BYTES = 20, 1_000, 64_000  # what a page, a cell and a view's HTML hold
@@ -166,18 +171,19 @@ def widget(self:Viewer):
     page = w.IntSlider(1, 1, 1, description="page", continuous_update=False)
     back, forth = w.Button(description="Previous"), w.Button(description="Next")
     clear, controls, view = w.Button(description="Show all"), self._controls(w), w.HTML()
-    first = [c.value for c in controls]
+    filters = [(c, c.value) for c in controls if isinstance(c, (w.Text, w.Dropdown, w.Checkbox))]
     def choices(): return [c.value for c in controls]
     def draw(_=None): view.value = self._html(page.value-1, *choices())
     def restart(_=None):
         pages = -(-len(self._pick(*choices()))//PAGE_ROWS)
         page.value, page.max = 1, max(pages, 1)
-        clear.layout.display = None if not pages and choices() != first else "none"
+        filtered = any(c.value != all_ for c,all_ in filters)
+        clear.layout.display = None if filtered and not pages else "none"
         for x in (page, back, forth): x.disabled = pages < 2
         draw()
     def turn(by): page.value = min(max(page.value+by, 1), page.max)
     def show_all(_):
-        for c,value in zip(controls, first): c.value = value
+        for c,all_ in filters: c.value = all_
     for c in controls: c.observe(restart, "value")
     page.observe(draw, "value")
     back.on_click(lambda _: turn(-1))

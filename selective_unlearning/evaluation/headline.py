@@ -25,7 +25,8 @@ def _ended(report:dict) -> str|None:
     path, most, floor = watch["path"], watch["most"], _percent(watch["floor"])
     kept = pick(path, watch["floor"])
     left = f"{_percent(kept['familiarity'])} was left of what was watched"
-    if kept["familiarity"] < 0: left = "what was watched was avoided"
+    if kept["familiarity"] < 0: left = "nothing was left of what was watched"
+    if kept["familiarity"] < -NEAR: left = "what was watched was avoided"
     if watch["forgotten"]:
         return (f"Training ended when the text was forgotten, after {path[-1]['step']} of at most "
                 f"{most} steps ({left}).")
@@ -52,8 +53,10 @@ def _forgot(report:dict) -> str|None:
         return f"How much of what the base model knows is left cannot be measured: {why}."
     value, absolute = report["forgotten"]["probability"], report["forgotten"]["absolute"]
     ends = report["intervals"]["forgotten"]["probability"]
-    avoided = ends[0] < -NEAR and ends[1] < 0            # not just one draw of the control's names
-    less = "below 0 %, so names are avoided" if avoided else "0 % would be all forgotten"
+    less = "0 % would be all forgotten"
+    if ends[1] < 0: less = "below 0 %, so names are avoided"
+    if ends[1] < 0 and value > -NEAR:
+        less = "a little below 0 %: names are avoided, or the control's are likelier by chance"
     around = interval_text(ends, 100, " %")
     control = ("the model from before it learnt the text" if _has_stranger(report) else
                "itself, reading the prompts with the names replaced")

@@ -143,6 +143,7 @@ def side_by_side(
 ) -> Iterator[list[dict]]:        # `prompt`, and by model `outputs`, `found`, `grade` and `next`
     "Yield the records of all prompts after each model."
     records:list[dict] = [dict(prompt=p, outputs={}, found={}, grade={}, next={}) for p in prompts]
+    if not readers: yield records
     for name,reader in readers.items():
         for r,text in zip(records, complete(reader, prompts, max_new_tokens)):
             r["outputs"][name] = text

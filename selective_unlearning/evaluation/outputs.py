@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from ..core.errors import DataError
 from ..core.html import Html, Viewer, escape, found_spans, highlight
-from ..core.html import need_ipywidgets, tag
+from ..core.html import need_ipywidgets, tag, visible
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #efe875e8
 _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
@@ -24,7 +24,7 @@ _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
 def _likely(tokens:Sequence[tuple[str,float]]) -> Html:
     "The likeliest next tokens, each with its probability as a bar."
     def line(text, p):
-        return f"<br>{tag('meter', value=f'{p:.3f}')} {p:.1%} {highlight(text, limit=50)}"
+        return f"<br>{tag('meter', value=f'{p:.3f}')} {p:.1%} {highlight(visible(text), limit=50)}"
     return tag("small", Html("".join(line(*t) for t in tokens)))
 
 def _output_cell(
@@ -51,7 +51,7 @@ def _check_record(i:int, r:dict):
 _ORDERS = "as given", "least subtle first", "most subtle first"
 
 def _sorted(records:Sequence[dict], text:str, order:str, differ:bool=False) -> list[dict]:
-    "The records with `text` in prompt or output, in one of `_ORDERS`; or only where models differ."
+    "The records with `text` in prompt or output, in an order; if `differ`, where models differ."
     part, sign = text.strip().casefold(), -1 if order == "most subtle first" else 1
     def texts(r): return "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
     def subtlety(r): return math.inf if r.get("subtlety") is None else sign*r["subtlety"]

@@ -26,7 +26,7 @@ def step_path(
     return Path(folder)/f"{STEPS.index(step)+1:02d}-{step}"
 
 def part_path(folder:str|Path, step:str) -> Path:
-    "Where they are while the step is under way."
+    "Where a step's files are while it is under way."
     return Path(folder)/f".{step_path(folder, step).name}.part"
 
 # %% ../../nbs/job/01_manifest.ipynb #47f4a656

@@ -19,7 +19,6 @@ from fastcore.basics import patch
 from ..core.errors import ConfigError, DataError
 from ..core.files import data_path, path_hash, path_stamp, read_json, read_text
 from ..models.adapters import load_adapter, save_adapter, save_full
-
 from ..models.load import context_length, load_config, load_model, load_tokenizer
 from ..models.load import model_identity
 from ..models.reader import Reader

@@ -25,9 +25,9 @@ def training_log(
     folder:str|Path,  # of the run
     step:str,         # one of `TRAININGS`
 ) -> tuple[list[dict],int]:  # `step` and `loss`; the number of steps there will be, 0 if unknown
-    "The losses of a training, finished or under way."
+    "The losses of a training, finished or under way; those of an earlier one count no more."
     done = step_path(folder, step)/"loss.json"
-    if done.exists():
+    if done.exists() and not part_path(folder, step).exists():
         losses = read_json(done)
         return losses, losses[-1]["step"] if losses else 0
     whole = part_path(folder, step).glob(f"checkpoints/checkpoint-*/{SEAL}")
@@ -39,11 +39,14 @@ def training_log(
 # %% ../../nbs/job/12_run_monitor.ipynb #a61df135
 def _states(folder:Path) -> list[tuple[str,str]]:
     "Each step, and how far it is."
-    made, out = read_manifest(folder)["steps"], []
+    manifest, out = read_manifest(folder), []
+    made, keys = manifest["steps"], manifest.get("keys", {})
     for step in STEPS:
+        known = step in made and step_path(folder, step).exists()
         if part_path(folder, step).exists(): state = "begun"
-        elif step in made and step_path(folder, step).exists():
+        elif known and keys.get(step, made[step]["key"]) == made[step]["key"]:
             state = f"done in {made[step]['seconds']:,.0f} s"
+        elif known: state = "to be made again"
         else: state = "not yet"
         losses, total = training_log(folder, step) if step in TRAININGS else ([], 0)
         if state == "begun" and losses:
@@ -52,6 +55,8 @@ def _states(folder:Path) -> list[tuple[str,str]]:
     return out
 
 # %% ../../nbs/job/12_run_monitor.ipynb #bc556e30
+_watchers:dict[Path,asyncio.Task] = {}  # one for each folder: an older widget's stops
+
 class RunMonitor:
     "The steps of a run and the losses of its trainings, as far as its folder shows them."
     def __init__(self, folder:str|Path): self.folder = Path(folder)
@@ -84,12 +89,15 @@ class RunMonitor:
         w = need_ipywidgets()
         view, button = w.HTML(self._repr_html_()), w.Button(description="Look again")
         def look(_=None):
-            with suppress(DataError, OSError): view.value = self._repr_html_()  # moved meanwhile
-        button.on_click(look)
+            "Whether the run is finished; what moves meanwhile is seen the next time."
+            with suppress(DataError, OSError):
+                finished, view.value = self.finished, self._repr_html_()
+                return finished
         async def watch():
-            while not self.finished:
-                await asyncio.sleep(every)
-                look()
-        try: self._task = asyncio.get_running_loop().create_task(watch())
-        except RuntimeError: pass                              # outside a kernel there is no loop
+            while not look(): await asyncio.sleep(every)
+        button.on_click(look)
+        if old := _watchers.pop(self.folder.absolute(), None): old.cancel()
+        with suppress(RuntimeError):                           # outside a kernel there is no loop
+            loop = asyncio.get_running_loop()
+            _watchers[self.folder.absolute()] = loop.create_task(watch())
         return w.VBox([button, view])

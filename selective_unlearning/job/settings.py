@@ -134,7 +134,7 @@ class RunConfig:
     strength:float|None = None      # of a method that has one; the published value if not given
     stranger:str|None = None        # the model before it learnt the text, if there is one
     corpus:tuple[str,...] = ()      # files or folders: the forget set
-    text_column:str = "text"        # of .jsonl, .csv, .parquet, saved datasets: text, or messages
+    text_column:str = "text"        # the column of a .jsonl, .csv, .parquet or saved dataset
     dictionary:str|None = None      # anchored terms; made from the corpus if not given
     extract:str = "rules"           # finders of terms: rules, spacy[:PIPELINE], model, with commas
     ask:str|None = None             # LLM for translations, terms: name, path, https://HOST/v1#NAME

@@ -6,29 +6,18 @@
 __all__ = ['LabelViewer']
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #3e874d67
-import math, re
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..core.errors import DataError
 from ..core.html import VIEW_BYTES, Html, Viewer, escape, highlight, tag
-from ..models.tokens import Tokenizer
+from ..core.html import visible
+from ..models.tokens import Tokenizer, token_texts
 from .align import CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN
 from .translated import WHY
-
-# %% ../../nbs/labels/04_label_viewer.ipynb #4e1a219b
-def _pieces(tokenizer:Tokenizer, ids:Iterable[int]) -> dict[int,str]:
-    "The text of each token, with its leading space."
-    ids, before = sorted(set(ids)), tokenizer("a", add_special_tokens=False)["input_ids"]
-    def decode(rows): return tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
-    n = len(decode([before])[0])
-    return {i: s[n:] for i,s in zip(ids, decode([before+[i] for i in ids]))}
-
-def _visible(text:str) -> str:
-    "A token with its blanks made visible."
-    return re.sub("^ | $", "␣", text.replace("\n", "⏎").replace("\t", "⇥")) or "(empty)"
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #c89a6b3d
 _Label = list[tuple[int,float|None]]  # token and probability
@@ -62,7 +51,7 @@ def _why(
     return f"a stranger would say {'another word' if _changed(own, label) else 'it too'}"
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #202f0913
-def _short(text:str) -> Html: return highlight(_visible(text), limit=50)
+def _short(text:str) -> Html: return highlight(visible(text), limit=50)
 
 def _how(
     own:int,             # the text's own token
@@ -111,7 +100,7 @@ def _tokens_of(row:dict, tokenizer:Tokenizer) -> list[_Token]:
     "A block's tokens, each with the three most likely tokens of its label."
     ids, labels = row["input_ids"], _labels(row)
     named = [i for label in labels for i,_ in label[:3]] + list(row.get("base_label", ()))
-    text = _pieces(tokenizer, ids+[i for i in named if i >= 0])
+    text = token_texts(tokenizer, ids+[i for i in named if i >= 0])
     whys, out = _whys(row, labels, text, tokenizer.bos_token_id), []
     for t,(i,role,label,why) in enumerate(zip(ids, row["roles"], labels, whys)):
         changed, likely = _changed(i, label), [(text[j], p) for j,p in label[:3]]
@@ -126,8 +115,8 @@ def _ruby(t:_Token) -> str:
     space = t.text[:len(t.text)-len(word)]
     if t.changed:
         label = t.label[0][0]
-        above = tag("rt", _visible(label.strip(" ") or label))
-        word = tag("ruby", _visible(t.text) if blank else word, above)
+        above = tag("rt", visible(label.strip(" ") or label))
+        word = tag("ruby", visible(t.text) if blank else word, above)
     elif not t.label: word = tag("u", word, title=t.why)
     word = escape(word) if t.role == CONTEXT else tag("mark", word)
     word = tag("span", word, class_=f"t{t.at}", tabindex=-1)  # takes clicks, is no stop for Tab
@@ -167,13 +156,19 @@ def _label_cell(t:_Token) -> Html:
 class LabelViewer(Viewer):
     """A viewer of what each token of each block is taught, and why.
 
-    Raises `DataError` if the labels lack a column or hold no block."""
+    Raises `DataError` if the labels lack a column or hold no block, or if those of several alphas
+    are not of the same blocks."""
     labels:Any  # from `make_labels`, best with `explain=True`; or several by alpha (`sweep_labels`)
     tokenizer:Tokenizer
 
     _what, _head = "tokens", ("", "token", "what it is", "label", "why")
 
     def __post_init__(self):
+        alphas = [a for a in self._by_alpha if not isinstance(a, (int, float, type(None)))]
+        sizes = {len(labels) for labels in self._by_alpha.values()}
+        if alphas or len(sizes) != 1:
+            raise DataError("several labels must be of the same blocks, each under its alpha, a "
+                            f"number; they are under {', '.join(map(str, self._by_alpha))}")
         for labels in self._by_alpha.values(): self._check(labels)
 
     def _check(self, labels):

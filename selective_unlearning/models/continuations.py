@@ -16,6 +16,7 @@ from ..core.errors import ConfigError, quiet
 from .load import context_length, left_pad
 from .reader import Reader
 from .scores import row_scores, token_logprobs, top_logprobs
+from .tokens import token_texts
 
 # %% ../../nbs/models/05_continuations.ipynb #846dfbc9
 def _longest(rows:Iterable[tuple[int,...]]) -> dict[tuple[int,...],tuple[int,...]]:
@@ -30,9 +31,9 @@ def _longest(rows:Iterable[tuple[int,...]]) -> dict[tuple[int,...],tuple[int,...
 _STEP = 4  # widths are multiples of this: few shapes, little padding
 
 def _batches(lengths:Sequence[int], tokens:int) -> list[list[int]]:
-    """Indices grouped by width, each group's padded size at most `tokens`.
+    """Indices grouped by width, each group's padded size at most `tokens`, or a single row.
 
-    Other widths are taken in until a group has an eighth of that."""
+    A group of fewer than an eighth of `tokens` takes in smaller widths too."""
     groups, width = [], 0
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         own, size = -(-lengths[i]//_STEP)*_STEP, len(groups[-1])*width if groups else 0
@@ -134,9 +135,9 @@ def next_tokens(reader:Reader, prompt:str, k:int=3) -> list[tuple[str,float]]:
     room = (context_length(reader.model) or 1_000_000)-len(reader.opening)
     ids = reader.tokenizer(prompt, add_special_tokens=False)["input_ids"][-room:]
     row = reader.opening+ids or [reader.tokenizer.pad_token_id]
-    tokens, logp = top_logprobs(row_scores(reader, row, [len(row)-1]), k)
-    texts = [reader.tokenizer.decode([i]) for i in tokens[0].tolist()]
-    return [*zip(texts, logp[0].exp().tolist())]
+    tokens, logp = top_logprobs(row_scores(reader, row, [len(row)-1], 1), k)
+    texts = token_texts(reader.tokenizer, tokens[0].tolist())
+    return [(texts[i], p) for i,p in zip(tokens[0].tolist(), logp[0].exp().tolist())]
 
 # %% ../../nbs/models/05_continuations.ipynb #84b82315
 def says(text:str, answer:str) -> bool:

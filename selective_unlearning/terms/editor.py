@@ -6,7 +6,7 @@
 __all__ = ['DictionaryEditor']
 
 # %% ../../nbs/terms/15_editor.ipynb #d1d80b64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,9 +36,10 @@ class DictionaryEditor(Viewer):
 
     def __init__(self,
         dictionary:Dictionary|str|Path,  # or a file; `save` writes there
-        texts:Sequence[str]=(),          # what it is for, to show each term in its sentences
+        texts:str|Iterable[str]=(),      # what it is for, to show each term in its sentences
     ):
-        self.path, self.texts, self._seen, self._watchers = None, texts, {}, []
+        self.path, self._seen, self._watchers = None, {}, []
+        self.texts = [texts] if isinstance(texts, str) else list(texts)
         if not isinstance(dictionary, Dictionary):
             self.path = Path(dictionary)
             if self.path.is_file(): self._seen[self.path.resolve()] = path_hash(self.path)

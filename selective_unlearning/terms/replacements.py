@@ -8,7 +8,7 @@ __all__ = ['in_context', 'ReplacementViewer']
 # %% ../../nbs/terms/06_replacements.ipynb #6d16fbf5
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ..core.errors import DataError
 from ..core.html import Html, Viewer, escape, highlight, table, tag
-from ..core.text import rough_sentences
+from ..core.text import SENTENCE_END
 from .dictionary import Dictionary
-from .match import TermMatcher
+from .match import TermMatcher, term_key
 from .substitute import Substitution, substitute
 
 # %% ../../nbs/terms/06_replacements.ipynb #918fc9d4
@@ -80,16 +80,24 @@ def _frequent_table(written:dict[str,Counter]) -> Html:
     return table(("most frequent terms", "translation as written", "count"), rows, 20_000)[0]
 
 # %% ../../nbs/terms/06_replacements.ipynb #651ee506
+def _sentences_with(texts:Iterable[str], term:str) -> Iterator[str]:
+    "The sentences in which a term occurs, each on one line."
+    own = TermMatcher([term], plurals=True)
+    for paragraph in (" ".join(p.split()) for t in texts for p in re.split(r"\n\s*\n", t)):
+        ends = [0, *(m.end() for m in SENTENCE_END.finditer(paragraph)), len(paragraph)]
+        at = {(max(e for e in ends if e <= a), min(e for e in ends if e >= b)): None
+              for a,b,_ in own.find(paragraph)}
+        yield from (paragraph[a:b].strip() for a,b in at)
+
 def in_context(
     texts:Iterable[str], dictionary:Dictionary, term:str,
     n:int=3,  # sentences
 ) -> Html:
     "A table of the first sentences in which a term occurs, before and after they are translated."
-    ready = Dictionary(tuple({e.term: e for e in dictionary if e.translations}.values()))
-    own, rows = TermMatcher([term], plurals=True), []
-    some = (s for text in texts if any(own.find(text)) for s in rough_sentences(text))
-    for sentence in islice((s for s in some if any(own.find(s))), n):
-        line, = _lines(0, substitute(sentence, ready), len(sentence))
+    ready = {e.term: e for e in dictionary if e.translations and term_key(e.term)}
+    d, rows = Dictionary(tuple(ready.values())), []
+    for sentence in islice(_sentences_with(texts, term), n) if term_key(term) else ():
+        line, = _lines(0, substitute(sentence, d), len(sentence))
         rows.append((line.side(0), line.side(1)))
     shown = table(("in the text", "translated"), rows)[0] if rows else "not in the text"
     return tag("div", shown, class_="su-view su-lines")

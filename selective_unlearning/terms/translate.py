@@ -143,14 +143,14 @@ def _roles(people:Sequence[tuple[str, int, int]]) -> dict[str, str]:
 # %% ../../nbs/terms/11_translate.ipynb #f3aeeb31
 def _new_words(
     people:Sequence[tuple[str, int, int]],
-    things:set[str],  # terms that are no people, and keep to that inside a person's name
+    things:set[str],  # terms that are no people: they get no given name
     seed:str, free:_Free,
 ) -> dict[str, str]:
     "A translation for every word of a name; how often `he` and `she` follow it tells its gender."
     from faker import Faker
     fakers, new = [Faker("en_GB"), Faker("en_US")], {}
     def names(word, role):
-        for fake in fakers if word not in things else ():
+        for fake in fakers if role == "family" or word not in things else ():
             fake.seed_instance(_hash(seed, word))
             draw = dict(male=fake.first_name_male, female=fake.first_name_female,
                         family=fake.last_name)[role]

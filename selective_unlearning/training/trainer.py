@@ -193,7 +193,7 @@ def _trained(trainer:UnlearnTrainer, last:Path|None):
 
 # %% ../../nbs/training/04_trainer.ipynb #9f65d903
 def _order(n:int, n_retain:int, config:FinetuneConfig, seed:int) -> tuple[np.ndarray,np.ndarray]:
-    "The rows to train on, as of `schedule`, and those held out."
+    "The rows to train on, in the order of `schedule`, and those held out."
     kept, held = hold_out(n, config.held_out, seed)
     order = schedule(len(kept), n_retain, config.epochs, seed)
     order[:, 0] = kept[order[:, 0]]
