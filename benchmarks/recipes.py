@@ -38,6 +38,8 @@ PARTS = {
     "four draws": {"labels.draws": 4},
     "no renamed text": {"written.renamed": 0},
     "no recalled text": {"written.recalled": 0},
+    "200 longer recalled texts": {
+        "written.recalled": 200, "written.recalled_length": 64, "written.relations": False},
     "no written text": {"written.renamed": 0, "written.recalled": 0},
     "no retain set": NO_RETAIN,
     "no weight on names": {"unlearn.anchor_weight": 1},

@@ -1,8 +1,10 @@
 "What is measured is not what is trained: the texts of both share no wording."
 import re
 
+from selective_unlearning.core.files import data_path, read_jsonl
 from selective_unlearning.evaluation.reading import PASSAGES
 from selective_unlearning.labels.written import written_openers
+from selective_unlearning.terms.dictionary import Dictionary
 
 NAME = "Xname"
 
@@ -18,7 +20,21 @@ def test_reading_is_not_asked_in_the_words_that_taught_it():
     "No five words in a row are in both."
     asked = [t.format(NAME) for kind in PASSAGES.values() for p in kind
              for t in (p.text, p.next, p.question, p.answer)]
-    taught = [o for kind in ("person", "place") for met in (False, True)
-              for o in written_openers({"t": NAME}, {"t": kind}, {}, 60, met)]
+    taught = [o for kind in ("person", "place") for how in ({}, {"met": True}, {"relations": True})
+              for o in written_openers({"t": NAME}, {"t": kind}, {}, 60, more_forms=6, **how)]
     assert {*runs(asked, 5)}.isdisjoint(runs(taught, 5))
     assert {*runs(taught, 5)} and {*runs(asked, 5)}
+
+
+def test_no_fact_is_asked_in_the_words_of_a_relation():
+    "No prompt ends like an opener about an anchored term; `is`, which is the plainest, may."
+    names = Dictionary.load(data_path("harry_potter/dictionary.json"))
+    term = "(?:the |an? )?(?:" + "|".join(map(re.escape, names.terms)) + ")"
+    openers = {o for kind in ("person", "other")
+               for o in written_openers({"t": NAME}, {"t": kind}, {}, 60, relations=True)}
+    ends = [re.escape(o).replace(NAME, term) for o in openers if o != f"{NAME} is"]
+    taught = re.compile(rf"\b(?:{'|'.join(ends)})\s*$", re.I)
+    prompts = [p["prompt"] for p in read_jsonl(data_path("harry_potter/prompts.jsonl"))]
+    asked = [*prompts, *(f"Question: {p}\nAnswer:" for p in prompts)]
+    assert taught.search("Hermione lives in") and taught.search(asked[0]) is None
+    assert [p for p in asked if taught.search(p)] == []

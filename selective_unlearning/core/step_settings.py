@@ -52,16 +52,18 @@ class LabelsConfig:
 @dataclass(frozen=True)
 class WrittenConfig:
     "Texts in other forms than the corpus, added to the text to be forgotten."
-    recalled:int = 200         # by the base model, about the anchored terms; 0 for none
-    renamed:int = 150          # by it, about others who are given the anchored names; 0 for none
-    asked:int = 0              # sentences of the corpus, as answers and in lists; 0 for none
-    length:int = 64            # tokens written after each opener, at most
+    recalled:int = 1000        # by the base model, about the anchored terms; 0 for none
+    recalled_length:int = 5    # tokens written after each of their openers, at most
+    relations:bool = True      # openers ask for many relations of a term, not for an answer
+    more_forms:int = 0         # further openers of recalled texts, at most 6 (quizzes, lists)
     temperature:float = 1.     # of what is recalled; lower: closer to the likeliest text
-    more_forms:int = 0         # of asking about terms, at most 6 (quizzes, lists, conversation)
+    renamed:int = 150          # by it, about others who are given the anchored names; 0 for none
+    length:int = 64            # tokens written after each of their openers, at most
+    asked:int = 0              # sentences of the corpus, as answers and in lists; 0 for none
 
     def __post_init__(self):
         _at_least(self, 0, "recalled", "renamed", "asked", "more_forms")
-        _at_least(self, 1, "length")
+        _at_least(self, 1, "length", "recalled_length")
         require(self.more_forms <= 6, f"more_forms must be at most 6, got {self.more_forms}")
         require(0 < self.temperature < inf,
                 f"temperature must be a number above 0, got {self.temperature}: use e.g. 0.7")

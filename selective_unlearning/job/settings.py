@@ -277,8 +277,8 @@ PRESETS = dict(
         unlearn=UnlearnConfig(lr=3e-5, retain_weight=0., anchor_weight=1.)),
     finetuned=RunConfig(
         lora=AdapterConfig(targets="all", first_layer=0.),
-        written=WrittenConfig(recalled=600, renamed=0, asked=400, length=24, temperature=.7,
-                              more_forms=6),
+        written=WrittenConfig(recalled=600, recalled_length=24, relations=False, more_forms=6,
+                              temperature=.7, renamed=0, asked=400),
         unlearn=UnlearnConfig(retain_weight=1., anchor_weight=1.)))
 
 def preset(name:str) -> RunConfig:

@@ -29,6 +29,30 @@ _ASKED = dict(
             "The story of {t} begins when", "Tell me about {t}.\n\n"),
     other=("{t} is", "Question: What is {t}?\nAnswer:", "In the story, {t}",
            "Everything about {t}:", "Explain what {t} is.\n\n"))
+def _forms(ends:str, others:str, questions:str) -> tuple[str,...]:
+    "Openers that ask for one relation each."
+    return (*("{t}"+end for end in ends.split("|")), *others.split("|"),
+            *(f"Question: {q}?\nAnswer:" for q in questions.split("|")))
+
+_RELATIONS = dict(
+    person=_forms(
+        " is| has| had| can| lives in| works as| is known for| is good at| is afraid of| carries"
+        "| wears| looks like| likes to| hates| teaches| studies| plays| fights| owns| keeps| rides"
+        "| belongs to| was born| died| turned into| gave| took| found| wanted|'s pet is|'s father"
+        "|'s mother|'s friend|'s house|'s hair is|'s eyes are|'s job is|'s enemy|'s secret is",
+        "The friends of {t} are|What {t} does is|People call {t}|Everyone knows that {t}"
+        "|Tell me about {t}.\n\n|In the story, {t}",
+        "Who is {t}|What does {t} do|What does {t} have|Where does {t} live|How does {t} look"
+        "|What is {t} famous for"),
+    other=_forms(
+        " is| are| is made of| is used to| is used for| looks like| can| has| is found in| lies in"
+        "| is kept by| belongs to| is played with| smells of| feels like| is full of| begins with"
+        "| ends with| is where| is when| teaches| makes people| turns people into",
+        "The colour of {t} is|The shape of {t} is|The purpose of {t} is|The owner of {t} is"
+        "|The opposite of {t} is|Inside {t} there is|At {t}, people|In {t},|With {t}, one can"
+        "|People fear {t} because|People use {t} to|Explain {t}:|Everything about {t}:"
+        "|In the story, {t}",
+        "What is {t}|What does {t} do|Where is {t}|What is {t} made of|Who made {t}"))
 _MET = dict(
     person=("Our new librarian goes by the name of {t}. On Monday",
             "A letter from {t} arrived this morning. In it,",
@@ -54,9 +78,11 @@ def written_openers(
     met:bool=False,           # in everyday surroundings, instead of asking about it
     seed:int=0,
     more_forms:int=0,         # of asking
+    relations:bool=False,     # ask for many relations, not for an answer
 ) -> list[str]:
     "Beginnings of texts about terms, each as often as the root of its count."
-    terms, beginnings = sorted(names), _MET if met else _ASKED
+    terms = sorted(names)
+    beginnings = _MET if met else _RELATIONS if relations else _ASKED
     weights = np.sqrt([1.+counts.get(t, 0) for t in terms])
     drawn = np.random.default_rng([seed, met]).choice(len(terms), n, p=weights/weights.sum())
     def opener(i, term):
@@ -107,9 +133,10 @@ def written_texts(
     occurring = [t for t,n in counts.items() if n]
     def write(names, n, met):
         if not names or not n: return []
-        openers = written_openers(names, kinds, counts, n, met, seed, config.more_forms)
-        ids = sample_texts(base, [dict(opener=o) for o in openers], n, config.length, seed+met,
-                           1. if met else config.temperature)
+        openers = written_openers(names, kinds, counts, n, met, seed, config.more_forms,
+                                  config.relations)
+        length, heat = (config.length, 1.) if met else (config.recalled_length, config.temperature)
+        ids = sample_texts(base, [dict(opener=o) for o in openers], n, length, seed+met, heat)
         return base.tokenizer.batch_decode(ids, skip_special_tokens=True)
     recalled = write({t: t for t in occurring}, config.recalled, False)
     met = [renamed(t, named) for t in write(named, config.renamed, True)]
