@@ -40,7 +40,8 @@ def save(name, rows, *packages, **measured):
 
     It has the machine, what was `measured` of it, and versions, of further `packages` too."""
     for r in rows:
-        if {*r}-{"taught"} != KEYS: raise ValueError(f"{name}: a row has {sorted(r)}, needs {sorted(KEYS)}")
+        if {*r}-{"taught"} != KEYS:
+            raise ValueError(f"{name}: a row has {sorted(r)}, needs {sorted(KEYS)}")
         if r["better"] not in SIGNS: raise ValueError(f"{name}: better is {r['better']!r}")
     versions = {p: metadata.version(p) for p in (*PACKAGES, *packages)}
     versions["python"] = platform.python_version()
