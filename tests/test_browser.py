@@ -99,6 +99,7 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
         assert monitor.locator("tr", has_text="not yet").count() == len(STEPS)
         write_json(part_path(tmp_path/"run", "reinforced")/"key", "")
         monitor.locator("tr", has_text="reinforced").get_by_text("begun").wait_for()
+        shutil.rmtree(part_path(tmp_path/"run", "reinforced"))
         write_json(step_path(tmp_path/"run", "reinforced")/"loss.json", [dict(step=1, loss=2.)])
         monitor.locator("svg").wait_for()
     expected = NAMES.change("Potter", translations="Smith", locked=True).drop("house")
