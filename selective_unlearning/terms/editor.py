@@ -220,7 +220,7 @@ class _Actions:
     def _accept(self) -> str:
         "Lock the entry, and go to the next one that is not locked."
         term, at = self._entry.term, self.at
-        self._lock(True)
+        self._replace(replace(self._entry, locked=True))
         shown = self._shown()
         left = [(i.number <= at, k) for k,i in enumerate(shown) if not i.entry.locked]
         if not left: return f"accepted {term!r}; no entry shown here is left"
@@ -228,9 +228,7 @@ class _Actions:
         self.page.value, self.form.which.value = k//PAGE_ROWS+1, shown[k].number
         return f"accepted {term!r}"
 
-    def _lock(self, locked:bool|None=None):
-        now = not self._entry.locked if locked is None else locked
-        self._replace(replace(self._entry, locked=now))
+    def _lock(self): self._replace(replace(self._entry, locked=not self._entry.locked))
 
     def _drop(self) -> str:
         term = self._entry.term
