@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE/"results"
 SIGNS = {"higher": "≥", "lower": "≤", "near 1": "1 within a factor"}
 KEYS = {"claim", "ours", "peer", "unit", "ratio", "spread", "target", "better"}
+MORE = {"taught"}  # a row may have it: the figure before unlearning
 PACKAGES = ("selective_unlearning", "torch", "transformers", "peft", "datasets", "accelerate",
             "tokenizers", "numpy")
 
@@ -40,7 +41,7 @@ def save(name, rows, *packages, **measured):
 
     It has the machine, what was `measured` of it, and versions, of further `packages` too."""
     for r in rows:
-        if {*r}-{"taught"} != KEYS:
+        if {*r}-MORE != KEYS:
             raise ValueError(f"{name}: a row has {sorted(r)}, needs {sorted(KEYS)}")
         if r["better"] not in SIGNS: raise ValueError(f"{name}: better is {r['better']!r}")
     versions = {p: metadata.version(p) for p in (*PACKAGES, *packages)}

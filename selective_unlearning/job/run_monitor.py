@@ -10,11 +10,13 @@ import asyncio, json
 from contextlib import suppress
 from pathlib import Path
 
+from fastcore.basics import patch
+
 from ..core.errors import DataError
 from ..core.files import read_json, read_text
 from ..core.html import STYLE, need_ipywidgets, table, tag
 from ..core.plots import svg
-from ..training.checkpoints import SEAL
+from ..training.checkpoints import newest
 from ..training.curves import plot_loss
 from .manifest import STEPS, part_path, read_manifest, step_path
 
@@ -30,14 +32,17 @@ def training_log(
     if done.exists() and not part_path(folder, step).exists():
         losses = read_json(done)
         return losses, losses[-1]["step"] if losses else 0
-    whole = part_path(folder, step).glob(f"checkpoints/checkpoint-*/{SEAL}")
-    last = max(whole, key=lambda p: int(p.parent.name.split("-")[1]), default=None)
+    last = newest(part_path(folder, step)/"checkpoints")
     if not last: return [], 0
-    state = json.loads(read_text(last.with_name("trainer_state.json")))  # it may log a NaN
+    state = json.loads(read_text(last/"trainer_state.json"))     # not `read_json`: it may log a NaN
     return [h for h in state["log_history"] if "loss" in h], state["max_steps"]
 
 # %% ../../nbs/job/12_run_monitor.ipynb #a61df135
-def _states(folder:Path) -> list[tuple[str,str]]:
+_Logs = dict[str,tuple[list[dict],int]]  # of each training, see `training_log`
+
+def _logs(folder:Path) -> _Logs: return {step: training_log(folder, step) for step in TRAININGS}
+
+def _states(folder:Path, logs:_Logs) -> list[tuple[str,str]]:
     "Each step, and how far it is."
     manifest, out = read_manifest(folder), []
     made, keys = manifest["steps"], manifest.get("keys", {})
@@ -48,56 +53,63 @@ def _states(folder:Path) -> list[tuple[str,str]]:
             state = f"done in {made[step]['seconds']:,.0f} s"
         elif known: state = "to be made again"
         else: state = "not yet"
-        losses, total = training_log(folder, step) if step in TRAININGS else ([], 0)
+        losses, total = logs.get(step, ([], 0))
         if state == "begun" and losses:
             state += f"; {losses[-1]['step']:,} of {total:,} training steps at the last checkpoint"
         out.append((step, state))
     return out
 
 # %% ../../nbs/job/12_run_monitor.ipynb #bc556e30
-_watchers:dict[Path,asyncio.Task] = {}  # one for each folder: an older widget's stops
+def _done(states:list[tuple[str,str]]) -> int:
+    "How many steps are done."
+    return sum(state.startswith("done") for _,state in states)
 
 class RunMonitor:
     "The steps of a run and the losses of its trainings, as far as its folder shows them."
     def __init__(self, folder:str|Path): self.folder = Path(folder)
 
-    @property
-    def finished(self) -> bool:
-        "Whether every step is done."
-        return all(state.startswith("done") for _,state in _states(self.folder))
+    def _look(self) -> tuple[list[tuple[str,str]],_Logs]:
+        logs = _logs(self.folder)
+        return _states(self.folder, logs), logs
 
-    def __repr__(self) -> str:
-        done = sum(state.startswith("done") for _,state in _states(self.folder))
-        return f"RunMonitor({str(self.folder)!r}: {done} of {len(STEPS)} steps done)"
-
-    def _repr_html_(self) -> str:
-        steps, _ = table(("step", "state"), _states(self.folder))
+    def _html(self, states:list[tuple[str,str]], logs:_Logs) -> str:
         plots = (svg(plot_loss(losses, title=f"Loss of the {step} model"))
-                 for step in TRAININGS if (losses := training_log(self.folder, step)[0]))
-        head = tag("p", tag("b", str(self.folder)))
+                 for step,(losses,_) in logs.items() if losses)
+        head, (steps, _) = tag("p", tag("b", str(self.folder))), table(("step", "state"), states)
         return f"<style>{STYLE}</style>{tag('div', head, steps, *plots, class_='su-view')}"
 
-    def widget(
-        self,
-        every:float=5.,  # seconds between two looks
-    ):
-        """The same, looked at again until the run is finished, and at the press of a button.
+    def __repr__(self) -> str:
+        done = _done(self._look()[0])
+        return f"RunMonitor({str(self.folder)!r}: {done} of {len(STEPS)} steps done)"
 
-        It looks by itself only while the kernel is idle.
+    def _repr_html_(self) -> str: return self._html(*self._look())
 
-        Raises `MissingExtra` without ipywidgets."""
-        w = need_ipywidgets()
-        view, button = w.HTML(self._repr_html_()), w.Button(description="Look again")
-        def look(_=None):
-            "Whether the run is finished; what moves meanwhile is seen the next time."
-            with suppress(DataError, OSError):
-                finished, view.value = self.finished, self._repr_html_()
-                return finished
-        async def watch():
-            while not look(): await asyncio.sleep(every)
-        button.on_click(look)
-        if old := _watchers.pop(self.folder.absolute(), None): old.cancel()
-        with suppress(RuntimeError):                           # outside a kernel there is no loop
-            loop = asyncio.get_running_loop()
-            _watchers[self.folder.absolute()] = loop.create_task(watch())
-        return w.VBox([button, view])
+# %% ../../nbs/job/12_run_monitor.ipynb #c4d1a73b
+_watchers:dict[Path,asyncio.Task] = {}  # one for each folder: an older widget's stops
+
+@patch
+def widget(
+    self:RunMonitor,
+    every:float=5.,  # seconds between two looks
+):
+    """The same, looked at again until the run is finished, and at the press of a button.
+
+    It looks by itself only while the kernel is idle.
+
+    Raises `MissingExtra` without ipywidgets."""
+    w = need_ipywidgets()
+    view, button = w.HTML(self._repr_html_()), w.Button(description="Look again")
+    def look(_=None):
+        "Whether the run is finished; what moves meanwhile is seen the next time."
+        with suppress(DataError, OSError):
+            states, logs = self._look()
+            view.value = self._html(states, logs)
+            return _done(states) == len(STEPS)
+    async def watch():
+        while not look(): await asyncio.sleep(every)
+    button.on_click(look)
+    if old := _watchers.pop(self.folder.absolute(), None): old.cancel()
+    with suppress(RuntimeError):                           # outside a kernel there is no loop
+        loop = asyncio.get_running_loop()
+        _watchers[self.folder.absolute()] = loop.create_task(watch())
+    return w.VBox([button, view])

@@ -77,8 +77,8 @@ def mend(folder:str|Path, of:str="") -> Path|None:
     return good
 
 def newest(folder:str|Path) -> Path|None:
-    "The newest checkpoint that `mend` left, or None."
-    return next(reversed(_checkpoints(folder)), None)
+    "The newest checkpoint that has its seal, or None; those that `mend` left all have one."
+    return next((p for p in reversed(_checkpoints(folder)) if (p/SEAL).exists()), None)
 
 # %% ../../nbs/training/02_checkpoints.ipynb #f87efabd
 def keep_last(
