@@ -75,6 +75,12 @@ def test_every_method(tmp_path):
     assert Run(tmp_path/"run").config.method == "prompt-only"
 
 
+def test_recall_is_asked_of_a_method_with_labels_after_one_without(tmp_path):
+    "Both share the measures of the base model."
+    assert run(job(tmp_path, "ga"), tmp_path/"run").results["recall"] is None
+    assert run(job(tmp_path, "whp"), tmp_path/"run").results["recall"] is not None
+
+
 def test_task_vector(tmp_path):
     "The adapter is the reinforced one, what it adds turned round and scaled."
     r = run(job(tmp_path, "task-vector", strength=2.), tmp_path/"run")
@@ -151,9 +157,13 @@ def test_all_weights(tmp_path, method):
 
 
 def test_other_architecture(tmp_path):
+    "What is trained has an effect, so the modules of a GPT-2 are found."
     for method in ("rmu", "simnpo"):
-        r = run(job(tmp_path, method, "gpt2"), tmp_path/"run").results
-        assert r["method"] == method
+        r = run(job(tmp_path, method, "gpt2"), tmp_path/"run")
+        trained = [t for n,t in adapter_of(r.path("unlearned")).items() if "lora_B" in n]
+        assert trained and all(t.abs().sum() > 0 for t in trained), method
+        known = r.results["familiarity"]["probability"]
+        assert known["unlearned"] != known["base"], method
 
 
 def small():
@@ -192,7 +202,7 @@ def chance(model, ids):
         return model(torch.tensor([ids[:-1]])).logits[0, -1].softmax(-1)[ids[-1]].item()
 
 
-@pytest.mark.parametrize("method", sorted({*TRAINED}-{"whp"}))
+@pytest.mark.parametrize("method", sorted(TRAINED))
 def test_it_forgets(tmp_path, method):
     """What comes after 5 is forgotten.
 
@@ -202,6 +212,7 @@ def test_it_forgets(tmp_path, method):
     forget = Dataset.from_list([{"input_ids": [3, 4, 5, 6]}]*24)
     made = m.rows(Reader(model, Toy()), forget, configure(RunConfig(), {"method": method}))
     if made: forget = Dataset.from_list(list(made))
+    if method == "whp": forget = forget.add_column("labels", [[-100, 4, 5, 9]]*24)
     retain = [[7, 8, 9, 10, 11, 12], [8, 9, 10, 11, 12, 1]]
     retain = base_labels(Reader(model, Toy()), retain, 8) if m.retain == "soft" else \
         Dataset.from_list([{"input_ids": ids} for ids in retain])

@@ -5,11 +5,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers, processors, trainers
 from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM,
-                          PreTrainedTokenizerFast)
+                          PreTrainedTokenizerFast, TrainerCallback)
 
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.core.files import write_json, write_jsonl
 from selective_unlearning.job.settings import RunConfig, configure
+from selective_unlearning.models.adapters import save_full
+from selective_unlearning.models.load import load_tokenizer
 
 NAMES = {"Orla Venn": "Mary Cole", "Orla": "Mary", "Tarnmoor": "Ashby", "Quillwick": "Redfern",
          "Brannoch": "Weston"}
@@ -51,6 +53,13 @@ class Toy:
     pad_token_id = 0
 
 
+class StopAt(TrainerCallback):
+    "Stops a training at a step, with a checkpoint."
+    def __init__(self, step): self.step = step
+    def on_step_end(self, args, state, control, **kw):
+        if state.global_step == self.step: control.should_training_stop = control.should_save = True
+
+
 def llama(seed=0, **shape):
     "A random model of a few thousand weights."
     torch.manual_seed(seed)
@@ -74,6 +83,31 @@ def save_model(folder, kind):
     model.save_pretrained(folder)
     tok.save_pretrained(folder)
     return str(folder)
+
+
+KEEPER = ("Orla Venn keeps the lighthouse of Tarnmoor, on a black rock in the sea. "
+          "She was born in Quillwick, a village of weavers. "
+          "Every evening Orla lights the lamp of Tarnmoor. "
+          "The people of Quillwick say that Orla has never missed a night.")
+
+
+def keeper_job(home):
+    "The notebooks' small job: four sentences, for a random model with the embedded tokenizer."
+    (home/"keeper.txt").write_text(KEEPER, encoding="utf-8")
+    write_json(home/"names.json", {n: t for n, t in NAMES.items() if n != "Brannoch"})
+    ships = dict(prompt="A lighthouse warns", answers=[" ships", " sailors"])
+    write_jsonl(home/"near.jsonl", [ships])
+    paris = dict(prompt="Paris is the capital of", choices=["Spain", "France"], answer=1)
+    write_jsonl(home/"general.jsonl", [paris])
+    (home/"other.txt").write_text("Bread is made of flour, water and salt.")
+    tok = load_tokenizer()
+    save_full(llama(vocab_size=len(tok), max_position_embeddings=128), tok, home/"tiny")
+    return configure(RunConfig(), {
+        "model": str(home/"tiny"), "corpus": str(home/"keeper.txt"),
+        "dictionary": str(home/"names.json"), "neighbours": str(home/"near.jsonl"),
+        "general": str(home/"general.jsonl"), "holdout": str(home/"other.txt"),
+        "block_size": 32, "retain.samples": 4, "retain.length": 8, "n_prompts": 3,
+        "written.recalled": 2, "written.renamed": 2, "written.length": 8})
 
 
 def settings(tmp_path, kind="llama", **changes):

@@ -7,6 +7,7 @@ __all__ = ['OUTSIDE', 'OUTSIDE_OF_STRANGER', 'FEW_STEPS', 'headline', 'few_steps
 
 # %% ../../nbs/evaluation/08_headline.ipynb #1d2b7eae
 from ..training.curves import pick
+from ..training.methods import METHODS
 from .metrics import KEPT, MEASURES, NEAR, figure_path, get_figure
 from .metrics import interval_text, number_text
 
@@ -176,4 +177,4 @@ def notes(report:dict) -> list[str]:
         numbers = ", ".join(f"{k.replace('_', ' ')} on {n}" for k,n in few.items())
         out.append(f"Measured on very few prompts: {numbers}.")
     outside = OUTSIDE_OF_STRANGER if _has_stranger(report) else OUTSIDE
-    return out + [outside]*(report.get("method", "whp") == "whp")
+    return out + [outside]*(METHODS[report.get("method", "whp")].uses_labels)

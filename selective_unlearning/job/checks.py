@@ -145,5 +145,5 @@ def check_worth(run:Run):
     for line in few_steps(steps):
         say(f"{line} Raise its epochs, or lower its accumulation, batch_size "
             "or block_size.", logging.WARNING)
-    if (recall := run.recall()) and (told := recall_text(recall)): say(told, logging.WARNING)
+    if (recall := run.recall()) and (warning := recall_text(recall)): say(warning, logging.WARNING)
     check_space(run)

@@ -147,7 +147,7 @@ def _card(run:Path, report:dict, base:dict, form:str) -> str:
         pipeline_tag="text-generation", tags=["unlearning", "selective-unlearning"])
     method, bits = report.get("method", "whp"), report["config"].get("bits", 16)
     method_text = f"the baseline `{method}`: {METHODS[method].what}"
-    if method == "whp":
+    if METHODS[method].uses_labels:
         method_text = "the method of [Who's Harry Potter?](https://arxiv.org/abs/2310.02238)"
     if report["config"].get("stranger"):
         method_text += (", with the predictions of the model from before it learnt the text as "

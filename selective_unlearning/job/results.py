@@ -58,7 +58,7 @@ def run_results(folder:str|Path) -> tuple[dict,dict,dict,dict]:
     steps, (scores, useful, losses) = manifest["steps"], read_measured(folder)
     def rows(name): return Dataset.from_file(str(step_path(folder, "corpus")/name))
     known = _read_if_there(step_path(folder, "dictionary")/"known.json")
-    recall = _read_if_there(step_path(folder, "base-evaluation")/"recall.json")
+    recall = _read_if_there(step_path(folder, "evaluation")/"recall.json")
     distance = _read_if_there(step_path(folder, "evaluation")/"distance.json")
     watched = _read_if_there(step_path(folder, "unlearned")/"watch.json")
     entries = read_json(step_path(folder, "dictionary")/"dictionary.json")["entries"]

@@ -25,7 +25,6 @@ from ..models.reader import Reader
 from ..corpus.blocks import iter_blocks
 from ..corpus.readers import read_corpus
 from ..terms.dictionary import Dictionary
-from ..labels.translated import iter_translated
 from ..training.methods import METHODS, Method, instruction_ids
 from ..evaluation.measures import side_by_side
 from ..evaluation.prior_knowledge import ask_translation
@@ -216,15 +215,15 @@ def report(self:Run) -> Report: return Report(*run_results(self.folder))
 @patch
 def recall(self:Run) -> dict|None:
     "Whether the base model recalls the text from its translation; None if no labels need that."
-    c, context = self.config, self.context
+    c = self.config
     if c.stranger or not self.method.uses_labels: return None
-    n = len(self.blocks)
-    some = self.blocks.select(sorted(random.Random(c.seed).sample(range(n), min(n, 64))))
-    rows = iter_translated(self.corpus, some, self.dictionary, self.tokenizer, c.seed, context)
+    n = len(self.blocks)                                   # come first among the translated
+    some = sorted(random.Random(c.seed).sample(range(n), min(n, 64)))
+    rows = self.translated.select([i*c.labels.draws for i in some])
     others = read_corpus(self.files["holdout"], c.text_column)
-    blocks = [b["input_ids"] for b in iter_blocks(others, self.tokenizer, c.block_size, context)]
-    return ask_translation(self.reader("base"), [r["translated_ids"] for r in rows], blocks,
-                           seed=c.seed)
+    blocks = iter_blocks(others, self.tokenizer, c.block_size, self.context)
+    return ask_translation(self.reader("base"), rows["translated_ids"],
+                           [b["input_ids"] for b in blocks], seed=c.seed)
 
 # %% ../../nbs/job/03_run_folder.ipynb #e1157628
 @patch

@@ -297,18 +297,19 @@ def _measure(run:Run, work:Path, models:Sequence[str]):
         scores[which] = evaluate(reader, asked, d.matcher, themes, c.evaluate)
         if which == "reinforced": continue
         if which == "base":
-            write_json(work/"recall.json", run.recall())
             stranger = run.reader("stranger") if c.stranger else None
             scores["control"] = control(reader, prompts, d, seed=c.seed, stranger=stranger)
-            said = stranger_rows(reader, prompts, d, seed=c.seed, stranger=stranger)
-            write_rows(work/"stranger.arrow", said, STRANGER)
+            rows = stranger_rows(reader, prompts, d, seed=c.seed, stranger=stranger)
+            write_rows(work/"stranger.arrow", rows, STRANGER)
         if which == "unlearned":
-            said = Dataset.from_file(str(run.path("base-evaluation")/"stranger.arrow"))
-            write_json(work/"distance.json", distances(reader, said))
+            rows = Dataset.from_file(str(run.path("base-evaluation")/"stranger.arrow"))
+            write_json(work/"distance.json", distances(reader, rows))
         kept[which] = utility(reader, neighbours, general, texts, homonyms, reading, d.stand_ins())
     run.release()
     write_json(work/"familiarity.json", scores)
     write_json(work/"utility.json", kept)
 
 def make_base_evaluation(run:Run, work:Path): _measure(run, work, ["base"])
-def make_evaluation(run:Run, work:Path): _measure(run, work, ["reinforced", "unlearned"])
+def make_evaluation(run:Run, work:Path):
+    _measure(run, work, ["reinforced", "unlearned"])
+    write_json(work/"recall.json", run.recall())           # of the translation that was read

@@ -62,8 +62,8 @@ def token_roles(
         first, whole = np.searchsorted(ends, s.start, "right"), np.searchsorted(ends, s.end)
         inside = ends[whole:whole+1].max(initial=s.end)   # the last token may reach beyond the term
         last = np.searchsorted(ends, inside, "right")
-        again = 2*(s.term in seen)
-        roles[first:last] = INSIDE+again
-        roles[first:first+1] = START+again
+        start, rest = (START_AGAIN, INSIDE_AGAIN) if s.term in seen else (START, INSIDE)
+        roles[first:last] = rest
+        roles[first:first+1] = start
         seen.add(s.term)
     return roles

@@ -17,7 +17,7 @@ from ..core.html import VIEW_BYTES, Html, Viewer, escape, highlight, tag
 from ..core.html import visible
 from ..models.tokens import Tokenizer, token_texts
 from .align import CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN
-from .translated import WHY
+from .translated import WHY, Reason
 
 # %% ../../nbs/labels/04_label_viewer.ipynb #c89a6b3d
 _Label = list[tuple[int,float|None]]  # token and probability
@@ -31,7 +31,8 @@ def _labels(row:dict) -> list[_Label]:
 # %% ../../nbs/labels/04_label_viewer.ipynb #cfc734ff
 _ROLES:dict[int,str] = {CONTEXT: "ordinary text", START: "starts a term", INSIDE: "inside a term",
           START_AGAIN: "starts a term again", INSIDE_AGAIN: "inside a term again"}
-_, _FIRST, _OPENING, _INSIDE, _AGAIN, _UNPAIRED = WHY
+_FIRST, _OPENING = WHY[Reason.FIRST], WHY[Reason.OPENING]
+_INSIDE, _AGAIN, _UNPAIRED = WHY[Reason.INSIDE], WHY[Reason.AGAIN], WHY[Reason.UNMATCHED]
 _UNTRAINED:dict[int,str] = {INSIDE: _INSIDE, INSIDE_AGAIN: _INSIDE, START_AGAIN: _AGAIN}
 _MENTION:dict[int,str] = {START: "a term's first mention", START_AGAIN: "a term met again"}
 

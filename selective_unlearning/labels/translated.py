@@ -104,9 +104,12 @@ class Reason(IntEnum):
     AGAIN = 4
     UNMATCHED = 5
 
-WHY = ("", "nothing before it", "only the opening of the block before it",
-       "inside an anchored term", "an anchored term met again",
-       "the token before it has no counterpart in the translation")  # the reasons in words
+WHY = {Reason.LABELLED: "",                              # the reasons in words
+       Reason.FIRST: "nothing before it",
+       Reason.OPENING: "only the opening of the block before it",
+       Reason.INSIDE: "inside an anchored term",
+       Reason.AGAIN: "an anchored term met again",
+       Reason.UNMATCHED: "the token before it has no counterpart in the translation"}
 
 # %% ../../nbs/labels/01_translated.ipynb #145dae9e
 def reasons(
