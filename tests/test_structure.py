@@ -229,3 +229,13 @@ def test_every_file_is_small():
     "Saved outputs and data can be read in a diff."
     sizes = {str(p): (tree.ROOT/p).stat().st_size for p in tree.files()}
     assert not {p: n for p,n in sizes.items() if n > 1_500_000}
+
+
+def test_links_between_notebooks_lead_to_files():
+    "The site finds a page without its number; on GitHub and in JupyterLab a link needs it."
+    link = re.compile(r"\]\((?!\w+:|[#/])([^)#\s]+)")
+    def text(nb): return "\n".join("".join(c["source"]) for c in nb["cells"]
+                                   if c["cell_type"] == "markdown")
+    links = [(p, to) for p,nb in NOTEBOOKS.items() for to in link.findall(text(nb))]
+    assert len(links) > 20
+    assert not [(str(p), to) for p,to in links if not (tree.ROOT/p.parent/to).exists()]
