@@ -15,15 +15,19 @@ from difflib import get_close_matches
 class UnlearnError(Exception):
     "Anything this package refuses to do; the message says what is wrong and what to do."
 
+# %% ../../nbs/core/00_errors.ipynb #fb382f79
 class ConfigError(UnlearnError, ValueError):
     "A setting that cannot be used."
 
+# %% ../../nbs/core/00_errors.ipynb #560b727d
 class DataError(UnlearnError, ValueError):
     "A corpus, dictionary, label or prompt file that cannot be used."
 
+# %% ../../nbs/core/00_errors.ipynb #21400d3d
 class ModelError(UnlearnError, ValueError):
     "A model or tokenizer that cannot be found or does not fit."
 
+# %% ../../nbs/core/00_errors.ipynb #95e92af0
 class MissingExtra(UnlearnError, ImportError):
     "An optional dependency that is not installed."
 

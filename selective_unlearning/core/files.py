@@ -91,6 +91,7 @@ def _number(s:str) -> float:
     if isfinite(x := float(s)): return x
     raise DataError(f"{s[:20]} is no number in JSON: give one, or leave it out")
 
+# %% ../../nbs/core/01_files.ipynb #6fff6b3f
 def _parse(s:str, path:str|Path, line:int=0) -> Any:
     "The value of JSON text; `line` is its number if it is one line of the file."
     try: return json.loads(s, parse_float=_number, parse_constant=_number)
@@ -102,10 +103,12 @@ def _parse(s:str, path:str|Path, line:int=0) -> Any:
     except ValueError: why = "a number has thousands of digits: write it as text, or leave it out"
     raise DataError(f"{path}, line {line}: {why}" if line else f"{path}: {why}")
 
+# %% ../../nbs/core/01_files.ipynb #fe0d903a
 def read_json(path:str|Path) -> Any:
     "The contents of a JSON file. Raises `DataError` with line and column if it is malformed."
     return _parse(read_text(path), path)
 
+# %% ../../nbs/core/01_files.ipynb #3c0b19cd
 def write_json(path:str|Path, obj:Any) -> Path:
     "Write `obj` as indented JSON with sorted keys; NaN and infinity are refused."
     text = json.dumps(obj, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -37,9 +37,11 @@ def _optional(module:str, extra:str) -> Any:
     except ImportError:
         raise MissingExtra(f"no {module}: pip install 'selective_unlearning[{extra}]'") from None
 
+# %% ../../nbs/corpus/00_readers.ipynb #ff843b91
 def missing_column(where:str, column:str, names:Iterable) -> DataError:
     return DataError(f"{where}: no column {column!r}, only {', '.join(names)}: set text_column")
 
+# %% ../../nbs/corpus/00_readers.ipynb #7fae6e1b
 def _text(value:Any, where:str) -> str:
     "The text of a cell, or of the messages of a chat, each a paragraph."
     if value is None or isinstance(value, str): return value or ""
@@ -50,6 +52,7 @@ def _text(value:Any, where:str) -> str:
     needed = "a text as the content of each message" if messages else "text"
     raise DataError(f"{where}: {needed} is needed, not {type(value).__name__}")
 
+# %% ../../nbs/corpus/00_readers.ipynb #42582f14
 def _plain(path:Path, column:str) -> list[str]: return [read_text(path)]
 
 # %% ../../nbs/corpus/00_readers.ipynb #9d9991b3
@@ -193,6 +196,7 @@ def _decoded(data:Dataset, tokenizer:Tokenizer, where:str) -> Iterator[str]:
             raise DataError(f"{where}, row {i}: input_ids are not this model's tokens")
         yield tokenizer.decode(ids, skip_special_tokens=True)
 
+# %% ../../nbs/corpus/00_readers.ipynb #c277bef3
 def _dataset_texts(
     data:Dataset, column:str, where:str, tokenizer:Tokenizer|None,
 ) -> Iterator[tuple[str,str]]:  # text, source
@@ -208,11 +212,13 @@ def _dataset_texts(
     for row,text,source in zip(rows, texts, sources):
         yield _text(text, f"{where}, {row}"), str(source)
 
+# %% ../../nbs/corpus/00_readers.ipynb #8aae7947
 def _saved(path:str|Path) -> Dataset:
     try: return load_from_disk(path)
     except (OSError, ValueError, LookupError) as e:
         raise DataError(f"{path}: not a readable dataset folder: {e}") from None
 
+# %% ../../nbs/corpus/00_readers.ipynb #2608f1e0
 def _texts(
     paths:list, column:str, tokenizer:Tokenizer|None,
 ) -> Iterator[tuple[str,str]]:

@@ -37,6 +37,7 @@ def _ended(report:dict) -> str|None:
                  "weights are kept")
     return f"The text was not forgotten in {most} steps of training: {found}."
 
+# %% ../../nbs/evaluation/08_headline.ipynb #4b1b9902
 def _left(report:dict) -> str|None:
     "A sentence about the target continuations compared with the base model alone, or None."
     if why := report["unmeasurable"].get("probability"):
@@ -47,6 +48,7 @@ def _left(report:dict) -> str|None:
     return (f"The unlearned model gives the target continuations {_percent(ratio)} of the "
             f"probability that the base model gives them (95 % interval {around}).")
 
+# %% ../../nbs/evaluation/08_headline.ipynb #dd80ddce
 def _forgot(report:dict) -> str|None:
     "A sentence about control-subtracted familiarity; without a control, `_left`."
     if "probability" not in report["forgotten"]: return _left(report)
@@ -68,6 +70,7 @@ def _forgot(report:dict) -> str|None:
 
 def _has_stranger(report:dict) -> bool: return bool(report.get("config", {}).get("stranger"))
 
+# %% ../../nbs/evaluation/08_headline.ipynb #2e5edc33
 def _read(report:dict) -> str|None:
     "A sentence about names that stand in the prompt, or None."
     if (ratio := report["ratio"].get("reading")) is None: return None
@@ -77,6 +80,7 @@ def _read(report:dict) -> str|None:
     return (f"Names of the text that stand in the prompt are read at {_percent(ratio)} of the base "
             f"model's probability ({around}){beside}.")
 
+# %% ../../nbs/evaluation/08_headline.ipynb #02c8da2e
 def _right(report:dict) -> str|None:
     "A sentence about the choices, or None."
     at = report["familiarity"].get("choice", {})

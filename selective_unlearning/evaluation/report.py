@@ -81,8 +81,10 @@ def _first_figures(report:dict) -> list[list]:
 def _table(head:Sequence[str], rows:Iterable[Sequence]) -> Html:
     return table(head, rows, columns=[dict(data_label=h) for h in head])[0]
 
+# %% ../../nbs/evaluation/11_report.ipynb #0397905b
 def _noted(text:str, note:str) -> Html: return Html(f"{escape(text)} {tag('small', note)}")
 
+# %% ../../nbs/evaluation/11_report.ipynb #c3047bc5
 _SIDES = {"lower": "at most {}", "higher": "at least {}", "within": "within ±{}",
           "near 0": "within ±{}, and the interval holds 0",
           "equivalent": "its 90 % interval within ±{}"}
@@ -98,6 +100,7 @@ def _check_row(c:dict) -> list[str]:
         return [c["what"], value or "not measurable", around, limit, f"– {c['why']}"]
     return [c["what"], value, f"{around} {c['unit']}", limit, "✔ met" if c["ok"] else "✘ missed"]
 
+# %% ../../nbs/evaluation/11_report.ipynb #60a747a3
 def _answer(report:dict) -> list[Html]:
     "The headline, its notes, the figures that a ban cannot win, and the checks."
     lines = [tag("p", headline(report), class_="headline")]
@@ -108,6 +111,7 @@ def _answer(report:dict) -> list[Html]:
     head = "check", "measured", "95 % interval", "limit", "result"
     return [*lines, _table(head, map(_check_row, checks))]
 
+# %% ../../nbs/evaluation/11_report.ipynb #51de3049
 def _figures_table(report:dict) -> Html:
     "A table of every measure of every model, with its interval."
     at = {k: {m: a for m in MODELS if (a := get_figure(report["intervals"], figure_path(k, m)))}
@@ -124,23 +128,32 @@ def _figures_table(report:dict) -> Html:
 # %% ../../nbs/evaluation/11_report.ipynb #f594f958
 def _opening(r:dict) -> str: return f"{r['prompt']} …"
 def _graded(r:dict) -> Html: return _noted(r["prompt"], f"subtlety {r.get('subtlety', '?')}")
+
+# %% ../../nbs/evaluation/11_report.ipynb #237a9fc0
 def _chance(r:dict) -> Html|str:
     if r["score"] is None: return "–"                      # no control
     return tag("span", f"{r['score']:.4f}", class_="whole")
+
+# %% ../../nbs/evaluation/11_report.ipynb #6372ae8a
 def _verdict(r:dict, answer:str) -> str:
     if len(r.get("draws", ())) > 1: return f"right in {r['score']:.0%} of draws"
     return f"{'✔' if r['score'] else '✘'} {answer}"
+
+# %% ../../nbs/evaluation/11_report.ipynb #d9d27c42
 def _answered(r:dict) -> str: return _verdict(r, r["answer"])
 def _picked(r:dict) -> str: return _verdict(r, r["choices"][r["picked"]]) if "picked" in r else "–"
 
+# %% ../../nbs/evaluation/11_report.ipynb #1f73e668
 def _listed(key:str) -> Callable[[dict],str]:
     return lambda r: ", ".join(t.strip() for t in r[key])
 
+# %% ../../nbs/evaluation/11_report.ipynb #d1cc3754
 def _options(r:dict) -> Html:
     "The choices, the right one in bold."
     return Html(" · ".join(tag("b", c, " ✔") if i == r["answer"] else escape(c)
                            for i,c in enumerate(r["choices"])))
 
+# %% ../../nbs/evaluation/11_report.ipynb #9a361a8a
 def _written(r:dict) -> Html:
     "What a model wrote, with what was found in it marked."
     text, spans = r["completion"], found_spans(r["completion"], r["found"])

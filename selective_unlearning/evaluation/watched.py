@@ -70,12 +70,14 @@ def recollections(
 def _some(rows:list, n:int, seed:int) -> list:
     return random.Random(seed).sample(rows, min(n, len(rows)))
 
+# %% ../../nbs/evaluation/14_watched.ipynb #43273581
 class Known(NamedTuple):
     "Prompts on which the base model knows more than the control, with the scores of both."
     prompts:list[dict]    # (N,)
     base:list[float]      # (N,)
     control:list[float]   # (N,)
 
+# %% ../../nbs/evaluation/14_watched.ipynb #3735fd38
 def compare(
     base:Reader,
     prompts:list[dict],         # of the tune half and the kind `probability`
@@ -103,6 +105,7 @@ def compare(
     if why := nothing_known(scores): raise DataError(why)
     return Known(kept, scores.b.tolist(), scores.c.tolist())
 
+# %% ../../nbs/evaluation/14_watched.ipynb #11403e30
 def quick_measure(
     known:Known,
     neighbours:list[dict],  # of the tune half

@@ -77,6 +77,7 @@ def _check_training(run:Run):
         raise ConfigError("watch.steps: no process holds the whole model under FSDP: "
                           "watch with one process or under DDP, or set watch.steps to 0")
 
+# %% ../../nbs/job/07_checks.ipynb #be878222
 def _check_stranger(run:Run, name:str):
     check_weights(name)
     trust, c = run.config.trust_remote_code, run.config
@@ -86,6 +87,7 @@ def _check_stranger(run:Run, name:str):
         raise ConfigError(f"stranger: {name} has other tokens than {c.model}: it must be an "
                           "earlier state of the same model")
 
+# %% ../../nbs/job/07_checks.ipynb #f9575342
 def _check_prompts(run:Run):
     half, files = run.config.evaluate.half, run.files
     for path in files["prompts"]: read_prompts(path, half)
@@ -93,6 +95,7 @@ def _check_prompts(run:Run):
     read_general(files["general"][0])
     read_corpus(files["holdout"], run.config.text_column)
 
+# %% ../../nbs/job/07_checks.ipynb #6538b8f4
 def check(
     run:Run,
     done:Set[str]=frozenset(),  # steps that need not be made again

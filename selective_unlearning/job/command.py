@@ -35,8 +35,10 @@ OPTIONS = {  # part of the help → option of `run` → setting
         "lr": "unlearn.lr", "block-size": "block_size", "seed": "seed", "force": "force"}}
 _DEMO_HAS = "corpus", "dictionary", "prompts", "extract", "ask", "candidates"
 
+# %% ../../nbs/job/11_command.ipynb #62634ffa
 def _sentence(text:str) -> str: return text[:1].upper()+text[1:]+"."
 
+# %% ../../nbs/job/11_command.ipynb #9f42e942
 def _shape(name:str, kind) -> dict:
     "What an option that sets `name` takes."
     if name == "corpus": return dict(nargs="+", metavar="PATH")
@@ -45,6 +47,7 @@ def _shape(name:str, kind) -> dict:
     named = dict.fromkeys(PATHS, "FILE") | models
     return dict(metavar=named.get(name) or {int: "N", float: "NUMBER"}.get(kind, "NAME"))
 
+# %% ../../nbs/job/11_command.ipynb #2ea479a9
 def _add_settings(p:argparse.ArgumentParser, skip:Sequence[str]=()):
     "Add the options that are settings, and the ways to set all the others."
     helps, kinds = field_help(PRESETS["demo"]), field_names(RunConfig)
@@ -67,11 +70,13 @@ def _add_settings(p:argparse.ArgumentParser, skip:Sequence[str]=()):
     group.add_argument("--help-settings", action=_HelpSettings, nargs=0,
                        help="List all settings with their defaults, and exit.")
 
+# %% ../../nbs/job/11_command.ipynb #42deaf3a
 class _HelpSettings(argparse.Action):
     def __call__(self, *_):
         for name,text in field_help(PRESETS["demo"]).items(): print(f"{name:30} {text}")
         sys.exit()
 
+# %% ../../nbs/job/11_command.ipynb #836cb5ff
 class _Parser(argparse.ArgumentParser):
     commands:dict[str,"_Parser"] = {}
 
@@ -207,6 +212,7 @@ def chat(args:argparse.Namespace):
 # %% ../../nbs/job/11_command.ipynb #8e003061
 def _print(what): print(printable(what))
 
+# %% ../../nbs/job/11_command.ipynb #d9fa5109
 def _work(args:argparse.Namespace):
     if args.command == "chat": return chat(args)
     if args.command == "report":
@@ -230,6 +236,7 @@ def _work(args:argparse.Namespace):
     done = run(config, args.out, args.until)
     if processes().is_main_process: _print(done.path(args.until) if args.until else done.report)
 
+# %% ../../nbs/job/11_command.ipynb #2e87b73d
 _OPENED = "report", "chat", "export"  # these read a folder that may be somebody else's
 
 def _cause(e:Exception, out:str, command:str="") -> str:
@@ -243,6 +250,7 @@ def _cause(e:Exception, out:str, command:str="") -> str:
     if command in _OPENED: return f"{out}: holds what no run writes ({why}); --debug shows where"
     return f"{why}: --debug shows where"
 
+# %% ../../nbs/job/11_command.ipynb #da023507
 def main(
     argv:list[str]|None=None,  # default: the command line's
 ) -> int:                      # exit code
@@ -257,11 +265,13 @@ def main(
     finally: LOG.setLevel(level)
     return 0
 
+# %% ../../nbs/job/11_command.ipynb #5903e1d1
 def _close_bars():
     "Close progress bars that an error left open, which would be redrawn after the message."
     if tqdm := sys.modules.get("tqdm"):
         for bar in list(tqdm.tqdm._instances): bar.close()
 
+# %% ../../nbs/job/11_command.ipynb #31380fb0
 def _fail(why, code:int, debug:bool=False) -> int:
     if debug: raise
     _close_bars()

@@ -187,6 +187,7 @@ def _adapter(source:Path, out:Path, base:str):
     config = read_json(out/"adapter_config.json")
     write_json(out/"adapter_config.json", config | dict(base_model_name_or_path=base))
 
+# %% ../../nbs/job/10_export.ipynb #edab11a3
 def _beside(out:Path, config:RunConfig, identity:str):
     """Write the base's weights and tokenizer beside the adapter.
 
@@ -200,6 +201,7 @@ def _beside(out:Path, config:RunConfig, identity:str):
     follow_umask(out/"base")
     for folder in (out/"base", out): load_tokenizer(config.model, **kw).save_pretrained(folder)
 
+# %% ../../nbs/job/10_export.ipynb #a666baeb
 def _weights(source:Path, out:Path, config:RunConfig):
     "Write plain weights, merged unless the run trained all of them."
     if (source/"adapter_model.safetensors").exists():
@@ -207,6 +209,7 @@ def _weights(source:Path, out:Path, config:RunConfig):
     leave = shutil.ignore_patterns("loss.*", "watch.*")
     shutil.copytree(source, out, dirs_exist_ok=True, ignore=leave)
 
+# %% ../../nbs/job/10_export.ipynb #aee1a29b
 def _exported(run:Path, out:Path) -> dict:  # what the run measured
     "The report of a run.\n\nRaises `DataError` if it cannot be exported, or not to `out`."
     if out.is_file() or out.is_dir() and any(out.iterdir()):

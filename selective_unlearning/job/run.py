@@ -42,10 +42,12 @@ def _peak_memory() -> int:
 # %% ../../nbs/job/08_run.ipynb #c7a71e6e
 def _part(run:Run, step:str) -> Path: return part_path(run.folder, step)
 
+# %% ../../nbs/job/08_run.ipynb #4264082e
 def _outputs(work:Path) -> dict[str,str]:
     "The hashes of the files that a step made."
     return {n: h for n,h in file_hashes(work).items() if n != "key"}
 
+# %% ../../nbs/job/08_run.ipynb #b4632956
 def _place(run:Run, step:str):
     "Give a finished step's folder its own name."
     final, work = run.path(step), _part(run, step)
@@ -53,6 +55,7 @@ def _place(run:Run, step:str):
     if final.exists(): shutil.rmtree(final)
     work.rename(final)
 
+# %% ../../nbs/job/08_run.ipynb #370c0454
 def _write_down(run:Run, manifest:dict):
     "Write the settings and the manifest: what the run is, and what it has made."
     write_atomic(run.folder/"config.yaml", to_yaml(run.config))
@@ -60,6 +63,7 @@ def _write_down(run:Run, manifest:dict):
     manifest |= dict(model=run.identity, version=VERSION, config=config, hashes=run.hashes)
     write_json(run.folder/"manifest.json", manifest)
 
+# %% ../../nbs/job/08_run.ipynb #264ccc03
 def _do(run:Run, step:Step, key:str, manifest:dict):
     "Make one step's folder."
     work, start, cpu, state = _part(run, step.name), time.time(), time.process_time(), processes()

@@ -131,6 +131,7 @@ def load_base(self:Run, dtype:torch.dtype|None=None):
     c = self.config
     return load_model(c.model, dtype, trust_remote_code=c.trust_remote_code, bits=c.bits)
 
+# %% ../../nbs/job/03_run_folder.ipynb #780e3b4b
 @patch
 def made(self:Run, step:str) -> Path:
     """The folder of a finished step.
@@ -145,6 +146,7 @@ def made(self:Run, step:str) -> Path:
     self._verified.add(step)
     return folder
 
+# %% ../../nbs/job/03_run_folder.ipynb #f5e616c8
 @patch
 def reader(self:Run, which:str="unlearned") -> Reader:
     """A reader for the base, reinforced or unlearned model, or for the stranger.
@@ -170,6 +172,7 @@ def reader(self:Run, which:str="unlearned") -> Reader:
         loaded["base"] = load_adapter(loaded["base"], which, folder, self.identity)
     return Reader(loaded["base"], tokenizer, which)
 
+# %% ../../nbs/job/03_run_folder.ipynb #b8234dfa
 @patch(as_prop=True)
 def model(self:Run):
     "The unlearned model."
@@ -177,6 +180,7 @@ def model(self:Run):
     if reader.adapter: reader.model.set_adapter(reader.adapter)
     return reader.model
 
+# %% ../../nbs/job/03_run_folder.ipynb #82c7a6cc
 @patch
 def save(self:Run, reader:Reader, folder:Path):
     "Save what was trained: an adapter, or all weights."
@@ -187,25 +191,36 @@ def save(self:Run, reader:Reader, folder:Path):
 # %% ../../nbs/job/03_run_folder.ipynb #054ccd7b
 def _rows(path:Path) -> Dataset: return Dataset.from_file(str(path))
 
+# %% ../../nbs/job/03_run_folder.ipynb #cde2a0fe
 @patch(as_prop=True)
 def corpus(self:Run) -> Dataset: return _rows(self.path("corpus")/"documents.arrow")
 @patch(as_prop=True)
 def blocks(self:Run) -> Dataset: return _rows(self.path("corpus")/"blocks.arrow")
+
+# %% ../../nbs/job/03_run_folder.ipynb #c1559698
 @patch(as_prop=True)
 def dictionary(self:Run) -> Dictionary:
     return Dictionary.load(self.made("dictionary")/"dictionary.json")
+
+# %% ../../nbs/job/03_run_folder.ipynb #14cde1dc
 @patch(as_prop=True)
 def coverage(self:Run) -> dict[str,int]:
     "How often each anchored term occurs in the corpus."
     return read_json(self.made("dictionary")/"coverage.json")
+
+# %% ../../nbs/job/03_run_folder.ipynb #39ac0f5d
 @patch(as_prop=True)
 def translated(self:Run) -> Dataset: return _rows(self.path("translated")/"blocks.arrow")
 @patch(as_prop=True)
 def labels(self:Run) -> Dataset: return self.method.read_rows(self, self.path("labels"))
+
+# %% ../../nbs/job/03_run_folder.ipynb #0e9ea505
 @patch(as_prop=True)
 def retain_set(self:Run) -> Dataset|None:
     path = self.path("retain")/"rows.arrow"
     return _rows(path) if path.exists() else None
+
+# %% ../../nbs/job/03_run_folder.ipynb #fdd88bf8
 @patch(as_prop=True)
 def results(self:Run) -> dict: return read_json(self.folder/"report.json")
 @patch(as_prop=True)

@@ -49,12 +49,14 @@ def _check_adapters(c:"RunConfig"):
     require(c.method not in METHODS or not METHODS[c.method].plain_lora,
             f"method {c.method} turns a plain LoRA adapter round: leave out adapter")
 
+# %% ../../nbs/job/00_settings.ipynb #46919d5d
 def _idle(settings, default, prefix:str, why:str):
     "Raises `ConfigError` for a setting that would do nothing."
     for f in fields(settings):
         value, usual = getattr(settings, f.name), getattr(default, f.name)
         require(value == usual, f"{prefix}.{f.name} would do nothing: {why}; leave it at {usual}")
 
+# %% ../../nbs/job/00_settings.ipynb #9c0a5a83
 def _check_method(c:"RunConfig"):
     "Raises `ConfigError` for an unknown method, or a setting that the method would not use."
     name = c.method
@@ -79,6 +81,7 @@ def _check_method(c:"RunConfig"):
     _idle(c.unlearn, replace(c.unlearn, **plain), "unlearn",
           f"method {name} has no part for anchors in its loss")
 
+# %% ../../nbs/job/00_settings.ipynb #2ffe96bb
 def _check_labels(c:"RunConfig"):
     "Raises `ConfigError` for a setting of labels or loss that others make useless."
     if METHODS[c.method].uses_labels and not c.unlearn.hinge_weight:
@@ -91,6 +94,7 @@ def _check_labels(c:"RunConfig"):
         usual = replace(c.retain, length=RetainConfig.length, packed=False)
         _idle(c.retain, usual, "retain", "retain.samples is 0")
 
+# %% ../../nbs/job/00_settings.ipynb #9c0b326b
 def _check_stranger(c:"RunConfig"):
     "Raises `ConfigError` for a setting that says how labels are made without a stranger."
     if c.stranger is None: return
@@ -105,6 +109,7 @@ def _check_stranger(c:"RunConfig"):
     usual = replace(LabelsConfig(), kind=c.labels.kind, top_k=c.labels.top_k)
     _idle(c.labels, usual, "labels", f"the labels are what {c.stranger} says of the text as it is")
 
+# %% ../../nbs/job/00_settings.ipynb #59c79b55
 def _check_files(c:"RunConfig"):
     "Raises `ConfigError` for settings that make a file which is given."
     making = dict(dictionary=("extract", "ask", "candidates"), prompts=("n_prompts",))
@@ -114,6 +119,7 @@ def _check_files(c:"RunConfig"):
                     f"{name} would do nothing: it is for making the file that {given} names; "
                     "leave out one of them")
 
+# %% ../../nbs/job/00_settings.ipynb #8a8d38f5
 def _check_watch(c:"RunConfig"):
     "Raises `ConfigError` if unlearning cannot be watched apart from what is reported."
     if not c.watch.steps: return

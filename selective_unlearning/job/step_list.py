@@ -56,9 +56,11 @@ def _training(c:RunConfig) -> dict:
     train = {k: v for k,v in asdict(c.train).items() if k not in ("save_steps", "report_to")}
     return dict(train=train, lora=asdict(c.lora))
 
+# %% ../../nbs/job/06_step_list.ipynb #9b868328
 def _reinforce_settings(c:RunConfig) -> dict:
     return _training(c) | dict(reinforce=asdict(c.reinforce))
 
+# %% ../../nbs/job/06_step_list.ipynb #75fe8510
 def _translated_settings(c:RunConfig) -> dict:
     "The settings of the translated corpus; methods without labels have no written texts."
     labelled, draws = METHODS[c.method].uses_labels, c.labels.draws
@@ -66,25 +68,31 @@ def _translated_settings(c:RunConfig) -> dict:
     several = dict(draws=draws) if draws > 1 else {}
     return several | (dict(written=asdict(c.written)) if written else {})
 
+# %% ../../nbs/job/06_step_list.ipynb #1e3304e8
 def _method_needs(c:RunConfig) -> list[str]:
     "The steps that a method's rows depend on; a stranger's labels need no reinforced model."
     return [n for n in METHODS[c.method].needs if n != "reinforced" or not c.stranger]
 
+# %% ../../nbs/job/06_step_list.ipynb #18f58192
 def _label_settings(c:RunConfig) -> dict:
     "The settings of the labels; methods that train on plain blocks share one empty step."
     m = METHODS[c.method]
     return dict(rows=m.name if m.makes_rows else "") | m.settings(c)
 
+# %% ../../nbs/job/06_step_list.ipynb #fd9527c9
 def _retain_settings(c:RunConfig) -> dict:
     m = METHODS[c.method]
     return dict(retain=asdict(c.retain), labels=m.retain, top_k=c.labels.top_k) if m.retain else {}
 
+# %% ../../nbs/job/06_step_list.ipynb #360ab991
 def _unlearn_settings(c:RunConfig) -> dict:
     own = dict(method=c.method, strength=c.strength)
     return _training(c) | own | dict(unlearn=asdict(c.unlearn), watch=asdict(c.watch))
 
+# %% ../../nbs/job/06_step_list.ipynb #77b24ab8
 def _when_watched(c:RunConfig, *names:str) -> tuple[str,...]: return names if c.watch.steps else ()
 
+# %% ../../nbs/job/06_step_list.ipynb #dd04935f
 def _prompt_settings(c:RunConfig) -> dict:
     out = dict(half=c.evaluate.half, text_column=c.text_column)
     return out if c.prompts else out | dict(n_prompts=c.n_prompts)

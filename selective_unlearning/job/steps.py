@@ -163,6 +163,7 @@ def sharded() -> bool:
     "Whether the weights are split among processes (FSDP)."
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
+# %% ../../nbs/job/05_steps.ipynb #d0b50f20
 def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], adapter:bool):
     """The model from the checkpoint with the lowest held-out loss.
 
@@ -174,6 +175,7 @@ def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], ad
     if not adapter: return load_model(str(folder), torch.float32, **kw)
     return load_adapter(load_model(run.config.model, **kw), which, folder/which)
 
+# %% ../../nbs/job/05_steps.ipynb #d1169c2f
 def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None=None, **kw):
     if (work/"loss.json").exists():       # stopped while removing checkpoints
         if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
@@ -197,6 +199,7 @@ def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None
     write_json(work/"loss.json", losses)  # last: the checkpoints are no longer needed
     shutil.rmtree(work/"checkpoints")
 
+# %% ../../nbs/job/05_steps.ipynb #4f0dc25b
 def make_reinforced(run:Run, work:Path):
     _train(run, work, "reinforced", run.blocks, run.config.reinforcing)
 

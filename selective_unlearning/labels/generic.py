@@ -53,17 +53,20 @@ def _generic(zb:torch.Tensor, zr:torch.Tensor|None, alpha:float) -> torch.Tensor
     if zr is None or not alpha: return logp.exp()
     return torch.softmax(generic_logits(logp, torch.log_softmax(zr, -1, dtype=kind), alpha), -1)
 
+# %% ../../nbs/labels/02_generic.ipynb #0aa0736c
 def _swaps(block:Mapping, device) -> list[torch.Tensor]:
     "(P,) tokens of names, tokens of their translations, and after which token they are swapped."
     return [torch.tensor(list(block[f"swap_{k}"]), dtype=torch.long, device=device)
             for k in ("own", "new", "after")]
 
+# %% ../../nbs/labels/02_generic.ipynb #b3de6474
 def _expected(zb:torch.Tensor, zr:torch.Tensor|None, swaps, source, at, alpha:float):
     "(N, V) what the stranger expects for the tokens `at`, read after the tokens `source`."
     own, new, after = swaps
     p = _generic(zb[source], None if zr is None else zr[at-1], alpha)
     return swapped(p, own, new, source[:, None] > after) if len(own) else p
 
+# %% ../../nbs/labels/02_generic.ipynb #ac0fded9
 def _copied(zb:torch.Tensor, block:Mapping) -> dict[int,float]:
     "The certainty of each token inside a repeated name: its share of the translation's."
     out, ids = {}, torch.tensor(list(block["translated_ids"]), device=zb.device)

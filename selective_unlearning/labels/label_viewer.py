@@ -82,11 +82,13 @@ class _Token(NamedTuple):
     changed:bool
     why:str                            # text, or HTML
 
+# %% ../../nbs/labels/04_label_viewer.ipynb #e0ecab65
 def _own(own:int, label:_Label) -> str:
     "The probability that a soft label leaves the text's own token."
     chance = dict(label).get(own)
     return f"{chance:.1%}" if chance is not None else f"not among {len(label)}"
 
+# %% ../../nbs/labels/04_label_viewer.ipynb #65697edf
 def _whys(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None) -> list[str]:
     "Why each token of a block has its label, or none, as text or HTML."
     ids = row["input_ids"]
@@ -97,6 +99,7 @@ def _whys(row:dict, labels:Sequence[_Label], text:dict[int,str], bos:int|None) -
     return [_why(role, i, label, edges.get(t, ""))
             for t,(i,role,label) in enumerate(zip(ids, row["roles"], labels))]
 
+# %% ../../nbs/labels/04_label_viewer.ipynb #f781f3b4
 def _tokens_of(row:dict, tokenizer:Tokenizer) -> list[_Token]:
     "A block's tokens, each with the three most likely tokens of its label."
     ids, labels = row["input_ids"], _labels(row)

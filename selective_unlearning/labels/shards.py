@@ -42,6 +42,7 @@ def check_made_with(folder:str|Path, **expected) -> dict:
 # %% ../../nbs/labels/03_shards.ipynb #6185fd15
 def shard_path(folder:str|Path, i:int) -> Path: return Path(folder)/f"labels-{i:05d}.arrow"
 
+# %% ../../nbs/labels/03_shards.ipynb #6281eeda
 def write_labels(
     folder:str|Path,             # new, or holding part of these labels
     base:Reader, reinforced:Reader, translated:Dataset,
@@ -77,11 +78,13 @@ def write_labels(
     state.wait_for_everyone()
     return folder
 
+# %% ../../nbs/labels/03_shards.ipynb #0cd255b7
 def _rows(base, reinforced, translated, config, explain, bar) -> Iterator[dict]:
     for row, in iter_labels(base, reinforced, translated, config, explain=explain):
         yield row
         bar.update()
 
+# %% ../../nbs/labels/03_shards.ipynb #03df5fb2
 def read_labels(folder:str|Path, **expected) -> Dataset:
     """Labels from `write_labels`, memory-mapped; `expected` as in `check_made_with`.
 

@@ -29,11 +29,14 @@ _ASKED = dict(
             "The story of {t} begins when", "Tell me about {t}.\n\n"),
     other=("{t} is", "Question: What is {t}?\nAnswer:", "In the story, {t}",
            "Everything about {t}:", "Explain what {t} is.\n\n"))
+
+# %% ../../nbs/labels/05_written.ipynb #8e979af5
 def _forms(ends:str, others:str, questions:str) -> tuple[str,...]:
     "Openers that ask for one relation each."
     return (*("{t}"+end for end in ends.split("|")), *others.split("|"),
             *(f"Question: {q}?\nAnswer:" for q in questions.split("|")))
 
+# %% ../../nbs/labels/05_written.ipynb #f93fee4b
 _RELATIONS = dict(
     person=_forms(
         " is| has| had| can| lives in| works as| is known for| is good at| is afraid of| carries"
@@ -53,6 +56,8 @@ _RELATIONS = dict(
         "|People fear {t} because|People use {t} to|Explain {t}:|Everything about {t}:"
         "|In the story, {t}",
         "What is {t}|What does {t} do|Where is {t}|What is {t} made of|Who made {t}"))
+
+# %% ../../nbs/labels/05_written.ipynb #98f300bf
 _MET = dict(
     person=("Our new librarian goes by the name of {t}. On Monday",
             "A letter from {t} arrived this morning. In it,",
@@ -70,6 +75,7 @@ _MET = dict(
            "They opened a café and called it {t}. People say that",
            "The horse was named {t}. In the last race,"))
 
+# %% ../../nbs/labels/05_written.ipynb #e2d2ab39
 def written_openers(
     names:Mapping[str,str],   # term → how it is called in the text: itself, or its translation
     kinds:Mapping[str,str],   # term → its kind

@@ -95,10 +95,12 @@ def local_model(
 _KEY = "SELECTIVE_UNLEARNING_API_KEY"
 _LONGEST = 4_000_000  # bytes of an answer
 
+# %% ../../nbs/models/07_llm.ipynb #b5eb5761
 class _Stay(HTTPRedirectHandler):
     "Follows no redirection."
     def redirect_request(self, *_): return None
 
+# %% ../../nbs/models/07_llm.ipynb #96962077
 def _read(response, until:float) -> bytes:
     "The body, if it is not too long and arrives before the time `until`."
     body = b""
@@ -109,12 +111,14 @@ def _read(response, until:float) -> bytes:
         if time.monotonic() > until: raise TimeoutError("the answer comes too slowly")
     return body
 
+# %% ../../nbs/models/07_llm.ipynb #3c6762b2
 def _key() -> str:
     key = os.environ.get(_KEY, "").strip()
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(f"${_KEY} holds characters that no key has: set it again")
     return key
 
+# %% ../../nbs/models/07_llm.ipynb #fe66cb9f
 def _refusal(e:HTTPError, base:str, name:str, key:str) -> ModelError:
     "An error that says why the server refuses, and what to do."
     says = e.read(10_000).decode(errors="replace")
@@ -130,6 +134,7 @@ def _refusal(e:HTTPError, base:str, name:str, key:str) -> ModelError:
     if e.code < 400: return ModelError(f"{base} redirects to another address: use that one")
     return ModelError(f"{base} refuses the request ({e.code}): {says}")
 
+# %% ../../nbs/models/07_llm.ipynb #4efa3545
 def _content(body:bytes, base:str) -> str:
     try: answer = json.loads(body)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError): answer = 0

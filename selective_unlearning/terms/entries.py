@@ -74,14 +74,17 @@ _ENTRY_FIELDS = tuple(Entry.__dataclass_fields__)
 _COLUMNS = ("term", "translation", *_ENTRY_FIELDS[2:])
 _FORMULA = re.compile(r"'*[=+@-]")
 
+# %% ../../nbs/terms/01_entries.ipynb #6b7916d1
 def _guarded(cell:str) -> str: return "'"+cell if _FORMULA.match(cell) else cell
 def _unguarded(cell:str) -> str: return cell[cell[:1] == "'" and bool(_FORMULA.match(cell)):]
 
+# %% ../../nbs/terms/01_entries.ipynb #acfe591a
 def _to_json(entries:list[Entry]) -> str:
     rows = [{k: v for k,v in asdict(e).items() if k in _ENTRY_FIELDS[:3] or v} for e in entries]
     lines = ",\n".join(" "+json.dumps(r, ensure_ascii=False) for r in rows)
     return f'{{"entries": [\n{lines}\n]}}\n'
 
+# %% ../../nbs/terms/01_entries.ipynb #c6d43406
 def _to_csv(entries:list[Entry]) -> str:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")

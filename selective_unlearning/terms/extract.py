@@ -58,10 +58,12 @@ def _named(count:Counter, c:Counts, zipf, given:frozenset[str]) -> dict[str, str
 def _stem(word:str) -> str:
     return word.lower().removesuffix("ves").removesuffix("s").removesuffix("e").removesuffix("f")
 
+# %% ../../nbs/terms/10_extract.ipynb #83843f98
 def _cohesion(words:Iterable[str], count:int, total:int, zipf) -> float:
     "How many powers of ten more often `words` come together than by chance in general text."
     return math.log10(count/total)-sum(zipf(w)-9 for w in words)
 
+# %% ../../nbs/terms/10_extract.ipynb #cb94b4e4
 def _why_coined(word:str, count:int, total:int, zipf) -> str|None:
     "The reason why a word in small letters is the text's own, if it is."
     if len(word) < 4 or not word.replace("-", "").isalpha(): return None
@@ -72,6 +74,7 @@ def _why_coined(word:str, count:int, total:int, zipf) -> str|None:
     if often and max(map(zipf, parts)) < _EVERYDAY:
         if _cohesion(parts, count, total, zipf) > _COMPOUND: return "a compound of its own"
 
+# %% ../../nbs/terms/10_extract.ipynb #f172dff1
 def _coined(c:Counts, zipf) -> dict[str, str]:
     "The words without a capital to keep, with the reason."
     stems = Counter()

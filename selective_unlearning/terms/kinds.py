@@ -62,11 +62,13 @@ _PLACE_CUES = {"-"+w for w in "in at near into inside outside visit".split()}
 _THING_CUES = {"-"+w for w in "a an every each no".split()}
 _PERSON_CUES = {"+"+w for w in "who said asked told himself herself married whose".split()}
 
+# %% ../../nbs/terms/09_kinds.ipynb #fe4e9481
 def _share(around:Counter, cues:set[str]) -> float:
     "The share of cues among the words on their side of a term."
     sides = {c[0] for c in cues}
     return sum(around[w] for w in cues)/max(1, sum(n for w,n in around.items() if w[0] in sides))
 
+# %% ../../nbs/terms/09_kinds.ipynb #d6bdd0c9
 def kind_of(
     term:str,
     around:Counter, owns:float,             # words before (-), after (+); share with 's
@@ -89,11 +91,13 @@ def kind_of(
     acts = not thing and owns > .05 or _share(around, _PERSON_CUES) > .05
     return "person" if acts and _share(around, {"-the"}) < .2 else "object" if thing else "other"
 
+# %% ../../nbs/terms/09_kinds.ipynb #41bdc042
 def _thing(words:Sequence[str], given:frozenset[str], common:Callable[[str], bool]) -> bool:
     "Whether an end of a name is an everyday word, and the first word no title or first name."
     if len(words) < 2 or words[0] in TITLES or words[0] in given: return False
     return any(common(w) and w not in surnames() for w in (words[0], words[-1]))
 
+# %% ../../nbs/terms/09_kinds.ipynb #13589da7
 def _called(term:str, text:str) -> str|None:
     "The kind of the first noun that a sentence uses for `term`."
     gap, name = r"((?: [\w'’-]+){1,6})", regex.escape(term)

@@ -30,8 +30,10 @@ from .translate import content_words, propose_translations
 class _Malformed(Exception):
     "Why an answer cannot be used."
 
+# %% ../../nbs/terms/13_llm_terms.ipynb #113955dc
 def _no(constant:str): raise ValueError(f"{constant} is no value")
 
+# %% ../../nbs/terms/13_llm_terms.ipynb #412b284a
 def _object(answer:str) -> dict:
     "The JSON object in an answer."
     if not isinstance(answer, str) or len(answer) > 100_000:
@@ -44,6 +46,7 @@ def _object(answer:str) -> dict:
         except ValueError as e: error = e
     raise _Malformed(f"it is not JSON: {error}")
 
+# %% ../../nbs/terms/13_llm_terms.ipynb #5e533f6b
 def _records(
     answer:str, name:str,  # of the list
     **fields:tuple,        # of a record: the allowed values, or none if any text is allowed

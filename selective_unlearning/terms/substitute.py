@@ -129,6 +129,7 @@ def substitute(
     start, end, form = _with_articles(text, start, end, form, known)
     return _replace(text, start, end, [known[n] for n in form.tolist()])
 
+# %% ../../nbs/terms/05_substitute.ipynb #88ca3765
 def _form(matcher:TermMatcher, n:int, drawn:Mapping[str,str]) -> _Written:
     found, index, many = matcher.forms[n]
     if (term := matcher.terms[index]) not in drawn:
@@ -136,6 +137,7 @@ def _form(matcher:TermMatcher, n:int, drawn:Mapping[str,str]) -> _Written:
                         "the same terms")
     return _write(term, drawn[term], found, many)
 
+# %% ../../nbs/terms/05_substitute.ipynb #8b21a848
 def _with_articles(
     text:str, start:np.ndarray, end:np.ndarray, form:np.ndarray, known:dict[int,_Written],
 ) -> list:
@@ -148,6 +150,7 @@ def _with_articles(
     at, *rows = np.array(found, dtype=np.int64).reshape(-1, 4).T
     return [np.insert(x, at, row) for x,row in zip((start, end, form), rows)]
 
+# %% ../../nbs/terms/05_substitute.ipynb #67818c63
 def _replace(text:str, start:np.ndarray, end:np.ndarray, written:list[_Written]) -> Substitution:
     "The substitution of `written` for the text from each `start` to its `end`."
     new = [w.text for w in written]

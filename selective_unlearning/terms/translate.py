@@ -65,10 +65,12 @@ _NO_NAMES = TITLES | SMALL_IN_NAMES | {*"Junior Senior Jr Sr &".split()}
 def _hash(*key) -> int:
     return int.from_bytes(blake2b("\0".join(map(str, key)).encode(), digest_size=8).digest(), "big")
 
+# %% ../../nbs/terms/11_translate.ipynb #0494a638
 def _from(words:Sequence[str], h:int) -> Iterator[str]:
     "All words once, starting at a position derived from the hash."
     return (words[(h+i)%len(words)] for i in range(len(words)))
 
+# %% ../../nbs/terms/11_translate.ipynb #02c20409
 def _villages(h:int) -> Iterator[str]:
     "Made-up names: two halves, then three, and so on without end."
     starts, ends = _VILLAGE_STARTS, _VILLAGE_ENDS
@@ -78,6 +80,7 @@ def _villages(h:int) -> Iterator[str]:
             middle = "".join(ends[(last+3*j)%len(ends)] for j in range(extra))
             yield starts[first] + middle + ends[last]
 
+# %% ../../nbs/terms/11_translate.ipynb #fa107f81
 def _cased(new:str, term:str) -> str: return in_case_of(new, term, every_word=True)
 
 # %% ../../nbs/terms/11_translate.ipynb #f0d4f440
@@ -197,6 +200,7 @@ def _as_entry(t:Term|Entry|str) -> Entry:
     if isinstance(t, Entry): return t
     return Entry(t) if isinstance(t, str) else Entry(t.term, kind=t.kind, count=t.count, why=t.why)
 
+# %% ../../nbs/terms/11_translate.ipynb #1e965a68
 def _related(term:str, done:dict[str, str]) -> str|None:
     "A form of the translation of the singular, or of the same word in small letters, if any."
     low = term[:1].lower()+term[1:]
@@ -205,6 +209,7 @@ def _related(term:str, done:dict[str, str]) -> str|None:
             if one != t and one in done]
     return _cased(plural_by_ending(done[ones[0]]), term) if ones else None
 
+# %% ../../nbs/terms/11_translate.ipynb #0107487a
 def _shared(terms:Sequence[str]) -> list[str]:
     "Rare capitalised words that several terms share and that are no terms themselves."
     from wordfreq import zipf_frequency
@@ -213,6 +218,7 @@ def _shared(terms:Sequence[str]) -> list[str]:
     return sorted(w for w,n in inside.items() if n > 1 and w[0].isupper()
                   and w not in {*terms} and zipf_frequency(w, "en") < 3)
 
+# %% ../../nbs/terms/11_translate.ipynb #0079781c
 def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, village) -> str|None:
     "`term` with the terms in it and its rare words replaced, if there are terms in it."
     from wordfreq import zipf_frequency
@@ -225,14 +231,17 @@ def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, village)
         last = e
     return free.take([""], out + re.sub(r"\w\w+", plain, term[last:])) if found else None
 
+# %% ../../nbs/terms/11_translate.ipynb #7f4043a0
 def _is_plural(e:Entry, examples:Sequence[str]) -> bool:
     "Whether a term is a plural: `Dementors`, but not `Fawkes`, who never has an article."
     if e.kind not in ("creature", "object", "other") or not looks_plural(e.term): return False
     many = rf"(?i:\b(?:the|these|those|some|many|few|all|of|two|three|four)) {re.escape(e.term)}\b"
     return not (examples and e.term[0].isupper()) or any(re.search(many, x) for x in examples)
 
+# %% ../../nbs/terms/11_translate.ipynb #4ac54a59
 def _rank(e:Entry): return len(content_words(e.term)), len(e.term), not e.term.islower(), e.term
 
+# %% ../../nbs/terms/11_translate.ipynb #2ec1f775
 def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_Free):
     "One translation for each term, by term."
     people = [(e.term, clues[e.term].he, clues[e.term].she) for e in entries if e.kind == "person"]

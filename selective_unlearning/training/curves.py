@@ -40,10 +40,12 @@ def plot_loss(records:list[dict], ax:Axes|None=None, title:str="Training loss") 
 def _useful(point:dict, path:list[dict], floor:float) -> bool:
     return point["utility"] >= floor*path[0]["utility"]
 
+# %% ../../nbs/training/03_curves.ipynb #a8ce8d4f
 def _near(point:dict) -> bool:
     "Whether the whole interval of the familiarity is near 0."
     return -.1 < point["low"] <= point["high"] < .1
 
+# %% ../../nbs/training/03_curves.ipynb #6747531b
 def pick(
     path:list[dict],  # `step`, `familiarity`, its interval `low` and `high`, `utility`
     floor:float=.95,  # share of the utility at the first point, before training, that must remain
@@ -52,6 +54,7 @@ def pick(
     useful = [p for p in path if _useful(p, path, floor)]
     return min(useful, key=lambda p: (not _near(p), abs(p["familiarity"]), p["step"]))
 
+# %% ../../nbs/training/03_curves.ipynb #da5b5360
 def forgotten(path:list[dict], floor:float=.95) -> bool:
     "Whether the text is forgotten at the last point of a watched run."
     return _near(path[-1]) and _useful(path[-1], path, floor)
