@@ -103,7 +103,7 @@ def job(tmp_path_factory):
     return SimpleNamespace(home=home, config=config)
 
 
-def told(capsys):
+def error_of(capsys):
     "The error that the command printed, before any training."
     err = capsys.readouterr().err
     assert "Traceback" not in err and "/10] reinforced" not in err
@@ -265,7 +265,7 @@ def test_refused(job, tmp_path, capsys, changes, error, message):
         with pytest.raises(error) as e: run(config, job.home/out)
         assert type(e.value) is error and same(str(e.value), fill(message))
         code = main(["run", "--config", str(tmp_path/"job.yaml"), "--out", str(job.home/out)])
-        assert code == (2 if error is ConfigError else 1) and same(told(capsys), fill(message))
+        assert code == (2 if error is ConfigError else 1) and same(error_of(capsys), fill(message))
         if out == "new" and needs_corpus:                  # what was read of it is kept
             made = {p.name for p in (job.home/out).iterdir()} - {".lock"}
             assert made == {"config.yaml", "manifest.json", "01-corpus"}
@@ -304,7 +304,7 @@ def test_settings(tmp_path, capsys, monkeypatch, yaml, flags, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path/"job.yaml").write_bytes(yaml.encode(errors="surrogateescape"))
     assert main(["run", "--config", "job.yaml", "--out", "new", *flags]) == 2
-    assert told(capsys) == message
+    assert error_of(capsys) == message
     assert [p.name for p in tmp_path.iterdir()] == ["job.yaml"]
 
 
@@ -327,14 +327,14 @@ def test_places(job, tmp_path, capsys):
              "corpus: x: no such file or folder"),
             (["chat", "--run", f"{job.home}/empty"], 1, no_run),
             (["report", "--run", f"{job.home}/empty"], 1, no_run)]:
-        assert (main(argv), told(capsys)) == (code, message)
+        assert (main(argv), error_of(capsys)) == (code, message)
     (tmp_path/"job.yaml").write_text(to_yaml(job.config))
     for out, message in (
             ("book.txt", "is a file: choose a folder"),
             ("llama", "is not empty and not a run folder: choose another one")):
         before = path_hash(job.home)
         assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{job.home}/{out}"]) == 1
-        assert told(capsys) == f"{job.home}/{out}: {message}" and path_hash(job.home) == before
+        assert error_of(capsys) == f"{job.home}/{out}: {message}" and path_hash(job.home) == before
 
 
 def test_pickles_are_not_read(job):
@@ -435,7 +435,7 @@ def test_adapter_for_another_base(job, tmp_path, capsys, monkeypatch, what):
     was, now = Run(job.home/"done").identity, Run(tmp_path/"run").identity
     assert (code, was == now) == ((0, True) if what == "place" else (1, False))
     if code:
-        assert told(capsys) == (f"{tmp_path}/run/07-unlearned: the adapter was made for {was}, "
+        assert error_of(capsys) == (f"{tmp_path}/run/07-unlearned: the adapter was made for {was}, "
                                 f"not for {now}: load it on its own base")
     assert path_hash(tmp_path/"run") == before
 
@@ -448,8 +448,8 @@ def test_disk_too_small(job, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda p: usage)
     (tmp_path/"job.yaml").write_text(to_yaml(job.config))
     assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
-    assert told(capsys) == (f"{tmp_path}/run: the disk has 1 MB free, the run needs about 10 MB: "
-                            "free some, or choose another folder")
+    assert error_of(capsys) == (f"{tmp_path}/run: the disk has 1 MB free, the run needs about "
+                                "10 MB: free some, or choose another folder")
     assert not list((tmp_path/"run").glob("*04-reinforced*"))
 
 

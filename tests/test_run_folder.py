@@ -50,7 +50,7 @@ EDITS = {"10-evaluation/familiarity.json": "report export",
          "07-unlearned/adapter_model.safetensors": "report export chat"}
 
 
-def told(capsys): return capsys.readouterr().err.rpartition("selective-unlearning: ")[2].strip()
+def error(capsys): return capsys.readouterr().err.rpartition("selective-unlearning: ")[2].strip()
 
 
 def ask(monkeypatch, *argv):
@@ -74,7 +74,7 @@ def test_an_edited_step(home, capsys, monkeypatch, file):
         out = ["--out", f"{home}/new"] if command == "export" else []
         assert ask(monkeypatch, command, "--run", f"{home}/run", *out) == 1
         step = path.parent
-        assert told(capsys) == (f"{path}: was changed since the run made it; "
+        assert error(capsys) == (f"{path}: was changed since the run made it; "
                                 f"remove the folder {step} to make this step again")
     assert path_hash(home/"run") == before and not (home/"new").exists()
 
@@ -99,7 +99,7 @@ def test_edited_settings(home, capsys):
     for argv in (["report", "--run", f"{home}/run"],
                  ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
         assert main(argv) == 1
-        assert told(capsys).startswith(f"{path}: was changed since the run was made: run it again")
+        assert error(capsys).startswith(f"{path}: was changed since the run was made: run it again")
 
 
 def test_half_of_it_with_other_settings(home, made, capsys, monkeypatch):
@@ -112,8 +112,8 @@ def test_half_of_it_with_other_settings(home, made, capsys, monkeypatch):
     before = path_hash(home/"run")
     for argv in (["report"], ["chat"], ["export", "--out", f"{home}/new"]):
         assert ask(monkeypatch, argv[0], "--run", f"{home}/run", *argv[1:]) == 1
-        assert told(capsys) == (f"{home}/run/07-unlearned: was made with other settings than those "
-                                f"in {home}/run/config.yaml: run it again to go on")
+        assert error(capsys) == (f"{home}/run/07-unlearned: was made with other settings than "
+                                 f"those in {home}/run/config.yaml: run it again to go on")
     assert path_hash(home/"run") == before
     run(config, home/"run")
     assert ask(monkeypatch, "report", "--run", f"{home}/run") == 0
@@ -138,7 +138,7 @@ def test_links_pipes_and_devices(home, capsys):
         for argv in (["report", "--run", f"{home}/run"],
                      ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
             assert main(argv) == 1, name
-            assert told(capsys).startswith(f"{more}: does not belong to the run; ")
+            assert error(capsys).startswith(f"{more}: does not belong to the run; ")
         more.unlink()
     assert not (home/"new").exists()
 
@@ -152,7 +152,7 @@ def test_files_of_another_shape(home, capsys, file, text):
     (home/"run"/file).write_text(text)
     rehash(home/"run")
     assert main(["report", "--run", f"{home}/run"]) == 1
-    assert told(capsys).startswith(str(home/"run"))
+    assert error(capsys).startswith(str(home/"run"))
 
 
 def test_an_adapter_that_names_modules(home, capsys, monkeypatch):
@@ -162,7 +162,7 @@ def test_an_adapter_that_names_modules(home, capsys, monkeypatch):
     write_json(path, read_json(path) | megatron)
     rehash(home/"run")
     assert ask(monkeypatch, "chat", "--run", f"{home}/run") == 1
-    assert "megatron_c" in (why := told(capsys)) and "is not supported here" in why
+    assert "megatron_c" in (why := error(capsys)) and "is not supported here" in why
 
 
 @pytest.mark.parametrize("changes, why", [
@@ -179,7 +179,7 @@ def test_another_manifest(home, made, capsys, changes, why):
                  ["export", "--run", f"{home}/run", "--out", f"{home}/new"],
                  ["run", "--config", f"{home}/job.yaml", "--out", f"{home}/run"]):
         assert main(argv) == 1
-        assert told(capsys) == f"{path}: {why}"
+        assert error(capsys) == f"{path}: {why}"
     assert path_hash(home/"run") == before
 
 
@@ -264,7 +264,7 @@ def test_an_empty_dictionary(made, tmp_path, capsys):
         config = configure(Run(made/"run").config, files | {"n_prompts": 60})
         (tmp_path/"job.yaml").write_text(to_yaml(config))
         assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
-        assert told(capsys) == (f"{tmp_path/name}: no entries: "
+        assert error(capsys) == (f"{tmp_path/name}: no entries: "
                                 "a dictionary needs at least one anchored term")
     assert not (tmp_path/"run").exists()
 
@@ -291,7 +291,7 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
     "Said after the dictionary, which is kept, and before the first training."
     argv = ["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]
     assert main(argv) == 1
-    why = told(capsys)
+    why = error(capsys)
     assert why.startswith("there is nothing to forget: the base model does not know the text: "
                           "in 16 sentences")
     assert why.endswith("; --force goes on all the same")

@@ -46,9 +46,9 @@ def _text(value:Any, where:str) -> str:
     "The text of a cell, or of the messages of a chat, each a paragraph."
     if value is None or isinstance(value, str): return value or ""
     messages = value if isinstance(value, list) else []
-    said:list[Any] = [m.get("content", "") if isinstance(m, dict) else 0 for m in messages]
-    if said and all(isinstance(s, (str, type(None))) for s in said):
-        return "\n\n".join(filter(None, said))
+    contents:list[Any] = [m.get("content", "") if isinstance(m, dict) else 0 for m in messages]
+    if contents and all(isinstance(s, (str, type(None))) for s in contents):
+        return "\n\n".join(filter(None, contents))
     needed = "a text as the content of each message" if messages else "text"
     raise DataError(f"{where}: {needed} is needed, not {type(value).__name__}")
 

@@ -19,7 +19,7 @@ from .intervals import interval
 def same(x:float) -> float: return x
 
 class Figure(NamedTuple):
-    "A mean of values, or a ratio of two sums, and where it stands in the report."
+    "A mean of values, or a ratio of two sums, and where it is in the report."
     path:str                                # names joined by dots
     values:Sequence[float]|np.ndarray
     below:Sequence[float]|np.ndarray|None=None  # divisors

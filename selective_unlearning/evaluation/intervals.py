@@ -28,8 +28,8 @@ def interval(
     value = v.sum()/b.sum() if b.sum() else math.nan
     number = len(v)
     if clusters is not None:
-        places = {c: i for i,c in enumerate(dict.fromkeys(clusters))}
-        at = [places[c] for c in clusters]
+        numbers = {c: i for i,c in enumerate(dict.fromkeys(clusters))}
+        at = [numbers[c] for c in clusters]
         v, b = np.bincount(at, v), np.bincount(at, b)
     draws = np.random.default_rng(seed).integers(len(v), size=(n, len(v)))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -92,15 +92,15 @@ def knowledge_text(known:dict) -> str:
 def context_gain(
     reader:Reader,
     ids:Sequence[int],   # a text of more than `near` tokens
-    places:int=40,       # at most
+    n:int=40,            # tokens asked about, at most
     near:int=8,          # tokens
     seed:int=0,
-) -> np.ndarray:         # (places,) in nats
-    "How much likelier all that stands before a token makes it than the last `near` tokens alone."
+) -> np.ndarray:         # (n,) in nats
+    "How much likelier all that is before a token makes it than the last `near` tokens alone."
     ids, start = [*map(int, ids)], len(reader.opening)+near
     rng = random.Random(seed)
     at = sorted(rng.sample(range(max(start, len(ids)//3), len(ids)),
-                           min(places, len(ids)-max(start, len(ids)//3))))
+                           min(n, len(ids)-max(start, len(ids)//3))))
     true = torch.tensor([[ids[t]] for t in at])
     few = torch.tensor([reader.opening+ids[t-near:t] for t in at], device=reader.model.device)
     with reader.on() as model: z = model(input_ids=few, logits_to_keep=1, use_cache=False).logits

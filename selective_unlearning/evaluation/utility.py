@@ -69,8 +69,8 @@ def stand_in_scores(
     "Add `completion`, the stand-ins `found` in it and not in the prompt, and `score`: 1 for any."
     some, matcher = probes[::max(1, -(-len(probes)//n))], TermMatcher(names)
     texts = complete(reader, [p["prompt"] for p in some], max_new_tokens, progress=progress)
-    def said(text): return {text[a:b] for a,b,_ in matcher.find(text) if text[a].isupper()}
-    found = [sorted(said(t)-said(p["prompt"])) for p,t in zip(some, texts)]
+    def named(text): return {text[a:b] for a,b,_ in matcher.find(text) if text[a].isupper()}
+    found = [sorted(named(t)-named(p["prompt"])) for p,t in zip(some, texts)]
     return [p | dict(completion=t, found=f, score=float(bool(f)))
             for p,t,f in zip(some, texts, found)]
 

@@ -41,7 +41,7 @@ def recollections(
     dictionary:Dictionary,
     counts:Mapping[str,int],    # term → how often it occurs in the corpus
     stranger:Reader|None=None,  # a model that never read the text
-    trained:Iterable[str]=(),   # texts that are trained on: nothing that stands in them is asked
+    trained:Iterable[str]=(),   # texts that are trained on: nothing in them is asked
     n:int=240,                  # texts that the base model writes
     seed:int=0,
 ) -> list[dict]:                # prompts of the tune half, one from a text

@@ -61,7 +61,7 @@ def run_base(run:Path) -> dict:
 _SNIPPET = """\
 {imports}from transformers import AutoModelForCausalLM, AutoTokenizer
 
-{places}
+{paths}
 tokenizer = AutoTokenizer.from_pretrained({base})
 model = {model}
 inputs = tokenizer("Once upon a time", return_tensors="pt")
@@ -71,11 +71,11 @@ def load_snippet(base:dict, form:str) -> str:
     "Python code that loads what was exported and lets it write a line."
     load = "AutoModelForCausalLM.from_pretrained({})".format
     if form == "merged":
-        return _SNIPPET.format(imports="", places='folder = "."  # of this card', base="folder",
+        return _SNIPPET.format(imports="", paths='folder = "."  # of this card', base="folder",
                                model=load("folder"))
     place = 'f"{folder}/base"' if form == "with base" else repr(base["name"]).replace("`", r"\x60")
-    places = f'folder = "."  # of this card\nbase = {place}'
-    return _SNIPPET.format(imports="from peft import PeftModel\n", places=places, base="base",
+    paths = f'folder = "."  # of this card\nbase = {place}'
+    return _SNIPPET.format(imports="from peft import PeftModel\n", paths=paths, base="base",
                            model=f"PeftModel.from_pretrained({load('base')}, folder)")
 
 # %% ../../nbs/job/09_base.ipynb #ead4d2db

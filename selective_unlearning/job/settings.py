@@ -9,6 +9,7 @@ __all__ = ['PATHS', 'PRESETS', 'RunConfig', 'configure', 'read_config', 'to_yaml
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import inf
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -76,23 +77,38 @@ def _check_method(c:"RunConfig"):
     if not method.trains:
         untouched = UnlearnConfig(retain_weight=0., **plain)
         _idle(c.unlearn, untouched, "unlearn", f"method {name} trains nothing")
-    for settings,what in ((c.labels, "labels"), (c.written, "written")):
-        _idle(settings, type(settings)(), what, f"method {name} makes no generic labels")
+    for settings,usual,what in ((c.labels, LabelsConfig(top_k=c.labels.top_k), "labels"),
+                                (c.written, WrittenConfig(), "written")):
+        _idle(settings, usual, what, f"method {name} makes no generic labels")
+    if "hinge_floor" not in method.reads: plain["hinge_floor"] = UnlearnConfig.hinge_floor
     _idle(c.unlearn, replace(c.unlearn, **plain), "unlearn",
           f"method {name} has no part for anchors in its loss")
 
 # %% ../../nbs/job/00_settings.ipynb #2ffe96bb
-def _check_labels(c:"RunConfig"):
-    "Raises `ConfigError` for a setting of labels or loss that others make useless."
-    if METHODS[c.method].uses_labels and not c.unlearn.hinge_weight:
-        usual = replace(c.unlearn, hinge_floor=UnlearnConfig.hinge_floor)
-        _idle(c.unlearn, usual, "unlearn", "unlearn.hinge_weight is 0")
-    if not (c.written.recalled or c.written.renamed):
-        usual = WrittenConfig(recalled=0, renamed=0, asked=c.written.asked)
-        _idle(c.written, usual, "written", "the base model writes no text")
-    if not c.retain.samples:
-        usual = replace(c.retain, length=RetainConfig.length, packed=False)
-        _idle(c.retain, usual, "retain", "retain.samples is 0")
+_NO_RETAIN = {"retain.length": RetainConfig.length, "retain.packed": False}
+_SWITCHES:dict[str,dict[str,Any]] = {
+    "written.recalled": {f"written.{name}": getattr(WrittenConfig, name) for name in
+                         ("recalled_length", "relations", "more_forms", "temperature")},
+    "written.renamed": {"written.length": WrittenConfig.length},
+    "retain.samples": _NO_RETAIN | {"openers": None},
+    "unlearn.retain_weight": _NO_RETAIN | {"retain.samples": 0, "retain.translated": False},
+    "unlearn.hinge_weight": {"unlearn.hinge_floor": UnlearnConfig.hinge_floor}}
+
+def _check_switches(c:"RunConfig"):
+    "Raises `ConfigError` for a setting of a part that is switched off, or has nothing to read."
+    method, value = METHODS[c.method], attrgetter(*_SWITCHES)
+    for (switch,idle),on in zip(_SWITCHES.items(), value(c)):
+        if on or switch == "unlearn.hinge_weight" and "hinge_floor" in method.reads: continue
+        for name,usual in idle.items():
+            require(attrgetter(name)(c) == usual,
+                    f"{name} would do nothing: {switch} is 0; leave it at {usual}")
+    kept = c.unlearn.retain_weight > 0
+    require(not kept or c.retain.samples > 0 or c.retain.translated,
+            "unlearn.retain_weight would do nothing: no text is retained; set retain.samples above "
+            "0, or unlearn.retain_weight to 0")
+    soft = kept and method.retain == "soft" or method.uses_labels and c.labels.kind == "soft"
+    require(soft or "top_k" in method.reads or c.labels.top_k == LabelsConfig.top_k,
+            f"labels.top_k would do nothing: no label is soft; leave it at {LabelsConfig.top_k}")
 
 # %% ../../nbs/job/00_settings.ipynb #9c0b326b
 def _check_stranger(c:"RunConfig"):
@@ -181,7 +197,7 @@ class RunConfig:
         _check_finders(self)
         _check_adapters(self)
         _check_method(self)
-        _check_labels(self)
+        _check_switches(self)
         _check_stranger(self)
         _check_files(self)
         _check_watch(self)
@@ -232,13 +248,15 @@ def configure(
     changes:dict,      # dotted (`{"unlearn.lr": 1e-4}`) or nested (`{"unlearn": {"lr": 1e-4}}`)
     where:str="",      # named in errors, e.g. the file the changes came from
 ) -> RunConfig:
-    """The settings with some changed; a new method brings its own.
+    """The settings with some changed; a new method brings its own, 0 resets what it switches off.
 
     Raises `ConfigError` for an unknown name or a wrong value."""
     known, at, parts = field_names(type(config)), f"{where}: " if where else "", {}
     flat = flatten(changes, known)
     if flat.get("method", config.method) != config.method:
         flat = _method_settings(flat["method"]) | flat
+    off = [s for s in _SWITCHES if s in flat and not cast(at+s, flat[s], known[s])]
+    flat = {name: usual for s in off for name,usual in _SWITCHES[s].items()} | flat
     for name,value in flat.items():
         if name not in known:
             raise ConfigError(f"{at}unknown setting {name!r}{did_you_mean(name, known)}")

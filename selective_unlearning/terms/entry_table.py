@@ -48,16 +48,16 @@ this.onload = null;
   const make = (tag, more) => Object.assign(document.createElement(tag), more);
   const heads = [...root.querySelectorAll('th')], body = root.querySelector('tbody');
   const rows = [...body.rows], collator = new Intl.Collator(undefined, {numeric: true});
-  const box = make('input', {type: 'search'}), said = make('output');
+  const box = make('input', {type: 'search'}), found = make('output');
   const label = make('label', {textContent: 'search '}), bar = make('p');
   label.append(box);
-  bar.append(label, ' ', said);
+  bar.append(label, ' ', found);
   root.querySelector('.su-scroll').before(bar);
   box.oninput = () => {
     const part = box.value.trim().toLowerCase();
     for (const r of rows) r.hidden = !r.textContent.toLowerCase().includes(part);
     const n = rows.filter(r => !r.hidden).length;
-    said.value = part ? `${n} of ${rows.length} rows` : '';
+    found.value = part ? `${n} of ${rows.length} rows` : '';
   };
   heads.forEach((head, k) => {
     const button = make('button', {type: 'button', textContent: head.textContent});

@@ -112,8 +112,8 @@ def _count_runs(sentence:str, c:Counts, following:str=""):
         after = WORD.match(sentence, m.end()+1)
         c.around[run].update("-"+w.lower() for w in before)
         if after: c.around[run]["+"+after[0]] += 1
-        said = (_PRONOUNS.get(w.lower()) for w in WORD.findall(near))
-        c.he_she[run].update(filter(None, said))
+        cues = (_PRONOUNS.get(w.lower()) for w in WORD.findall(near))
+        c.he_she[run].update(filter(None, cues))
         c.example.setdefault(run, sentence)
 
 # %% ../../nbs/terms/07_word_stats.ipynb #4ad12fb6

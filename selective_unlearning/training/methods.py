@@ -34,6 +34,7 @@ class Method:
     retain = ""                      # labels of retain rows: "soft" (the base's), "hard" (tokens)
     strength:float|None = None       # published value of its one setting
     retain_weight = 0.               # published weight of the retain set; 0 for none
+    reads:tuple[str,...] = ()        # further settings of labels and loss that it uses
     needs:tuple[str,...] = ("corpus",)  # the steps that its rows, or what it writes, depend on
 
     def __init_subclass__(cls):
@@ -104,6 +105,7 @@ class WHP(Method):
 # %% ../../nbs/training/07_methods.ipynb #4be3e84f
 class Ascent(Method):
     name, what, retain = "ga", "gradient ascent on the text (arXiv 2210.01504)", "soft"
+    reads = ("hinge_floor",)
 
     def losses(self, strength=None, seed=0):
         from selective_unlearning.training.losses import hinge_loss, token_losses
@@ -185,9 +187,9 @@ class SimNPO(Method):
 class UNDIAL(Method):
     name = "undial"
     what = "own labels, the true token's score lowered by strength (arXiv 2402.10052)"
-    retain, strength = "soft", 10.
+    retain, strength, reads = "soft", 10., ("top_k",)
 
-    def settings(self, config): return dict(strength=config.strength)
+    def settings(self, config): return dict(strength=config.strength, top_k=config.labels.top_k)
 
     def rows(self, base, blocks, config):
         from selective_unlearning.training.retain_set import iter_base_labels
