@@ -216,7 +216,7 @@ def demo_config(config:RunConfig=RunConfig()) -> RunConfig:
 # %% ../../nbs/job/08_run.ipynb #054d9b53
 def unlearn(
     model:str="smollm2-135m",     # the embedded model, a local folder, or a hub id
-    corpus=(),                    # files or folders with the text to forget
+    corpus=(),                    # files, folders or hub:NAME with the text to forget
     out:str|Path="runs/unlearn",  # the run folder
     preset:str="demo",            # demo, paper or finetuned
     until:str|None=None,          # stop after this step, e.g. "dictionary"

@@ -155,7 +155,7 @@ class RunConfig:
     method:str = "whp"              # how it forgets: this package's way (whp), or a baseline
     strength:float|None = None      # of a method that has one; the published value if not given
     stranger:str|None = None        # the model before it learnt the text, if there is one
-    corpus:tuple[str,...] = ()      # files or folders: the forget set
+    corpus:tuple[str,...] = ()      # the forget set: files, folders, datasets as hub:NAME
     text_column:str = "text"        # the column of a .jsonl, .csv, .parquet or saved dataset
     dictionary:str|None = None      # anchored terms; made from the corpus if not given
     extract:str = "rules"           # finders of terms: rules, spacy[:PIPELINE], model, with commas

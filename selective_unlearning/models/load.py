@@ -4,20 +4,25 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_MODEL', 'ORIGIN', 'cache_dir', 'resolve', 'CausalLM', 'default_device', 'default_dtype', 'processes',
-           'check_weights', 'quantiser', 'quantised', 'load_tokenizer', 'load_model', 'load_config', 'model_identity',
-           'hub_id', 'context_length', 'left_pad']
+           'hub_reachable', 'check_weights', 'quantiser', 'quantised', 'load_tokenizer', 'load_model', 'load_config',
+           'model_identity', 'hub_id', 'context_length', 'left_pad']
 
 # %% ../../nbs/models/00_load.ipynb #b697fed6
 import logging, os, re, subprocess, sys, tempfile, warnings, zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from socket import create_connection
 from typing import Any, Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from accelerate import PartialState
 from filelock import FileLock
+from huggingface_hub import constants
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -147,6 +152,18 @@ def quiet_peft():
         warnings.filterwarnings("ignore", deprecated, FutureWarning)
         yield
 
+# %% ../../nbs/models/00_load.ipynb #d31148f3
+@cache
+def hub_reachable(timeout:float=3.) -> bool:
+    """Whether the hub's host takes a connection; through a proxy, that can only be assumed.
+
+    Without this, a computer without a network would try again for half a minute."""
+    url = urlsplit(constants.ENDPOINT)
+    if getproxies().get(url.scheme): return True
+    try: create_connection((url.hostname, url.port or 443), timeout).close()
+    except OSError: return False
+    return True
+
 # %% ../../nbs/models/00_load.ipynb #560376e3
 def _unusable(place:str|Path, what:str, error:Exception) -> ModelError:
     return ModelError(f"{place}: no usable {what} in this folder: fetch it again, or save it with "
@@ -154,6 +171,7 @@ def _unusable(place:str|Path, what:str, error:Exception) -> ModelError:
 
 def _from_pretrained(cls, name:str, what:str, **kw) -> Any:
     place = resolve(name)
+    if not Path(place).is_dir(): kw["local_files_only"] = not hub_reachable()
     try: return cls.from_pretrained(place, **kw)
     except Exception as e:                                 # damaged files fail in many ways
         if Path(place).is_dir(): raise _unusable(place, what, e) from e
