@@ -14,17 +14,25 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {  # public name -> the module that defines it
     "unlearn": "job.run", "Run": "job.run_folder", "export_run": "job.export",
-    "METHODS": "training.methods", "Reader": "models.reader",
+    "RunMonitor": "job.run_monitor", "METHODS": "training.methods",
+    "data_path": "core.files", "FinetuneConfig": "core.step_settings",
+    "LabelsConfig": "core.step_settings",
+    "load_model": "models.load", "load_tokenizer": "models.load", "add_adapter": "models.adapters",
+    "Reader": "models.reader", "read_openers": "models.sampling", "sample_texts": "models.sampling",
     "read_corpus": "corpus.readers", "make_blocks": "corpus.blocks",
     "Dictionary": "terms.dictionary", "substitute": "terms.substitute",
     "extract_terms": "terms.extract", "merge_terms": "terms.extract",
     "spacy_terms": "terms.spacy_terms", "ask_terms": "terms.llm_terms",
     "ask_translations": "terms.llm_terms", "propose_translations": "terms.translate",
     "choose_translations": "terms.choose_translations", "DictionaryEditor": "terms.editor",
+    "ReplacementViewer": "terms.replacements",
     "local_model": "models.llm", "server_model": "models.llm",
     "translate_corpus": "labels.translated", "make_labels": "labels.generic",
-    "finetune": "training.trainer",
+    "LabelViewer": "labels.label_viewer",
+    "finetune": "training.trainer", "plot_loss": "training.curves",
+    "join_rows": "training.retain_set", "base_labels": "training.retain_set",
     "make_prompts": "evaluation.prompts", "evaluate": "evaluation.measures",
+    "side_by_side": "evaluation.measures", "OutputsViewer": "evaluation.outputs",
 }
 __all__ = [*_HOME]
 
