@@ -215,11 +215,11 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     dtype, device = base.model.dtype, base.model.device.type
     precision = str(dtype) if c.bits == 16 else f"{c.bits} bits, {quantiser(c.bits)}, {dtype}"
     key = [run.identity, run.hashed(openers), r.samples, r.length, c.seed, precision, device]
-    cached = cache_dir()/"retain"/f"{text_hash(json.dumps(key))[:32]}.json"
+    cached = cache_dir()/"retain"/f"{text_hash(json.dumps(key))[:32]}.arrow"
     if not cached.exists():
         texts = sample_texts(base, read_openers(openers), r.samples, r.length, c.seed)
-        write_json(cached, texts)
-    return read_json(cached)
+        write_rows(cached, (dict(input_ids=text) for text in texts), PLAIN)
+    return Dataset.from_file(str(cached))["input_ids"][:]
 
 def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
     """Yield the base model's texts and the translated blocks, as tokens.
