@@ -19,7 +19,7 @@ import torch
 from datasets import Dataset
 
 from ..core.errors import LOG, DataError
-from ..core.files import read_json, read_jsonl, text_hash, write_atomic
+from ..core.files import read_jsonl, text_hash, write_atomic
 from ..core.files import write_json, write_jsonl
 from ..core.plots import svg
 from ..models.adapters import add_adapter, load_adapter, read_peft

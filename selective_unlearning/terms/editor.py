@@ -151,7 +151,7 @@ class _Form:
     "The input fields for one entry; `entry` returns their values."
     def __init__(self, w, changed:Callable[[], None]):
         late, wide = dict(continuous_update=False), w.Layout(width="30em")
-        self.which = w.Dropdown(description="entry", layout=wide)
+        self.which = w.Select(description="entry", rows=7, layout=wide)
         self.term = w.Text(description="term", layout=wide, **late)
         self.translations = w.Textarea(description="translations", placeholder="one a line",
                                        rows=3, layout=wide, **late)
