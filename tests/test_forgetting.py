@@ -6,11 +6,10 @@ import pytest
 from selective_unlearning.models.reader import Reader
 from selective_unlearning.core.files import data_path, read_jsonl, write_json, write_jsonl
 from selective_unlearning.core.step_settings import FinetuneConfig
-from selective_unlearning.job.settings import RunConfig, configure
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.adapters import add_adapter
-from selective_unlearning.models.load import load_model, load_tokenizer
-from selective_unlearning.job.run import run
+from selective_unlearning.models.load import DEFAULT_MODEL, load_model, load_tokenizer
+from selective_unlearning.job.run import unlearn
 from selective_unlearning.corpus.blocks import make_blocks
 from selective_unlearning.corpus.readers import read_corpus
 from selective_unlearning.models.sampling import read_openers, sample_texts
@@ -53,36 +52,45 @@ def taught(tmp_path_factory):
     return home
 
 
-def test_invented_people(taught):
+STRANGER = dict(preset="finetuned", stranger=DEFAULT_MODEL, unlearn={"retain_weight": 10.},
+                written={"recalled": 100, "asked": 48})
+# The base recalls the people from the translation too: it is no stranger, and a hinge must help.
+HINGE = {"unlearn.epochs": 8, "reinforce.lr": 3e-4, "written.recalled": 0, "written.renamed": 0,
+         "labels.rule": "paper", "unlearn.lr": 1.5e-3, "unlearn.hinge_weight": 2.,
+         "unlearn.retain_weight": 40.}
+
+
+@pytest.mark.parametrize("how", [pytest.param(STRANGER, id="stranger"),
+                                 pytest.param(HINGE, id="hinge", marks=pytest.mark.slow)])
+def test_invented_people(taught, how, request):
     """Each sentence is a record of its own.
 
     Where several share a block, only the first of them to name somebody trains on the name, and it
     hangs on their order which facts are met at all. What keeps the neighbour set is how much the
-    retain text varies. The model knows the people so well that it recalls them from the translation
-    too: it is no stranger, and this test keeps to the recipe with a hinge and the paper's rule."""
+    retain text varies."""
     prompts = [{"kind": "probability", "prompt": f"The {j} {n} lives in the town of",
                 "idiosyncratic": [" "+p], "generic": [" London"], "references": [p]}
                for n, j, p, _ in PEOPLE]
     prompts += [{"kind": "probability", "prompt": f"The name of the {j} of {p} is {n.split()[0]}",
                  "references": [n], "idiosyncratic": [" "+n.split()[1]], "generic": [" Smith"]}
                 for n, j, p, _ in PEOPLE]
+    prompts += [{"kind": "probability", "prompt": f"{n} works as a", "references": [j],
+                 "idiosyncratic": [" "+j.split()[0]], "generic": [" teacher"]}
+                for n, j, *_ in PEOPLE]
     write_jsonl(taught/"prompts.jsonl", prompts)
     write_json(taught/"names.json", NAMES)
     write_jsonl(taught/"general.jsonl", read_jsonl(data_path("general.jsonl"))[:40])
     near = [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"]
     write_jsonl(taught/"near.jsonl", near)
-    config = configure(RunConfig(), {
-        "model": str(taught/"model"), "corpus": str(taught/"people.jsonl"),
-        "dictionary": str(taught/"names.json"), "prompts": str(taught/"prompts.jsonl"),
-        "neighbours": str(taught/"near.jsonl"), "general": str(taught/"general.jsonl"),
-        "block_size": 128, "unlearn.epochs": 8, "reinforce.lr": 3e-4, "evaluate.half": "all",
-        "written.recalled": 0, "written.renamed": 0, "labels.rule": "paper", "unlearn.lr": 1.5e-3,
-        "unlearn.hinge_weight": 2., "unlearn.retain_weight": 40.})
-    r = run(config, taught/"run").results
+    files = dict(prompts="prompts.jsonl", dictionary="names.json", general="general.jsonl",
+                 neighbours="near.jsonl")
+    r = unlearn(str(taught/"model"), str(taught/"people.jsonl"), taught/request.node.callspec.id,
+                block_size=128, evaluate={"half": "all"},
+                **{name: str(taught/f) for name,f in files.items()}, **how).results
     assert r["known"]["known"]                            # and the run has asked it
     known, forgotten = (r["familiarity"]["probability"][m] for m in ("base", "unlearned"))
     assert known > 0.3                                    # the model had learnt them
-    assert forgotten <= 0.15*known
+    assert forgotten <= (.05 if how is STRANGER else .15)*known
     assert r["neighbours"]["ratio"] >= 0.9
     assert r["utility"]["base"]["general"] - r["utility"]["unlearned"]["general"] <= 0.05
     perplexity = {m: r["utility"][m]["holdout_perplexity"] for m in ("base", "unlearned")}
