@@ -4,7 +4,8 @@ import random
 import pytest
 
 from selective_unlearning.models.reader import Reader
-from selective_unlearning.core.files import data_path, read_jsonl, write_json, write_jsonl
+from selective_unlearning.core.files import data_path, read_jsonl, write_atomic
+from selective_unlearning.core.files import write_json, write_jsonl
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.adapters import add_adapter
@@ -52,7 +53,7 @@ def taught(tmp_path_factory):
     return home
 
 
-STRANGER = dict(preset="finetuned", stranger=DEFAULT_MODEL, unlearn={"retain_weight": 10.},
+STRANGER = dict(preset="finetuned", stranger=DEFAULT_MODEL, unlearn={"retain_weight": 20.},
                 written={"recalled": 100, "asked": 48})
 # The base recalls the people from the translation too: it is no stranger, and a hinge must help.
 HINGE = {"unlearn.epochs": 8, "reinforce.lr": 3e-4, "written.recalled": 0, "written.renamed": 0,
@@ -82,8 +83,10 @@ def test_invented_people(taught, how, request):
     write_jsonl(taught/"general.jsonl", read_jsonl(data_path("general.jsonl"))[:40])
     near = [r for r in read_jsonl(data_path("neighbours.jsonl")) if r["half"] == "tune"]
     write_jsonl(taught/"near.jsonl", near)
+    texts = sorted(data_path("holdout").iterdir())[:3]
+    for path in texts: write_atomic(taught/"holdout"/path.name, path.read_bytes())
     files = dict(prompts="prompts.jsonl", dictionary="names.json", general="general.jsonl",
-                 neighbours="near.jsonl")
+                 neighbours="near.jsonl", holdout="holdout")
     r = unlearn(str(taught/"model"), str(taught/"people.jsonl"), taught/request.node.callspec.id,
                 block_size=128, evaluate={"half": "all"},
                 **{name: str(taught/f) for name,f in files.items()}, **how).results
