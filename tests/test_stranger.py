@@ -64,6 +64,18 @@ def test_it_is_the_control_and_no_block_is_retained(tmp_path):
     assert with_it.results["recall"] is None
 
 
+def test_recall_is_asked_of_the_first_translation_of_each_block(tmp_path, monkeypatch):
+    asked = []
+    def ask(reader, translated, others, **kw): asked.append([*map(list, translated)])
+    monkeypatch.setattr("selective_unlearning.job.run_folder.ask_translation", ask)
+    two = {"labels.draws": 2, "block_size": 16}
+    r = run(settings(tmp_path, "gpt2", **two), tmp_path/"run", until="translated")
+    r.recall()
+    first = r.translated["translated_ids"][:2*len(r.blocks):2]
+    assert len(r.blocks) > 2 and asked == [[list(ids) for ids in first]]
+    assert first != r.translated["translated_ids"][1:2*len(r.blocks):2]
+
+
 def test_another_stranger_makes_only_what_it_reads_again(tmp_path):
     one, other = (before(tmp_path/n, "gpt2", shift) for n,shift in (("one", .05), ("two", .1)))
     run(settings(tmp_path, "gpt2", stranger=one), tmp_path/"run")

@@ -8,7 +8,6 @@ __all__ = ['READERS', 'CORPUS', 'normalise', 'missing_column', 'hub_dataset', 'i
 # %% ../../nbs/corpus/00_readers.ipynb #fe2454ee
 import csv, importlib, io, posixpath, re, tempfile, unicodedata, warnings, zipfile, zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -228,10 +227,12 @@ def hub_dataset(
     """A dataset of the hub, fetched on first use: the split named, else `train`, or the only one.
 
     Raises `DataError` if it cannot be fetched, or has several splits."""
-    name, config, split, *more = *source.removeprefix("hub:").split(":"), "", "", ""
+    name, config, split, *_ = *source.removeprefix("hub:").split(":", 2), "", ""
     folder = cache_dir()/"datasets"/(re.sub(r"\W+", "-", name)+"-"+text_hash(source)[:16])
     if folder.exists(): return folder
-    if not name or any(more): raise DataError(f"{source}: use hub:NAME, or hub:NAME:CONFIG:SPLIT")
+    if not name: raise DataError(f"{source}: use hub:NAME, or hub:NAME:CONFIG:SPLIT")
+    if Path(name).exists(): raise DataError(f"{source}: {name} is here too, and would be read in "
+                                            "place of the hub's: leave out hub:, or go elsewhere")
     if not hub_reachable(): raise DataError(f"{source}: the hub cannot be reached: check the "
                                             "connection, or give a local folder")
     try: data = load_dataset(name, config or None, split=split or None)
@@ -244,7 +245,9 @@ def hub_dataset(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as tmp:
         data.save_to_disk(Path(tmp)/"data")
-        with suppress(OSError): (Path(tmp)/"data").rename(folder)  # another process may be first
+        try: (Path(tmp)/"data").rename(folder)
+        except OSError:
+            if not folder.exists(): raise                  # else another process was first
     return folder
 
 # %% ../../nbs/corpus/00_readers.ipynb #2608f1e0

@@ -20,7 +20,9 @@ from .manifest import STEPS, step_path, verify_run
 from .settings import PATHS, RunConfig, read_config
 
 # %% ../../nbs/job/02_results.ipynb #7986912f
-def _file_name(path:str) -> str: return Path(path).absolute().name
+def _file_name(path:str) -> str:
+    "The last part of a path; the name of a dataset of the hub as it is."
+    return path if path.startswith("hub:") else Path(path).absolute().name
 
 def _model_name(name:str) -> str:
     "The last part of a folder's path, or a hub id as it is."

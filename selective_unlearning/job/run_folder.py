@@ -46,8 +46,9 @@ def input_files(config:RunConfig) -> dict[str,list[Path]]:
     for name in PATHS:
         given = getattr(config, name)
         if given is None: paths = [data_path(DEMO_FILES[name])] if name in DEMO_FILES else []
-        else: paths = [hub_dataset(p) if p.startswith("hub:") else Path(p)
-                       for p in ((given,) if isinstance(given, str) else given)]
+        else: paths = [Path(p) for p in ((given,) if isinstance(given, str) else given)]
+        if name == "corpus":
+            paths = [hub_dataset(p) if p.startswith("hub:") else Path(p) for p in given or ()]
         for p in paths:
             if not p.exists(): raise DataError(f"{name}: {p}: no such file or folder")
         out[name] = paths

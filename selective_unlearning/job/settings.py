@@ -85,12 +85,12 @@ def _check_method(c:"RunConfig"):
           f"method {name} has no part for anchors in its loss")
 
 # %% ../../nbs/job/00_settings.ipynb #2ffe96bb
-_NO_RETAIN = {"retain.length": RetainConfig.length, "retain.packed": False}
+_NO_RETAIN = {"retain.length": RetainConfig.length, "retain.packed": False, "openers": None}
 _SWITCHES:dict[str,dict[str,Any]] = {
     "written.recalled": {f"written.{name}": getattr(WrittenConfig, name) for name in
                          ("recalled_length", "relations", "more_forms", "temperature")},
     "written.renamed": {"written.length": WrittenConfig.length},
-    "retain.samples": _NO_RETAIN | {"openers": None},
+    "retain.samples": _NO_RETAIN,
     "unlearn.retain_weight": _NO_RETAIN | {"retain.samples": 0, "retain.translated": False},
     "unlearn.hinge_weight": {"unlearn.hinge_floor": UnlearnConfig.hinge_floor}}
 
@@ -100,8 +100,9 @@ def _check_switches(c:"RunConfig"):
     for (switch,idle),on in zip(_SWITCHES.items(), value(c)):
         if on or switch == "unlearn.hinge_weight" and "hinge_floor" in method.reads: continue
         for name,usual in idle.items():
+            left = "out" if usual is None else f"at {usual}"
             require(attrgetter(name)(c) == usual,
-                    f"{name} would do nothing: {switch} is 0; leave it at {usual}")
+                    f"{name} would do nothing: {switch} is 0; leave it {left}")
     kept = c.unlearn.retain_weight > 0
     require(not kept or c.retain.samples > 0 or c.retain.translated,
             "unlearn.retain_weight would do nothing: no text is retained; set retain.samples above "
@@ -248,7 +249,9 @@ def configure(
     changes:dict,      # dotted (`{"unlearn.lr": 1e-4}`) or nested (`{"unlearn": {"lr": 1e-4}}`)
     where:str="",      # named in errors, e.g. the file the changes came from
 ) -> RunConfig:
-    """The settings with some changed; a new method brings its own, 0 resets what it switches off.
+    """The settings with some changed.
+
+    A new method brings its own; a switch of `_SWITCHES` at 0 resets what it switches off.
 
     Raises `ConfigError` for an unknown name or a wrong value."""
     known, at, parts = field_names(type(config)), f"{where}: " if where else "", {}
@@ -256,7 +259,9 @@ def configure(
     if flat.get("method", config.method) != config.method:
         flat = _method_settings(flat["method"]) | flat
     off = [s for s in _SWITCHES if s in flat and not cast(at+s, flat[s], known[s])]
-    flat = {name: usual for s in off for name,usual in _SWITCHES[s].items()} | flat
+    reads = getattr(METHODS.get(flat.get("method", config.method)), "reads", ())
+    flat = {name: usual for s in off for name,usual in _SWITCHES[s].items()
+            if name.rpartition(".")[2] not in reads} | flat
     for name,value in flat.items():
         if name not in known:
             raise ConfigError(f"{at}unknown setting {name!r}{did_you_mean(name, known)}")

@@ -219,7 +219,9 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     if not cached.exists():
         texts = sample_texts(base, read_openers(openers), r.samples, r.length, c.seed)
         write_rows(cached, (dict(input_ids=text) for text in texts), PLAIN)
-    return Dataset.from_file(str(cached))["input_ids"][:]
+    try: return Dataset.from_file(str(cached))["input_ids"][:]
+    except (OSError, ValueError) as e:
+        raise DataError(f"{cached}: cannot be read: delete it, it is made again ({e})") from e
 
 def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
     """Yield the base model's texts and the translated blocks, as tokens.
@@ -307,12 +309,11 @@ def _measure(run:Run, work:Path, models:Sequence[str]):
         if which == "unlearned":
             rows = Dataset.from_file(str(run.path("base-evaluation")/"stranger.arrow"))
             write_json(work/"distance.json", distances(reader, rows))
+            write_json(work/"recall.json", run.recall())   # of the translation that was read
         kept[which] = utility(reader, neighbours, general, texts, homonyms, reading, d.stand_ins())
     run.release()
     write_json(work/"familiarity.json", scores)
     write_json(work/"utility.json", kept)
 
 def make_base_evaluation(run:Run, work:Path): _measure(run, work, ["base"])
-def make_evaluation(run:Run, work:Path):
-    _measure(run, work, ["reinforced", "unlearned"])
-    write_json(work/"recall.json", run.recall())           # of the translation that was read
+def make_evaluation(run:Run, work:Path): _measure(run, work, ["reinforced", "unlearned"])

@@ -10,11 +10,11 @@ __all__ = ['DEFAULT_MODEL', 'ORIGIN', 'cache_dir', 'resolve', 'CausalLM', 'defau
 # %% ../../nbs/models/00_load.ipynb #b697fed6
 import logging, os, re, subprocess, sys, tempfile, warnings, zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from socket import create_connection
+from socket import SOCK_STREAM, create_connection, getaddrinfo
+from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -153,16 +153,24 @@ def quiet_peft():
         yield
 
 # %% ../../nbs/models/00_load.ipynb #d31148f3
-@cache
-def hub_reachable(timeout:float=3.) -> bool:
+_REACHED:set[str] = set()                                  # endpoints that have answered
+
+def hub_reachable(seconds:float=3.) -> bool:
     """Whether the hub's host takes a connection; through a proxy, that can only be assumed.
 
     Without this, a computer without a network would try again for half a minute."""
-    url = urlsplit(constants.ENDPOINT)
-    if getproxies().get(url.scheme): return True
-    try: create_connection((url.hostname, url.port or 443), timeout).close()
-    except OSError: return False
-    return True
+    if constants.ENDPOINT in _REACHED: return True
+    url, end = urlsplit(constants.ENDPOINT), monotonic()+seconds
+    if {url.scheme, "all"} & getproxies().keys(): return True
+    try: hosts = getaddrinfo(url.hostname, url.port or url.scheme, type=SOCK_STREAM)
+    except (OSError, ValueError): return False
+    for *_, (host, port, *_) in hosts:
+        with suppress(OSError):
+            create_connection((str(host), int(port)), max(.1, end-monotonic())).close()
+            _REACHED.add(constants.ENDPOINT)
+            return True
+        if monotonic() > end: break
+    return False
 
 # %% ../../nbs/models/00_load.ipynb #560376e3
 def _unusable(place:str|Path, what:str, error:Exception) -> ModelError:

@@ -116,10 +116,10 @@ class _Free:
 _OWN = r"['’]s?(?= |$)"
 
 def _name_words(term:str) -> list[str]:
-    "The words of a person's name without titles: none of `Bishop`, but one of `Mr Bishop`."
-    whole = re.sub(_OWN, "", term).split(" ")
-    first = next((i for i,w in enumerate(whole[:-1]) if w not in TITLES), len(whole)-1)
-    words, none = whole[first:], _NO_NAMES-{*TITLES} if len(whole) > 1 else _NO_NAMES
+    "The words of a person's name without titles: none of `Bishop`, nor of `Mr Bishop`."
+    words = re.sub(_OWN, "", term).split(" ")
+    while len(words) > 1 and words[0] in TITLES: words.pop(0)
+    none = {t for t in _NO_NAMES if t not in TITLES or len(words) == 1}
     return [w for w in words if w not in none and w[-1:] != "."]
 
 def _votes(word:str, term:str, he:int, she:int) -> Counter:
