@@ -206,3 +206,20 @@ def test_site(site):
         assert max(t.locator("tbody tr").count() for t in tables.all()) > 1
         assert failed == []
         assert {urlsplit(u).netloc for u in asked} == {urlsplit(site).netloc}
+
+
+MEANT = {"install": "how_to/install.html", "resume": "how_to/resume.html",
+         "GPU": "how_to/install.html#gpu", "alpha": "how_to/preset.html#alpha",
+         "how long": "how_to/preset.html#how-long-a-run-takes"}
+
+
+def test_search_finds_first_what_is_meant(site):
+    with lab.browser() as page:
+        page.goto(f"{site}/index.html")
+        search, found = page.locator(".smalldocs-search input:visible"), {}
+        for asked,meant in MEANT.items():
+            search.fill(asked)
+            page.locator(f".search-result[href*='{meant}']").first.wait_for()
+            first = page.locator(".search-result").first.get_attribute("href")
+            found[asked] = first.removeprefix("./").startswith(meant)
+        assert all(found.values()), found
