@@ -155,8 +155,12 @@ def test_settings_table_has_all_settings():
     page = next(nb for p,nb in PAGES.items() if p.name == "00_settings.ipynb")
     table = next(stored(c)["text/markdown"] for c in code_cells(page) if c["outputs"])
     assert re.findall(r"\| `([\w.]+)` \| [\w ]+ \|", table) == [*SETTINGS]
-    for name in PRESETS: assert f"`{name}`" in prose(PAGES[next(
-        p for p in PAGES if p.name == "01_preset.ipynb")])
+
+
+def test_each_preset_is_explained():
+    text = next(prose(nb) for p,nb in PAGES.items() if p.name == "01_preset.ipynb")
+    assert re.findall(r"^\| `(\w+)` \| a ", text, re.M) == ["demo", "finetuned", "paper"]
+    assert {*PRESETS} == {"demo", "finetuned", "paper"}
 
 
 @each_page
@@ -164,6 +168,7 @@ def test_pages_are_short_and_export_nothing(path):
     text = prose(PAGES[path])
     assert not [line for line in text.splitlines() if len(line) > 140]
     assert len([line for line in text.splitlines() if line.strip()]) < 80
+    assert all("".join(c["source"]).strip() for c in PAGES[path]["cells"])
     assert "default_exp" not in "".join("".join(c["source"]) for c in code_cells(PAGES[path]))
 
 
