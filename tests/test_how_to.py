@@ -141,7 +141,7 @@ def stored(cell):
 def test_stored_outputs_are_what_the_code_gives(path, monkeypatch):
     "Tables of settings, presets, limits, extras and estimates, and the command's help."
     monkeypatch.chdir((tree.ROOT/path).parent)
-    monkeypatch.setitem(os.environ, "COLUMNS", "100")
+    monkeypatch.setitem(os.environ, "COLUMNS", "86")
     names, tables = {}, 0
     for cell in code_cells(PAGES[path]):
         if "#| eval: false" in "".join(cell["source"]): continue
