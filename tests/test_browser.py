@@ -1,5 +1,5 @@
 "What a person sees: notebooks in JupyterLab, the site, and plain pages. Chromium drives them all."
-import functools, http.server, os, shutil, subprocess, sys, threading
+import functools, http.server, os, re, shutil, subprocess, sys, threading
 from urllib.parse import urlsplit
 
 import nbformat, nbformat.v4 as nbf
@@ -206,3 +206,17 @@ def test_site(site):
         assert max(t.locator("tbody tr").count() for t in tables.all()) > 1
         assert failed == []
         assert {urlsplit(u).netloc for u in asked} == {urlsplit(site).netloc}
+
+
+MEANT = {"install": "how_to/install.html", "resume": "how_to/resume.html",
+         "GPU": "how_to/install.html#gpu", "alpha": "how_to/preset.html#alpha",
+         "how long": "how_to/preset.html#how-long-a-run-takes"}
+
+
+def test_search_finds_first_what_is_meant(site):
+    with lab.browser() as page:
+        for asked,meant in MEANT.items():
+            page.goto(f"{site}/index.html")                # without the results of another search
+            page.locator(".smalldocs-search input:visible").fill(asked)
+            first = page.locator(".search-result").first
+            expect(first).to_have_attribute("href", re.compile(rf"^\./{meant}"), timeout=10_000)

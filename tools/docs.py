@@ -28,8 +28,13 @@ ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes th
     "evaluation": "prompts, measures, figures with intervals, the report",
     "job": "the whole job in one folder, from Python and from a terminal",
 }
-SECTIONS = ({"Guide": ".", "Tutorials": "tutorials"} | {r.capitalize(): r for r in ROOMS}
-            | {"Notes": "notes"})
+SECTIONS = {  # of the sidebar -> folders and notebooks of nbs/, and sections inside
+    "Start": [".", "how_to/00_install.ipynb"],
+    "Tutorials": ["tutorials"],
+    "How to": ["how_to"],
+    "Reference": ["reference", {r.capitalize(): [r] for r in ROOMS}],
+    "Notes": ["notes"],
+}
 PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # further pages
 THEMES = {"light": "cosmo", "dark": "darkly"}
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
@@ -148,15 +153,27 @@ def themes(src):
         (src/f"{mode}.css").write_text(f"{text}\n{FRAMES}\n")
 
 
+def sections(cfg, named, seen):
+    "Entries of the sidebar for sections by title; a page is in the first that has it."
+    out = []
+    for title,parts in named.items():
+        pages = []
+        for part in parts:
+            if isinstance(part, dict): pages += sections(cfg, part, seen)
+            else:
+                at = cfg.nbs_path/part
+                nbs = [at] if at.is_file() else at.glob("*.ipynb")
+                nbs = sorted(nbs, key=lambda p: (p.stem != "index", p.name))
+                found = [short(p.relative_to(cfg.nbs_path).as_posix()) for p in nbs]
+                pages += [p for p in found if p not in seen]
+                seen |= {*found}
+        if pages: out.append({"section": title, "contents": pages})
+    return out
+
+
 def site_config(cfg, out):
     "The site's settings: titles, sidebar, search."
-    side = []
-    for title,folder in SECTIONS.items():
-        nbs = (cfg.nbs_path/folder).glob("*.ipynb")
-        nbs = sorted(nbs, key=lambda p: (p.stem != "index", p.name))
-        pages = [posixpath.normpath(f"{folder}/{short(p.name)}") for p in nbs]
-        if pages: side.append({"section": title, "contents": pages})
-    side.append({"section": "Project", "contents": PROJECT})
+    side = [*sections(cfg, SECTIONS, set()), {"section": "Project", "contents": PROJECT}]
     web = {"title": cfg.title, "description": cfg.description, "favicon": "icon.svg",
            "navbar": {"search": True}, "page-navigation": True, "llms-txt": True,
            "sidebar": {"style": "floating", "contents": side}}  # docked is white on white when dark
