@@ -211,14 +211,14 @@ def test_folder_is_no_hub_id(done, tmp_path):
 
 
 def test_unfinished_or_taken(done, tmp_path, capsys, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(export, "get_token", lambda: None)
     (tmp_path/"taken").mkdir()
     (tmp_path/"taken"/"thesis.tex").write_text("x")
     folder, new = ["--run", f"{done}/run"], ["--out", f"{tmp_path}/x"]
     for argv, code, why in (
         (["--run", f"{done}/llama", *new], 1, "llama: not a run folder"),
         ([*folder, "--out", f"{tmp_path}/taken"], 1, "taken: is not empty"),
-        ([*folder, *new, "--push", "me/x"], 2, "no token: set HF_TOKEN"),
+        ([*folder, *new, "--push", "me/x"], 2, "no token: log in with"),
     ):
         assert main(["export", *argv]) == code
         assert re.search(why, capsys.readouterr().err)

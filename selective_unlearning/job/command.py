@@ -136,8 +136,8 @@ def make_parser() -> _Parser:
                         help="Put the base's weights beside the adapter, which then loads without "
                              "a network, on this machine.")
     export.add_argument("--push", metavar="REPO",
-                        help="Upload it too, to a private repository of the hub; the token is "
-                             "taken from HF_TOKEN.")
+                        help="Upload it too, to a private repository of the hub, with the "
+                             "token of HF_TOKEN or of 'hf auth login'.")
     export.add_argument("--public", action="store_true",
                         help="With --push: the repository may be public.")
     export.add_argument("--debug", action="store_true", help="Show the traceback of an error.")

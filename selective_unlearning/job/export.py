@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_token
 from transformers import AutoConfig
 
 from .. import __version__
@@ -257,9 +257,10 @@ def export_run(
 
 # %% ../../nbs/job/10_export.ipynb #30426116
 def hub_token() -> str:
-    "The hub's token.\n\nRaises `ConfigError` if the environment has none."
-    if token := os.environ.get("HF_TOKEN"): return token
-    raise ConfigError("no token: set HF_TOKEN in the environment to one that may write")
+    "The hub's token, of the environment or of a login.\n\nRaises `ConfigError` if there is none."
+    if token := get_token(): return token
+    raise ConfigError("no token: log in with 'hf auth login', or set HF_TOKEN, with one that may "
+                      "write")
 
 def push(
     folder:str|Path,    # what `export_run` wrote
@@ -268,7 +269,7 @@ def push(
 ) -> str:               # the address of the repository
     """Upload an exported folder.
 
-    Raises `ConfigError` without a token in `HF_TOKEN`, if the repository is public but should
+    Raises `ConfigError` without a token (`hub_token`), if the repository is public but should
     not be, or if the adapter was exported with its base."""
     if not (Path(folder)/"README.md").is_file():
         raise DataError(f"{folder}: no README.md in it: export the run first")
