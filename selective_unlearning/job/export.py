@@ -6,7 +6,7 @@
 __all__ = ['CARD', 'merge', 'model_card', 'export_run', 'hub_token', 'push']
 
 # %% ../../nbs/job/10_export.ipynb #0240401b
-import os, shutil, tempfile
+import shutil, tempfile
 from pathlib import Path
 
 import torch
