@@ -537,6 +537,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                 'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._noted': ( 'evaluation/report.html#_noted',
                                                                                                            'selective_unlearning/evaluation/report.py'),
+                                                        'selective_unlearning.evaluation.report._of': ( 'evaluation/report.html#_of',
+                                                                                                        'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._opening': ( 'evaluation/report.html#_opening',
                                                                                                              'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._options': ( 'evaluation/report.html#_options',

@@ -32,8 +32,7 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
         "1 untouched, 0 forgotten, below 0 avoids: (unlearned − control) / (base − control)."),
     "forgotten.absolute": ("difference from the control",
         "The same without signs, so that a name still known and one avoided do not cancel."),
-    "forgotten.by_form.": ("familiarity, asked by",
-        "The same for the prompts of one form."),
+    "forgotten.by_form.": ("familiarity, asked by", "The same for the prompts of one form."),
     "forgotten.worst": ("familiarity, worst form", "The form farthest from 0."),
     "distance.": ("distance to the stranger",
         "Divergence from what a stranger would say, at every place of a text about the subject, as "
@@ -80,8 +79,6 @@ def _first_figures(report:dict) -> list[list]:
 # %% ../../nbs/evaluation/11_report.ipynb #daf328f9
 def _table(head:Sequence[str], rows:Iterable[Sequence]) -> Html:
     return table(head, rows, columns=[dict(data_label=h) for h in head])[0]
-
-# %% ../../nbs/evaluation/11_report.ipynb #0397905b
 def _noted(text:str, note:str) -> Html: return Html(f"{escape(text)} {tag('small', note)}")
 
 # %% ../../nbs/evaluation/11_report.ipynb #c3047bc5
@@ -128,8 +125,6 @@ def _figures_table(report:dict) -> Html:
 # %% ../../nbs/evaluation/11_report.ipynb #f594f958
 def _opening(r:dict) -> str: return f"{r['prompt']} …"
 def _graded(r:dict) -> Html: return _noted(r["prompt"], f"subtlety {r.get('subtlety', '?')}")
-
-# %% ../../nbs/evaluation/11_report.ipynb #237a9fc0
 def _chance(r:dict) -> Html|str:
     if r["score"] is None: return "–"                      # no control
     return tag("span", f"{r['score']:.4f}", class_="whole")
@@ -138,16 +133,12 @@ def _chance(r:dict) -> Html|str:
 def _verdict(r:dict, answer:str) -> str:
     if len(r.get("draws", ())) > 1: return f"right in {r['score']:.0%} of draws"
     return f"{'✔' if r['score'] else '✘'} {answer}"
-
-# %% ../../nbs/evaluation/11_report.ipynb #d9d27c42
 def _answered(r:dict) -> str: return _verdict(r, r["answer"])
 def _picked(r:dict) -> str: return _verdict(r, r["choices"][r["picked"]]) if "picked" in r else "–"
 
 # %% ../../nbs/evaluation/11_report.ipynb #1f73e668
-def _listed(key:str) -> Callable[[dict],str]:
-    return lambda r: ", ".join(t.strip() for t in r[key])
-
-# %% ../../nbs/evaluation/11_report.ipynb #d1cc3754
+def _of(key:str) -> Callable[[dict],str]: return lambda r: r.get(key, "")
+def _listed(key:str) -> Callable[[dict],str]: return lambda r: ", ".join(map(str.strip, r[key]))
 def _options(r:dict) -> Html:
     "The choices, the right one in bold."
     return Html(" · ".join(tag("b", c, " ✔") if i == r["answer"] else escape(c)
@@ -158,7 +149,6 @@ def _written(r:dict) -> Html:
     "What a model wrote, with what was found in it marked."
     text, spans = r["completion"], found_spans(r["completion"], r["found"])
     return Html(f"…{highlight(text, spans, len(text))}")
-
 def _completed(r:dict) -> Html: return _noted(_written(r), f"grade {r['grade']}")
 
 # %% ../../nbs/evaluation/11_report.ipynb #748a887b
@@ -169,6 +159,8 @@ class _Section(NamedTuple):
     about:dict[str,Callable[[dict],str]]  # columns that describe a prompt: name → cell of a record
     cell:Callable[[dict],str]             # a model's cell
 
+_LOST = "Those that lost most come first."
+_READ = {"prompt": _opening, "answer": _listed("answers"), "form": _of("form")}
 _SECTIONS = dict(
     completion=_Section("Completions side by side",
         "What gives the text away is marked: grade 3 names something that only the text tells, "
@@ -176,23 +168,18 @@ _SECTIONS = dict(
         {"prompt": _graded}, _completed),
     probability=_Section("Probability of target continuations",
         "Those still most likely come first.",
-        {"prompt": _opening, "continuations": _listed("idiosyncratic"),
-         "form": lambda r: r.get("form", "")}, _chance),
+        {"prompt": _opening, "continuations": _listed("idiosyncratic"), "form": _of("form")},
+        _chance),
     question=_Section("Questions", "Those still answered come first.",
         {"question": itemgetter("prompt"), "accepted": _listed("answers")}, _answered),
     choice=_Section("Choices", "Those still right come first; a guess is right now and then.",
         {"prompt": _opening, "choices": _options}, _picked),
-    reading=_Section("Reading", "Those that lost most come first.",
-        {"prompt": _opening, "answer": _listed("answers"), "form": lambda r: r.get("form", "")},
-        _chance),
-    reading_other=_Section("Reading other names", "Those that lost most come first.",
-        {"prompt": _opening, "answer": _listed("answers"), "form": lambda r: r.get("form", "")},
-        _chance),
-    homonyms=_Section("Homonyms", "Those that lost most come first.",
+    reading=_Section("Reading", _LOST, _READ, _chance),
+    reading_other=_Section("Reading other names", _LOST, _READ, _chance),
+    homonyms=_Section("Homonyms", _LOST,
         {"prompt": _opening, "answers": _listed("answers")}, _chance),
-    neighbours=_Section("Neighbour set", "Those that lost most come first.",
-        dict(prompt=_opening, answers=_listed("answers"), topic=lambda r: r.get("topic", "")),
-        _chance),
+    neighbours=_Section("Neighbour set", _LOST,
+        dict(prompt=_opening, answers=_listed("answers"), topic=_of("topic")), _chance),
     general=_Section("General items", "Those lost come first, those gained last.",
         {"prompt": _opening, "choices": _options}, _picked),
     stand_ins=_Section("Stand-in names in other answers",
