@@ -436,7 +436,7 @@ def test_adapter_for_another_base(job, tmp_path, capsys, monkeypatch, what):
     assert (code, was == now) == ((0, True) if what == "place" else (1, False))
     if code:
         assert error_of(capsys) == (f"{tmp_path}/run/07-unlearned: the adapter was made for {was}, "
-                                f"not for {now}: load it on its own base")
+                                    f"not for {now}: load it on its own base")
     assert path_hash(tmp_path/"run") == before
 
 

@@ -75,7 +75,7 @@ def test_an_edited_step(home, capsys, monkeypatch, file):
         assert ask(monkeypatch, command, "--run", f"{home}/run", *out) == 1
         step = path.parent
         assert error(capsys) == (f"{path}: was changed since the run made it; "
-                                f"remove the folder {step} to make this step again")
+                                 f"remove the folder {step} to make this step again")
     assert path_hash(home/"run") == before and not (home/"new").exists()
 
 
@@ -265,7 +265,7 @@ def test_an_empty_dictionary(made, tmp_path, capsys):
         (tmp_path/"job.yaml").write_text(to_yaml(config))
         assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
         assert error(capsys) == (f"{tmp_path/name}: no entries: "
-                                "a dictionary needs at least one anchored term")
+                                 "a dictionary needs at least one anchored term")
     assert not (tmp_path/"run").exists()
 
 

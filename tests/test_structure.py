@@ -3,7 +3,7 @@ import ast, configparser, json, re, subprocess, sys
 
 import pytest
 
-import selective_unlearning, tree
+import docs, selective_unlearning, tree
 
 PACKAGE = tree.ROOT/"selective_unlearning"
 ROOMS = ["core", "models", "corpus", "terms", "labels", "training", "evaluation", "job"]
@@ -233,9 +233,9 @@ def test_every_file_is_small():
 
 def test_links_between_notebooks_lead_to_files():
     "The site finds a page without its number; on GitHub and in JupyterLab a link needs it."
-    link = re.compile(r"\]\((?!\w+:|[#/])([^)#\s]+)")
     def text(nb): return "\n".join("".join(c["source"]) for c in nb["cells"]
                                    if c["cell_type"] == "markdown")
-    links = [(p, to) for p,nb in NOTEBOOKS.items() for to in link.findall(text(nb))]
+    links = [(str(p), docs.target(m, p.as_posix()))
+             for p,nb in NOTEBOOKS.items() for m in docs.LINK.finditer(text(nb))]
     assert len(links) > 20
-    assert not [(str(p), to) for p,to in links if not (tree.ROOT/p.parent/to).exists()]
+    assert not [(p, to) for p,to in links if not (tree.ROOT/to).exists()]

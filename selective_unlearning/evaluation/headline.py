@@ -181,4 +181,4 @@ def notes(report:dict) -> list[str]:
         numbers = ", ".join(f"{k.replace('_', ' ')} on {n}" for k,n in few.items())
         out.append(f"Measured on very few prompts: {numbers}.")
     outside = OUTSIDE_OF_STRANGER if _has_stranger(report) else OUTSIDE
-    return out + [outside]*(METHODS[report.get("method", "whp")].uses_labels)
+    return out + [outside]*METHODS[report.get("method", "whp")].uses_labels

@@ -23,7 +23,7 @@ from ..models.load import context_length, load_config, load_model, load_tokenize
 from ..models.load import model_identity
 from ..models.reader import Reader
 from ..corpus.blocks import iter_blocks
-from ..corpus.readers import hub_dataset, read_corpus
+from ..corpus.readers import corpus_path, read_corpus
 from ..terms.dictionary import Dictionary
 from ..training.methods import METHODS, Method, instruction_ids
 from ..evaluation.measures import side_by_side
@@ -46,9 +46,9 @@ def input_files(config:RunConfig) -> dict[str,list[Path]]:
     for name in PATHS:
         given = getattr(config, name)
         if given is None: paths = [data_path(DEMO_FILES[name])] if name in DEMO_FILES else []
-        else: paths = [Path(p) for p in ((given,) if isinstance(given, str) else given)]
-        if name == "corpus":
-            paths = [hub_dataset(p) if p.startswith("hub:") else Path(p) for p in given or ()]
+        else:
+            local = corpus_path if name == "corpus" else Path
+            paths = [local(p) for p in ((given,) if isinstance(given, str) else given)]
         for p in paths:
             if not p.exists(): raise DataError(f"{name}: {p}: no such file or folder")
         out[name] = paths

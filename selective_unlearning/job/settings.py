@@ -54,8 +54,11 @@ def _check_adapters(c:"RunConfig"):
 def _idle(settings, default, prefix:str, why:str):
     "Raises `ConfigError` for a setting that would do nothing."
     for f in fields(settings):
-        value, usual = getattr(settings, f.name), getattr(default, f.name)
-        require(value == usual, f"{prefix}.{f.name} would do nothing: {why}; leave it at {usual}")
+        _leave(f"{prefix}.{f.name}", getattr(settings, f.name), getattr(default, f.name), why)
+
+def _leave(name:str, value, usual, why:str):
+    left = "out" if usual is None else f"at {usual}"
+    require(value == usual, f"{name} would do nothing: {why}; leave it {left}")
 
 # %% ../../nbs/job/00_settings.ipynb #9c0a5a83
 def _check_method(c:"RunConfig"):
@@ -94,22 +97,25 @@ _SWITCHES:dict[str,dict[str,Any]] = {
     "unlearn.retain_weight": _NO_RETAIN | {"retain.samples": 0, "retain.translated": False},
     "unlearn.hinge_weight": {"unlearn.hinge_floor": UnlearnConfig.hinge_floor}}
 
+def _switches(method:str) -> dict[str,dict[str,Any]]:
+    "The switches, without the settings that the method reads all the same."
+    reads = METHODS[method].reads if method in METHODS else ()
+    return {switch: {n: usual for n,usual in idle.items() if n.rpartition(".")[2] not in reads}
+            for switch,idle in _SWITCHES.items()}
+
 def _check_switches(c:"RunConfig"):
     "Raises `ConfigError` for a setting of a part that is switched off, or has nothing to read."
-    method, value = METHODS[c.method], attrgetter(*_SWITCHES)
-    for (switch,idle),on in zip(_SWITCHES.items(), value(c)):
-        if on or switch == "unlearn.hinge_weight" and "hinge_floor" in method.reads: continue
-        for name,usual in idle.items():
-            left = "out" if usual is None else f"at {usual}"
-            require(attrgetter(name)(c) == usual,
-                    f"{name} would do nothing: {switch} is 0; leave it {left}")
+    method = METHODS[c.method]
+    for switch,idle in _switches(c.method).items():
+        for name,usual in idle.items() if not attrgetter(switch)(c) else ():
+            _leave(name, attrgetter(name)(c), usual, f"{switch} is 0")
     kept = c.unlearn.retain_weight > 0
     require(not kept or c.retain.samples > 0 or c.retain.translated,
             "unlearn.retain_weight would do nothing: no text is retained; set retain.samples above "
             "0, or unlearn.retain_weight to 0")
     soft = kept and method.retain == "soft" or method.uses_labels and c.labels.kind == "soft"
-    require(soft or "top_k" in method.reads or c.labels.top_k == LabelsConfig.top_k,
-            f"labels.top_k would do nothing: no label is soft; leave it at {LabelsConfig.top_k}")
+    if not soft and "top_k" not in method.reads:
+        _leave("labels.top_k", c.labels.top_k, LabelsConfig.top_k, "no label is soft")
 
 # %% ../../nbs/job/00_settings.ipynb #9c0b326b
 def _check_stranger(c:"RunConfig"):
@@ -258,10 +264,8 @@ def configure(
     flat = flatten(changes, known)
     if flat.get("method", config.method) != config.method:
         flat = _method_settings(flat["method"]) | flat
-    off = [s for s in _SWITCHES if s in flat and not cast(at+s, flat[s], known[s])]
-    reads = getattr(METHODS.get(flat.get("method", config.method)), "reads", ())
-    flat = {name: usual for s in off for name,usual in _SWITCHES[s].items()
-            if name.rpartition(".")[2] not in reads} | flat
+    for switch,idle in _switches(flat.get("method", config.method)).items():
+        if switch in flat and not cast(at+switch, flat[switch], known[switch]): flat = idle | flat
     for name,value in flat.items():
         if name not in known:
             raise ConfigError(f"{at}unknown setting {name!r}{did_you_mean(name, known)}")
