@@ -22,7 +22,7 @@ from ..core.records import read_records
 from ..core.step_settings import EvaluateConfig
 from ..models.reader import Reader
 from ..models.continuations import complete, continuation_logprobs
-from ..models.continuations import next_tokens, says
+from ..models.continuations import next_tokens, says, stream
 from ..terms.match import TermMatcher
 
 # %% ../../nbs/evaluation/01_measures.ipynb #f163c8ef
@@ -135,18 +135,26 @@ def completion_scores(
             for p,t,(g,f) in zip(prompts, texts, grades)]
 
 # %% ../../nbs/evaluation/01_measures.ipynb #0c638dac
+def _written(reader:Reader, prompts:Sequence[str], n:int) -> Iterator[list[str]]:
+    "The text after each prompt, after a single one as it grows."
+    if len(prompts) == 1: yield from ([text] for text in stream(reader, prompts[0], n))
+    else: yield complete(reader, prompts, n)
+
 def side_by_side(
     readers:Mapping[str,Reader],  # by name
     prompts:Sequence[str],
     terms:TermMatcher,            # anchored terms, for the grades
     max_new_tokens:int=24,
 ) -> Iterator[list[dict]]:        # `prompt`, and by model `outputs`, `found`, `grade` and `next`
-    "Yield the records of all prompts after each model."
+    "Yield the records of all prompts after each model; that of a single prompt also meanwhile."
     records:list[dict] = [dict(prompt=p, outputs={}, found={}, grade={}, next={}) for p in prompts]
     if not readers: yield records
     for name,reader in readers.items():
-        for r,text in zip(records, complete(reader, prompts, max_new_tokens)):
-            r["outputs"][name] = text
+        for texts in _written(reader, prompts, max_new_tokens):
+            for r,text in zip(records, texts): r["outputs"][name] = text
+            yield records
+        for r in records:
+            text = r["outputs"][name]
             r["grade"][name], r["found"][name] = grade(r["prompt"], text, [], terms)
             r["next"][name] = next_tokens(reader, r["prompt"])
         yield records

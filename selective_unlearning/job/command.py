@@ -122,7 +122,8 @@ def make_parser() -> _Parser:
     chat.add_argument("--max-new-tokens", type=int, default=60, metavar="N",
                       help="The longest answer, in tokens (default: %(default)s).")
     chat.add_argument("--plain", action="store_true",
-                      help="Continue the text as it is, without the model's chat format.")
+                      help="Continue each text as it is, without the model's chat format and "
+                           "without what was said before.")
     export = sub.add_parser(
         "export",
         help="Write the unlearned model of a finished run, with a model card, for others to use.",
@@ -190,24 +191,30 @@ def columns(left:str, right:str, width:int=100) -> str:
 
 # %% ../../nbs/job/11_command.ipynb #419eb8e8
 def chat(args:argparse.Namespace):
-    "Read prompts from standard input until it ends, and print both models' answers."
+    "Read messages from standard input until it ends, and print both models' answers."
     from selective_unlearning.job.run_folder import Run
     if args.max_new_tokens < 1:
         raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
     run = Run(args.out, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
-    if sys.stdin.isatty(): print("Type a prompt; Ctrl-D ends.")
+    if sys.stdin.isatty(): print("Type a message; an empty line begins anew, Ctrl-D ends.")
     print(columns("BASE", "UNLEARNED", width))
-    while True:
-        try: prompt = input("> " if sys.stdin.isatty() else "").strip()
-        except EOFError: return
-        if not prompt: continue
-        try: prompt = (None if args.plain else chat_text(tok, prompt)) or prompt
+    def prompt(turns):
+        try: return (None if args.plain else chat_text(tok, *turns)) or turns[-1]
         except Exception as e:
             why = f"the model's chat format fails ({reason(e)})"
             raise ConfigError(f"{why}: use --plain") from e
-        answers = run.answers([prompt], args.max_new_tokens, ("base", "unlearned"))[0]["outputs"]
-        print(columns(answers["base"], answers["unlearned"], width), flush=True)
+    said:dict[str,list[str]] = dict(base=[], unlearned=[])  # each model has its own conversation
+    while True:
+        try: message = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError: return
+        for model,turns in said.items():
+            if not message: turns.clear()
+            else:
+                turns.append(message)
+                records = run.answers([prompt(turns)], args.max_new_tokens, [model])
+                turns.append(records[0]["outputs"][model])
+        if message: print(columns(said["base"][-1], said["unlearned"][-1], width), flush=True)
 
 # %% ../../nbs/job/11_command.ipynb #8e003061
 def _print(what): print(printable(what))

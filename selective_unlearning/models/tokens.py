@@ -66,10 +66,13 @@ def token_texts(tokenizer:Tokenizer, ids:Iterable[int]) -> dict[int,str]:
     return {i: s[n:] for i,s in zip(ids, decode([before+[i] for i in ids]))}
 
 # %% ../../nbs/models/02_tokens.ipynb #f9106b07
-def chat_text(tokenizer:Tokenizer, message:str) -> str|None:
-    """A user's message in the chat format, up to where the answer begins; None if there is none.
+def chat_text(
+    tokenizer:Tokenizer,
+    *turns:str,           # a user's message, the answer, the next message and so on
+) -> str|None:            # None if the model has no such format
+    """A conversation in the chat format, up to where the next answer begins.
 
     Whoever made the model wrote the format, which may raise anything."""
     if not tokenizer.chat_template: return None
-    messages = [dict(role="user", content=message)]
+    messages = [dict(role=("user", "assistant")[i%2], content=t) for i,t in enumerate(turns)]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

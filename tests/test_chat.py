@@ -1,0 +1,56 @@
+"`chat`: a conversation with each of two models, side by side."
+
+from types import SimpleNamespace
+
+import pytest
+
+from selective_unlearning.job import run_folder
+from selective_unlearning.job.command import main
+from selective_unlearning.models.load import load_tokenizer
+
+
+@pytest.fixture
+def talk(monkeypatch):
+    "Types lines into `chat`; returns what each model was given to read."
+    def type_lines(lines, *options, tokenizer=None):
+        read, line = dict(base=[], unlearned=[]), iter(lines)
+
+        class Stub:
+            def __init__(self, folder, **kwargs): self.tokenizer = tokenizer or load_tokenizer()
+
+            def answers(self, prompts, max_new_tokens, models):
+                model, = models
+                read[model] += prompts
+                return [dict(outputs={model: f"{model} says {len(read[model])}"})]
+
+        def ask(*args):
+            for said in line: return said
+            raise EOFError
+        monkeypatch.setattr("builtins.input", ask)
+        monkeypatch.setattr(run_folder, "Run", Stub)
+        assert main(["chat", *options]) == 0
+        return read
+    return type_lines
+
+
+def test_each_model_remembers_its_own_answers(talk):
+    read = talk(["Who keeps owls?", "And where?"])
+    for model, (first, second) in read.items():
+        assert "Who keeps owls?" in first and "says" not in first
+        turns = ["Who keeps owls?", f"{model} says 1", "And where?"]
+        assert [second.count(t) for t in turns] == [1, 1, 1]
+        assert sorted(turns, key=second.index) == turns
+    assert "unlearned says" not in "".join(read["base"])
+    assert "base says" not in "".join(read["unlearned"])
+
+
+def test_an_empty_line_begins_anew(talk):
+    read = talk(["Who keeps owls?", "  ", "And where?"])
+    for first, second in read.values(): assert "owls" in first and "owls" not in second
+
+
+@pytest.mark.parametrize("options, tokenizer", [
+    (["--plain"], None), ([], SimpleNamespace(chat_template=None))])
+def test_without_the_chat_format_each_text_is_alone(talk, options, tokenizer):
+    read = talk(["Who keeps owls?", "", "And where?"], *options, tokenizer=tokenizer)
+    assert all(texts == ["Who keeps owls?", "And where?"] for texts in read.values())
