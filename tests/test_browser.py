@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 import nbformat, nbformat.v4 as nbf
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 import lab
@@ -206,6 +207,25 @@ def test_site(site):
         assert max(t.locator("tbody tr").count() for t in tables.all()) > 1
         assert failed == []
         assert {urlsplit(u).netloc for u in asked} == {urlsplit(site).netloc}
+
+
+KINDS = ("index", "method", "how_to/install", "tutorials/tour", "tutorials/own_corpus", "core/html",
+         "core/plots", "corpus/readers", "labels/label_viewer", "evaluation/report",
+         "training/methods", "reference/settings", "CHANGELOG",
+         "source/selective_unlearning/labels/align")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_can_be_read_without_mouse_or_sight(site, scheme):
+    "A page of each kind, by the rules of axe: texts for pictures, contrast, focus, landmarks."
+    with lab.browser() as page:
+        page.emulate_media(color_scheme=scheme)
+        found = {}
+        for name in KINDS:
+            page.goto(f"{site}/{name}.html")
+            for v in Axe().run(page).response["violations"]:
+                found[name, v["id"]] = [n["html"][:200] for n in v["nodes"][:3]]
+        assert not found
 
 
 MEANT = {"install": "how_to/install.html", "resume": "how_to/resume.html",

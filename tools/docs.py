@@ -14,7 +14,6 @@ from fastcore.nbio import mk_cell, read_nb, write_nb
 from nbconvert import MarkdownExporter
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, exec_show_docs
-from pygments import formatters, highlight, lexers
 
 from tree import ROOT
 
@@ -37,13 +36,15 @@ SECTIONS = {  # of the sidebar -> folders and notebooks of nbs/, and sections in
 }
 PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # further pages
 THEMES = {"light": "cosmo", "dark": "darkly"}
+DARKER = {"#2780e3": "#1c66b5", "39,128,227": "28,102,181"}  # cosmo's blue, legible on white
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
 <rect width="16" height="16" rx="3" fill="#0072B2"/>
 <path d="M3 5h10M3 8h4M3 11h7" stroke="#fff" stroke-width="2"/>
 <path d="M9 8h4" stroke="#E69F00" stroke-width="2" stroke-dasharray="1"/>
 </svg>
 """
-FRAMES = ".dataframe :is(th, td) { padding: .1rem .6rem }"  # pandas tables: columns apart
+RULES = (".dataframe :is(th, td) { padding: .1rem .6rem }\n"     # pandas tables: columns apart
+         "mark:not(.su-view *) { color: #212529 }\n")            # was white on cream when dark
 LINK = re.compile(r'(\]\(|\b(?:src|href)=")(?!\w+:|[#/])([^)"#\s]+)')  # relative, Markdown or HTML
 IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -133,24 +134,23 @@ def stage(cfg, src):
                     o.data["text/markdown"] = link(md).replace("__main__.", "")
         nbformat.write(nb, to)
     for page in PROJECT: (src/page).write_text(relink((ROOT/page).read_text(), page, src, cfg))
-    form = formatters.HtmlFormatter(cssclass="sourceCode", linenos="inline", lineanchors="L",
-                                    noclasses=True, nobackground=True)
     for py in sorted(cfg.lib_path.rglob("*.py")):
         name = py.relative_to(ROOT)
         to = src/"source"/name.with_suffix(".md")
         to.parent.mkdir(parents=True, exist_ok=True)
-        code = highlight(py.read_text(), lexers.PythonLexer(), form)
-        to.write_text(f"---\ntitle: {name}\nsearch: false\n---\n\n```{{=html}}\n{code}\n```\n")
+        to.write_text(f"---\ntitle: {name}\nsearch: false\n---\n\n"
+                      f'`````{{.python #L code-line-numbers="true"}}\n{py.read_text()}\n`````\n')
     (src/"icon.svg").write_text(ICON)
 
 
 def themes(src):
-    "The bundled stylesheets without their import of web fonts, with a rule of our own."
+    "The bundled stylesheets without their import of web fonts, with rules of our own."
     import smalldocs
     for mode,theme in THEMES.items():
         css = Path(smalldocs.__file__).parent/f"assets/vendor/bootswatch/{theme}.min.css"
         text = re.sub(r"@import url\([^)]*\);?", "", css.read_text())
-        (src/f"{mode}.css").write_text(f"{text}\n{FRAMES}\n")
+        for old,new in DARKER.items(): text = text.replace(old, new)
+        (src/f"{mode}.css").write_text(f"{text}\n{RULES}")
 
 
 def sections(cfg, named, seen):
@@ -176,9 +176,30 @@ def site_config(cfg, out):
     side = [*sections(cfg, SECTIONS, set()), {"section": "Project", "contents": PROJECT}]
     web = {"title": cfg.title, "description": cfg.description, "favicon": "icon.svg",
            "navbar": {"search": True}, "page-navigation": True, "llms-txt": True,
+           "page-footer": f"{cfg.title} {cfg.version}, Apache 2.0",
            "sidebar": {"style": "floating", "contents": side}}  # docked is white on white when dark
     return {"project": {"output-dir": str(out)}, "website": web, "toc": True, "code-copy": True,
             "code-overflow": "wrap", "theme": {mode: f"{mode}.css" for mode in THEMES}}
+
+
+ACCESSIBLE = {  # what a page lacks for those who read it without a mouse or without sight
+    r"(<body\b[^>]*>)": r'\1<a class="visually-hidden-focusable" href="#quarto-document-content">'
+                        "Skip to the text</a>",
+    r'<(?=pre\b|div class="(?:su-view\b|cell-output cell-output-display">\s*<div>))(\w+)':
+        r'<\1 tabindex="0"',                                        # scrolls: keys must reach it
+    r"<th\b[^>]*></th>": "<td></td>",                               # the corner of a table
+    r'<a href="#(L-\d+)"></a>': r'<a href="#\1" aria-hidden="true" tabindex="-1"></a>',
+    r'<nav class="navbar\b': '<nav aria-label="Site" class="navbar',
+    r'<nav id="quarto-sidebar"': '<nav aria-label="Pages" id="quarto-sidebar"',
+    r'<nav id="TOC"': '<nav aria-label="On this page" id="TOC"',
+    r'(<a class="sidebar-item-[^>]*)role="navigation"': r'\1role="button"'}
+
+
+def accessible(html):
+    for old,new in ACCESSIBLE.items(): html = re.sub(old, new, html)
+    head, main, text = html.partition("<main")
+    before, section, rest = text.partition("<h2")   # where no section comes first, a name is one
+    return head+main+before.replace("<h3 ", '<h3 role="heading" aria-level="2" ')+section+rest
 
 
 class Page(HTMLParser):
@@ -235,6 +256,7 @@ def build(out):
         (src/"_smalldocs.yml").write_text(yaml.safe_dump(site_config(cfg, out)))
         site = Site(load(src), quiet=True)
         n = site.build()
+    for page in out.rglob("*.html"): page.write_text(accessible(page.read_text()))
     return n, [*site.warnings, *problems(out)]
 
 
@@ -268,6 +290,7 @@ def readme(cfg):
     nb = nbformat.read(ROOT/at, 4)
     nb.metadata["language_info"] = {"name": "python"}  # nbdev-clean drops it
     nb.cells = [c for c in nb.cells if not re.match(r"#\s*\|\s*hide\b", c.source)]
+    alts = re.findall(r"^#\| fig-alt: (.+)", "\n".join(c.source for c in nb.cells), re.M)
     for c in nb.cells:
         if c.cell_type == "markdown": c.source = LINK.sub(lambda m: m[1]+target(m, at), c.source)
         else:
@@ -276,6 +299,7 @@ def readme(cfg):
             c.source = re.sub(r"^#\s*\|.*\n?", "", c.source, flags=re.M)
     pictures = {"output_files_dir": "README_files"}
     md, res = MarkdownExporter().from_notebook_node(nb, resources=pictures)
+    md = re.sub(r"(?<=!\[)png(?=\])", lambda _: alts.pop(0), md)
     md = re.sub(r"[ \t]+$", "", md, flags=re.M).strip()+"\n"
     parts = md.split("```")                                # every second one is code
     md = "```".join(p if i % 2 else re.sub(r"\n{3,}", "\n\n", p) for i,p in enumerate(parts))
