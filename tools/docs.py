@@ -44,7 +44,8 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
 </svg>
 """
 RULES = (".dataframe :is(th, td) { padding: .1rem .6rem }\n"     # pandas tables: columns apart
-         "mark:not(.su-view *) { color: #212529 }\n")            # was white on cream when dark
+         "mark:not(.su-view *) { color: #212529 }\n"              # was white on cream when dark
+         ".numberSource a:only-child::after { content: '\\200b' }\n")  # an empty line has a height
 LINK = re.compile(r'(\]\(|\b(?:src|href)=")(?!\w+:|[#/])([^)"#\s]+)')  # relative, Markdown or HTML
 IMPORTS = (ast.Import, ast.ImportFrom)
 
