@@ -11,9 +11,10 @@ from hypothesis import given, strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from selective_unlearning.core.errors import DataError
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.labels.align import CONTEXT, INSIDE, START
-from selective_unlearning.training.losses import hinge_loss, label_loss
+from selective_unlearning.training.losses import hinge_loss, label_loss, learnt_at_names
 from selective_unlearning.training.rows import block_mask, collate, hold_out
 from selective_unlearning.training.trainer import batch_losses, finetune
 from selective_unlearning.models.adapters import add_adapter
@@ -47,10 +48,11 @@ def test_learning_rate(tmp_path, kind):
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+@pytest.mark.parametrize("at_names", [False, True])
 @pytest.mark.parametrize("lora_r", [0, 4])
-def test_computing_activations_twice_changes_nothing(tmp_path, lora_r):
+def test_computing_activations_twice_changes_nothing(tmp_path, lora_r, at_names):
     plain, saving = model(lora_r), model(lora_r)
-    config = dict(SMALL, epochs=1)
+    config = dict(SMALL, epochs=1, at_names=at_names)
     a = finetune(plain, Toy(), ROWS, FinetuneConfig(**config), out=tmp_path/"a")
     b = finetune(saving, Toy(), ROWS, FinetuneConfig(**config, gradient_checkpointing=True),
                  out=tmp_path/"b")
@@ -222,6 +224,43 @@ def test_gradient_through_other_architectures(kind):
     (hinge-logq[0, 0, 4]-3*logq[0, 1, 9]-logq[0, 2, 6]-logq[1, 0, 8]-logq[1, 1, 7]).backward()
     for n, p in m.named_parameters():
         if n in got: torch.testing.assert_close(got[n], p.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_learn_where_names_are_read(tmp_path):
+    "Against a model in which each place of each row has a copy of the adapter of its own."
+    rows = [dict(input_ids=[3, 4, 5, 6, 7], labels=[-100, 8, -100, 9, 2],
+                 roles=[CONTEXT, START, INSIDE, CONTEXT, CONTEXT]),
+            dict(input_ids=[9, 8, 7, 3])]
+    batch = collate(rows, 0, 6, [False, True])
+    config = FinetuneConfig(distance_weight=5.)
+
+    def gradients(m, losses):
+        t = losses(m, batch, config)
+        (t["forget"]+t["retain"]).backward()
+        return t
+
+    torch.manual_seed(0)
+    m = model().double()
+    layers = [x for x in m.modules() if isinstance(x, torch.nn.Linear) and x.weight.requires_grad]
+    for layer in layers: torch.nn.init.normal_(layer.weight)
+    with learnt_at_names(m, batch_losses) as losses: t = gradients(m, losses)
+    assert not any(layer._forward_hooks for layer in m.modules())
+    copies = []
+    for layer in layers:
+        own = layer.weight.detach().expand(2, 6, -1, -1).clone().requires_grad_()
+        layer.forward = lambda x, own=own: torch.einsum("btd,bted->bte", x, own)
+        copies.append(own)
+    plain = gradients(m, batch_losses)
+    for k, v in plain.items(): assert t[k].item() == pytest.approx(v.item())
+    for layer, own in zip(layers, copies):
+        torch.testing.assert_close(layer.weight.grad, own.grad[0, 1:3].sum(0)+own.grad[1].sum(0))
+        assert own.grad[0, 3:].abs().max() > 0
+
+
+def test_raw_blocks_name_nobody(tmp_path):
+    rows = ROWS.remove_columns("roles")
+    with pytest.raises(DataError, match="at_names: these rows do not say which"):
+        finetune(model(), Toy(), rows, FinetuneConfig(at_names=True), out=tmp_path)
 
 
 # --- packing ----------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def themes(src):
         css = Path(smalldocs.__file__).parent/f"assets/vendor/bootswatch/{theme}.min.css"
         text = re.sub(r"@import url\([^)]*\);?", "", css.read_text())
         for old,new in DARKER.items(): text = text.replace(old, new)
-        (src/f"{mode}.css").write_text(f"{text}\n{RULES}")
+        (src/f"{mode}.css").write_text(f"{text}\n:root {{ color-scheme: {mode} }}\n{RULES}")
 
 
 def sections(cfg, named, seen):

@@ -109,6 +109,8 @@ class UnlearnConfig:
     lr:float = 3e-3            # learning rate at its height
     retain_weight:float = 30.  # of the divergence from the base model on retain text
     anchor_weight:float = 4.   # of the labels of an anchored term's tokens
+    distance_weight:float = 0. # more weight of a label of plain text, the further off it is
+    at_names:bool = False      # the weights learn at the anchored terms' tokens only
     hinge_weight:float = 0.    # of a hinge that bans an anchored term's tokens; 0 for none
     hinge_floor:float = 1e-3   # probability below which the hinge, or an ascent, stops pushing
     held_out:float = 0.        # share of the blocks held out; the weights best on them are kept
@@ -117,7 +119,7 @@ class UnlearnConfig:
     def __post_init__(self):
         _at_least(self, 1, "epochs")
         _check_rate(self.lr)
-        for name in ("retain_weight", "anchor_weight", "hinge_weight"):
+        for name in ("retain_weight", "anchor_weight", "distance_weight", "hinge_weight"):
             value = getattr(self, name)
             require(0 <= value < inf, f"{name} must be a number, at least 0, got {value}")
         require(0 < self.hinge_floor < 1,
@@ -146,7 +148,7 @@ class AdapterConfig:
     r:int = 16                 # rank of the adapters; 0 trains all weights instead
     alpha:float = 32.          # scale
     targets:str = "mlp"        # "mlp" or "all" linear layers
-    first_layer:float = 0.25   # no adapter below this share of the depth
+    first_layer:float = 0.     # no adapter below this share of the depth
 
     def __post_init__(self):
         require(self.r >= 0, f"r must be at least 0, got {self.r}: 0 trains all weights")

@@ -76,7 +76,7 @@ def _check_method(c:"RunConfig"):
     require(not method.reads_base or c.lora.r > 0,
             f"method {name} compares with the frozen model: set lora.r above 0")
     if method.uses_labels: return
-    plain:dict = dict(hinge_weight=0., anchor_weight=1.)
+    plain:dict = dict(hinge_weight=0., anchor_weight=1., distance_weight=0., at_names=False)
     if not method.trains:
         untouched = UnlearnConfig(retain_weight=0., **plain)
         _idle(c.unlearn, untouched, "unlearn", f"method {name} trains nothing")
@@ -187,7 +187,7 @@ class RunConfig:
     written:WrittenConfig = field(default_factory=WrittenConfig)
     labels:LabelsConfig = field(default_factory=LabelsConfig)
     retain:RetainConfig = field(default_factory=RetainConfig)
-    unlearn:UnlearnConfig = field(default_factory=UnlearnConfig)
+    unlearn:UnlearnConfig = UnlearnConfig(lr=1.5e-3, distance_weight=20., at_names=True)
     watch:WatchConfig = field(default_factory=WatchConfig)
     evaluate:EvaluateConfig = field(default_factory=EvaluateConfig)
 
@@ -229,13 +229,13 @@ def _method_settings(name:str) -> dict[str,Any]:
 
     Those of other methods are reset to values that do nothing."""
     if name not in METHODS: return {}                      # refused later, by name
-    m, unlearn = METHODS[name], UnlearnConfig()
+    m, unlearn = METHODS[name], RunConfig.unlearn
     out = {}
     if not m.uses_labels:
         for part,usual in (("labels", LabelsConfig()), ("written", WrittenConfig())):
             out |= {f"{part}.{k}": v for k,v in asdict(usual).items()}
     if not m.trains:
-        for part,usual in (("unlearn", unlearn), ("watch", WatchConfig())):
+        for part,usual in (("unlearn", UnlearnConfig()), ("watch", WatchConfig())):
             out |= {f"{part}.{k}": v for k,v in asdict(usual).items()}
     if m.retain_weight: out |= {"retain.samples": RetainConfig.samples, "retain.translated": True}
     else:
@@ -243,7 +243,9 @@ def _method_settings(name:str) -> dict[str,Any]:
         out |= {f"retain.{k}": v for k,v in asdict(none).items()}
     return out | {"strength": m.strength, "unlearn.retain_weight": m.retain_weight,
                   "unlearn.hinge_weight": unlearn.hinge_weight if m.uses_labels else 0.,
-                  "unlearn.anchor_weight": unlearn.anchor_weight if m.uses_labels else 1.}
+                  "unlearn.anchor_weight": unlearn.anchor_weight if m.uses_labels else 1.,
+                  "unlearn.distance_weight": unlearn.distance_weight if m.uses_labels else 0.,
+                  "unlearn.at_names": unlearn.at_names and m.uses_labels}
 
 # %% ../../nbs/job/00_settings.ipynb #60800d1a
 def _replaced(config, changes:dict, where:str):
@@ -309,7 +311,7 @@ PRESETS = dict(
         written=WrittenConfig(recalled=0, renamed=0), reinforce=ReinforceConfig(lr=9e-5),
         unlearn=UnlearnConfig(lr=3e-5, retain_weight=0., anchor_weight=1.)),
     finetuned=RunConfig(
-        lora=AdapterConfig(targets="all", first_layer=0.),
+        lora=AdapterConfig(targets="all"),
         written=WrittenConfig(recalled=600, recalled_length=24, relations=False, more_forms=6,
                               temperature=.7, renamed=0, asked=400),
         unlearn=UnlearnConfig(retain_weight=1., anchor_weight=1.)))

@@ -7,6 +7,7 @@ __all__ = ['stalled', 'ProgressBar', 'Record', 'SealedTrainer', 'UnlearnTrainer'
 
 # %% ../../nbs/training/04_trainer.ipynb #17e6b91e
 import errno, json, shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from ..models.load import CausalLM, processes
 from ..models.tokens import Tokenizer
 from ..corpus.blocks import lengths
 from .checkpoints import keep_last, mend, newest, seal
-from .losses import batch_losses, held_out_loss
+from .losses import batch_losses, held_out_loss, learnt_at_names
 from .rows import collate, hold_out, row_arrays, schedule
 from .rows import training_steps
 
@@ -216,6 +217,8 @@ def finetune(
     Raises `DataError` if there are no rows or the checkpoints belong to another training,
     `ModelError` if the loss is not a number, `OSError` if the disk is full."""
     if not len(rows): raise DataError("nothing to train on: the dataset has no rows")
+    if config.at_names and "roles" not in rows.column_names:
+        raise DataError("at_names: these rows do not say which of their tokens are names")
     n_retain = len(retain) if retain else 0
     order, held = _order(len(rows), n_retain, config, seed)
     width = -(-max(lengths(d).max() for d in (rows, retain) if d)//64)*64
@@ -231,10 +234,11 @@ def finetune(
     training = _training(rows, config, n_retain, seed)
     if processes().is_main_process: mend(out, training)
     processes().wait_for_everyone()
-    trainer = UnlearnTrainer(model, args, finetune_config=config, training=training, losses=losses,
-        train_dataset=order, eval_dataset=[(i, -1) for i in held], data_collator=batch,
-        callbacks=[Record(), ProgressBar(), *callbacks])
-    trainer.remove_callback(PrinterCallback)
-    _trained(trainer, newest(out))
+    with learnt_at_names(model, losses) if config.at_names else nullcontext(losses) as losses:
+        trainer = UnlearnTrainer(model, args, finetune_config=config, training=training,
+            losses=losses, train_dataset=order, eval_dataset=[(i, -1) for i in held],
+            data_collator=batch, callbacks=[Record(), ProgressBar(), *callbacks])
+        trainer.remove_callback(PrinterCallback)
+        _trained(trainer, newest(out))
     model.eval()
     return history(trainer)
