@@ -110,7 +110,7 @@ class UnlearnConfig:
     retain_weight:float = 30.  # of the divergence from the base model on retain text
     anchor_weight:float = 4.   # of the labels of an anchored term's tokens
     distance_weight:float = 0. # more weight of a label of plain text, the further off it is
-    at_names:bool = False      # the weights learn at the anchored terms' tokens only
+    at_names:bool = False      # the weights learn at, and right before, anchored terms only
     hinge_weight:float = 0.    # of a hinge that bans an anchored term's tokens; 0 for none
     hinge_floor:float = 1e-3   # probability below which the hinge, or an ascent, stops pushing
     held_out:float = 0.        # share of the blocks held out; the weights best on them are kept

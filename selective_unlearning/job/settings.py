@@ -187,7 +187,7 @@ class RunConfig:
     written:WrittenConfig = field(default_factory=WrittenConfig)
     labels:LabelsConfig = field(default_factory=LabelsConfig)
     retain:RetainConfig = field(default_factory=RetainConfig)
-    unlearn:UnlearnConfig = UnlearnConfig(lr=1.5e-3, distance_weight=20., at_names=True)
+    unlearn:UnlearnConfig = UnlearnConfig(lr=1.5e-3, distance_weight=10., at_names=True)
     watch:WatchConfig = field(default_factory=WatchConfig)
     evaluate:EvaluateConfig = field(default_factory=EvaluateConfig)
 

@@ -81,7 +81,7 @@ def learnt_at_names(
     model:CausalLM,
     losses:Callable,  # such as `batch_losses`
 ) -> Iterator[Callable]:
-    """The same losses; of a forget row, a linear layer's weights learn at tokens of names only."""
+    "The same losses; of a forget row, a linear layer's weights learn at and right before names."
     where = torch.ones(1, 1, dtype=torch.bool)
     def hook(layer, args, out):
         if not torch.is_grad_enabled(): return out
@@ -91,7 +91,7 @@ def learnt_at_names(
     def masked(model, batch, config):
         nonlocal where
         names = batch["roles"] != Role.CONTEXT
-        where = names | batch["retain"][:, None]
+        where = names | shifted(names, False) | batch["retain"][:, None]
         return losses(model, batch, config)
     layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
     hooks = [m.register_forward_hook(hook) for m in layers if m.weight.requires_grad]
