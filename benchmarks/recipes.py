@@ -10,7 +10,7 @@ of forgetting. Strengths and retain weights of other methods are the published o
 
 Every figure is a share of the base model's: what is left beyond the control (0 is forgotten, 1
 untouched), without signs and for facts with an everyday answer, or how much is kept. Spread is half
-the range over the seeds. A run takes about ten minutes, all of them a day. Its figures are added to
+the range over the seeds. A run takes about twenty minutes. Its figures are added to
 results/recipes.jsonl, and used again as long as no setting and no file that it reads has changed.
 """
 import argparse, json, shutil, statistics

@@ -1,5 +1,6 @@
 "Training's settings and losses against what they must be by definition."
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import hypothesis
@@ -29,7 +30,7 @@ SMALL = dict(lr=1e-2)
 
 
 def model(lora_r=4):
-    m = llama(max_position_embeddings=64)
+    m = llama(max_position_embeddings=256)
     return add_adapter(m, "unlearned", lora_r, first_layer=0.) if lora_r else m
 
 
@@ -204,6 +205,29 @@ KINDS = dict(gemma2=LLAMA, cohere=LLAMA, granite=LLAMA, phi3=LLAMA, mixtral=LLAM
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_learning_at_names_in_other_architectures(kind):
+    "What is learnt at names and what elsewhere add up to the whole, in each linear layer."
+    small = dict(vocab_size=V, max_position_embeddings=64, pad_token_id=0, bos_token_id=1,
+                 eos_token_id=2)
+
+    def gradients(roles):
+        torch.manual_seed(0)
+        m = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small | KINDS[kind]))
+        rows = [dict(input_ids=[3, 4, 5, 6], labels=[-100, 4, 9, 6], roles=roles)]
+        with learnt_at_names(m.eval(), batch_losses) as losses:
+            config = FinetuneConfig(anchor_weight=1.)
+            losses(m, collate(rows, 0, 64), config)["forget"].backward()
+        return {n: x.weight.grad for n,x in m.named_modules()
+                if isinstance(x, torch.nn.Linear) and x is not m.get_output_embeddings()
+                and "expert" not in n and x.weight.grad is not None}
+    none, at, elsewhere, whole = (gradients(roles) for roles in (
+        [CONTEXT]*4, [CONTEXT, CONTEXT, START, START], [START, CONTEXT, CONTEXT, CONTEXT],
+        [START]*4))
+    assert whole and not any(g.any() for g in none.values())
+    for n in whole: torch.testing.assert_close(at[n]+elsewhere[n], whole[n], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradient_through_other_architectures(kind):
     "What a model does to its scores at the end (caps, scales) survives their being overwritten."
     torch.manual_seed(0)
@@ -255,6 +279,20 @@ def test_weights_learn_where_names_are_read(tmp_path):
     for layer, own in zip(layers, copies):
         torch.testing.assert_close(layer.weight.grad, own.grad[0, :3].sum(0)+own.grad[1].sum(0))
         assert own.grad[0, 3:].abs().max() > 0
+
+
+def test_a_layer_that_reads_few_places_learns_from_all_of_them():
+    "The output layer reads only the places with labels; there all its gradient is kept."
+    rows = [dict(input_ids=[3]*200, labels=[-100]*199+[9], roles=[CONTEXT]*200)]
+    batch = collate(rows, 0, 200)
+    grads = []
+    for at_names in (False, True):
+        m = model(0)
+        losses = learnt_at_names(m, batch_losses) if at_names else nullcontext(batch_losses)
+        with losses as loss: loss(m, batch, FinetuneConfig())["forget"].backward()
+        grads.append(m.lm_head.weight.grad)
+        assert at_names != bool(m.model.layers[0].mlp.up_proj.weight.grad.any())
+    torch.testing.assert_close(*grads)
 
 
 def test_raw_blocks_name_nobody(tmp_path):

@@ -104,13 +104,13 @@ class ReinforceConfig:
 # %% ../../nbs/core/05_step_settings.ipynb #6d1a2f96
 @dataclass(frozen=True)
 class UnlearnConfig:
-    "The second fine-tuning, on labels."
+    "The second fine-tuning, on labels. The recipe's values are those of `RunConfig.unlearn`."
     epochs:int = 1             # times each block is seen
     lr:float = 3e-3            # learning rate at its height
     retain_weight:float = 30.  # of the divergence from the base model on retain text
     anchor_weight:float = 4.   # of the labels of an anchored term's tokens
-    distance_weight:float = 0. # more weight of a label of plain text, the further off it is
-    at_names:bool = False      # the weights learn at, and right before, anchored terms only
+    distance_weight:float = 0. # extra weight of a plain label, times its distance (0 to 1)
+    at_names:bool = False      # of forget rows, linear layers learn at and before names only
     hinge_weight:float = 0.    # of a hinge that bans an anchored term's tokens; 0 for none
     hinge_floor:float = 1e-3   # probability below which the hinge, or an ascent, stops pushing
     held_out:float = 0.        # share of the blocks held out; the weights best on them are kept

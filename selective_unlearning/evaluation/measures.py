@@ -146,7 +146,9 @@ def side_by_side(
     terms:TermMatcher,            # anchored terms, for the grades
     max_new_tokens:int=24,
 ) -> Iterator[list[dict]]:        # `prompt`, and by model `outputs`, `found`, `grade` and `next`
-    "Yield the records of all prompts after each model; that of a single prompt also meanwhile."
+    """Yield the records of all prompts after each model; that of a single prompt also meanwhile.
+
+    A model that is still writing has only its `outputs`."""
     records:list[dict] = [dict(prompt=p, outputs={}, found={}, grade={}, next={}) for p in prompts]
     if not readers: yield records
     for name,reader in readers.items():

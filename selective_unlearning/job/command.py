@@ -118,7 +118,8 @@ def make_parser() -> _Parser:
                        help="Show warnings, errors and the result, but neither steps nor progress.")
         _add_settings(p, skip)
     command("report", "rewrite report.json and report.html of a finished run")
-    chat = command("chat", "talk to the base and the unlearned model side by side")
+    chat = command("chat", "talk to the base and the unlearned model side by side; "
+                           "an empty line begins anew")
     chat.add_argument("--max-new-tokens", type=int, default=60, metavar="N",
                       help="The longest answer, in tokens (default: %(default)s).")
     chat.add_argument("--plain", action="store_true",

@@ -250,7 +250,7 @@ def ask(
     max_new_tokens:int=40,
     models:Sequence[str]=("base", "reinforced", "unlearned"),
 ) -> Iterator[list[dict]]:
-    "Yield what the given models say, after each of them (`side_by_side`)."
+    "Yield what the given models say, as they say it (`side_by_side`)."
     readers = {which: self.reader(which) for which in models}
     yield from side_by_side(readers, prompts, self.dictionary.matcher, max_new_tokens)
 

@@ -81,19 +81,23 @@ def learnt_at_names(
     model:CausalLM,
     losses:Callable,  # such as `batch_losses`
 ) -> Iterator[Callable]:
-    "The same losses; of a forget row, a linear layer's weights learn at and right before names."
+    """The same losses; of a forget row, a linear layer's weights learn at and right before names.
+
+    Experts, the output layer and weights of other kinds than linear learn everywhere."""
     where = torch.ones(1, 1, dtype=torch.bool)
     def hook(layer, args, out):
-        if not torch.is_grad_enabled(): return out
         x, weight = args[0], layer.weight
+        if not torch.is_grad_enabled() or x.shape[:-1].numel() != where.numel(): return out
         learnt = linear(x.detach(), weight)      # the weights' gradient comes from here alone
-        return linear(x, weight.detach(), layer.bias) + where[..., None]*(learnt-learnt.detach())
+        here = where.reshape(*x.shape[:-1], 1)   # some models have rows and places in one
+        return linear(x, weight.detach(), layer.bias) + here*(learnt-learnt.detach())
     def masked(model, batch, config):
         nonlocal where
         names = batch["roles"] != Role.CONTEXT
         where = names | shifted(names, False) | batch["retain"][:, None]
         return losses(model, batch, config)
-    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    inner = (m for m in model.modules() if m is not model.get_output_embeddings())
+    layers = [m for m in inner if isinstance(m, torch.nn.Linear)]
     hooks = [m.register_forward_hook(hook) for m in layers if m.weight.requires_grad]
     try: yield masked
     finally:
