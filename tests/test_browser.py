@@ -216,8 +216,8 @@ KINDS = ("index", "method", "how_to/install", "tutorials/tour", "tutorials/own_c
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_can_be_read_without_mouse_or_sight(site, scheme):
-    "A page of each kind, by the rules of axe: texts for pictures, contrast, focus, landmarks."
+def test_pages_keep_the_rules_of_axe(site, scheme):
+    "A page of each kind: texts for pictures, contrast, focus, names of landmarks, headings."
     with lab.browser() as page:
         page.emulate_media(color_scheme=scheme)
         found = {}

@@ -204,17 +204,22 @@ KINDS = dict(gemma2=LLAMA, cohere=LLAMA, granite=LLAMA, phi3=LLAMA, mixtral=LLAM
              falcon=dict(hidden_size=16, num_attention_heads=2, num_hidden_layers=2))
 
 
+def other(kind):
+    "A tiny model of another architecture."
+    torch.manual_seed(0)
+    small = dict(vocab_size=V, max_position_embeddings=64, pad_token_id=0, bos_token_id=1,
+                 eos_token_id=2)
+    config = AutoConfig.for_model(kind, **small | KINDS[kind])
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_learning_at_names_in_other_architectures(kind):
     "What is learnt at names and what elsewhere add up to the whole, in each linear layer."
-    small = dict(vocab_size=V, max_position_embeddings=64, pad_token_id=0, bos_token_id=1,
-                 eos_token_id=2)
-
     def gradients(roles):
-        torch.manual_seed(0)
-        m = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small | KINDS[kind]))
+        m = other(kind)
         rows = [dict(input_ids=[3, 4, 5, 6], labels=[-100, 4, 9, 6], roles=roles)]
-        with learnt_at_names(m.eval(), batch_losses) as losses:
+        with learnt_at_names(m, batch_losses) as losses:
             config = FinetuneConfig(anchor_weight=1.)
             losses(m, collate(rows, 0, 64), config)["forget"].backward()
         return {n: x.weight.grad for n,x in m.named_modules()
@@ -230,10 +235,7 @@ def test_learning_at_names_in_other_architectures(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_through_other_architectures(kind):
     "What a model does to its scores at the end (caps, scales) survives their being overwritten."
-    torch.manual_seed(0)
-    small = dict(vocab_size=V, max_position_embeddings=64, pad_token_id=0, bos_token_id=1,
-                 eos_token_id=2)
-    m = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small | KINDS[kind])).eval()
+    m = other(kind)
     rows = [dict(input_ids=[3, 4, 5, 6, 7], labels=[-100, 4, 9, 6, -100],
                  roles=[CONTEXT, CONTEXT, START, CONTEXT, INSIDE]),
             dict(input_ids=[9, 8, 7])]
@@ -250,7 +252,7 @@ def test_gradient_through_other_architectures(kind):
         if n in got: torch.testing.assert_close(got[n], p.grad, atol=1e-5, rtol=1e-4)
 
 
-def test_weights_learn_where_names_are_read(tmp_path):
+def test_weights_learn_where_names_are_read():
     "Against a model in which each place of each row has a copy of the adapter of its own."
     rows = [dict(input_ids=[3, 4, 5, 6, 7], labels=[-100, 8, -100, 9, 2],
                  roles=[CONTEXT, START, INSIDE, CONTEXT, CONTEXT]),

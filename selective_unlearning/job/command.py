@@ -209,13 +209,14 @@ def chat(args:argparse.Namespace):
     while True:
         try: message = input("> " if sys.stdin.isatty() else "").strip()
         except EOFError: return
+        if not message:
+            for turns in said.values(): turns.clear()
+            continue
         for model,turns in said.items():
-            if not message: turns.clear()
-            else:
-                turns.append(message)
-                records = run.answers([prompt(turns)], args.max_new_tokens, [model])
-                turns.append(records[0]["outputs"][model])
-        if message: print(columns(said["base"][-1], said["unlearned"][-1], width), flush=True)
+            turns.append(message)
+            record, = run.answers([prompt(turns)], args.max_new_tokens, [model])
+            turns.append(record["outputs"][model])
+        print(columns(said["base"][-1], said["unlearned"][-1], width), flush=True)
 
 # %% ../../nbs/job/11_command.ipynb #8e003061
 def _print(what): print(printable(what))

@@ -61,6 +61,8 @@ def _leave(name:str, value, usual, why:str):
     require(value == usual, f"{name} would do nothing: {why}; leave it {left}")
 
 # %% ../../nbs/job/00_settings.ipynb #9c0a5a83
+_NAMELESS:dict = dict(hinge_weight=0., anchor_weight=1., distance_weight=0., at_names=False)
+
 def _check_method(c:"RunConfig"):
     "Raises `ConfigError` for an unknown method, or a setting that the method would not use."
     name = c.method
@@ -76,15 +78,14 @@ def _check_method(c:"RunConfig"):
     require(not method.reads_base or c.lora.r > 0,
             f"method {name} compares with the frozen model: set lora.r above 0")
     if method.uses_labels: return
-    plain:dict = dict(hinge_weight=0., anchor_weight=1., distance_weight=0., at_names=False)
     if not method.trains:
-        untouched = UnlearnConfig(retain_weight=0., **plain)
-        _idle(c.unlearn, untouched, "unlearn", f"method {name} trains nothing")
+        _idle(c.unlearn, UnlearnConfig(retain_weight=0., **_NAMELESS), "unlearn",
+              f"method {name} trains nothing")
     for settings,usual,what in ((c.labels, LabelsConfig(top_k=c.labels.top_k), "labels"),
                                 (c.written, WrittenConfig(), "written")):
         _idle(settings, usual, what, f"method {name} makes no generic labels")
-    if "hinge_floor" not in method.reads: plain["hinge_floor"] = UnlearnConfig.hinge_floor
-    _idle(c.unlearn, replace(c.unlearn, **plain), "unlearn",
+    floor:dict = {} if "hinge_floor" in method.reads else {"hinge_floor": UnlearnConfig.hinge_floor}
+    _idle(c.unlearn, replace(c.unlearn, **_NAMELESS, **floor), "unlearn",
           f"method {name} has no part for anchors in its loss")
 
 # %% ../../nbs/job/00_settings.ipynb #2ffe96bb
@@ -229,8 +230,7 @@ def _method_settings(name:str) -> dict[str,Any]:
 
     Those of other methods are reset to values that do nothing."""
     if name not in METHODS: return {}                      # refused later, by name
-    m, unlearn = METHODS[name], RunConfig.unlearn
-    out = {}
+    m, out = METHODS[name], {}
     if not m.uses_labels:
         for part,usual in (("labels", LabelsConfig()), ("written", WrittenConfig())):
             out |= {f"{part}.{k}": v for k,v in asdict(usual).items()}
@@ -241,11 +241,9 @@ def _method_settings(name:str) -> dict[str,Any]:
     else:
         none = RetainConfig(samples=0, translated=False)
         out |= {f"retain.{k}": v for k,v in asdict(none).items()}
-    return out | {"strength": m.strength, "unlearn.retain_weight": m.retain_weight,
-                  "unlearn.hinge_weight": unlearn.hinge_weight if m.uses_labels else 0.,
-                  "unlearn.anchor_weight": unlearn.anchor_weight if m.uses_labels else 1.,
-                  "unlearn.distance_weight": unlearn.distance_weight if m.uses_labels else 0.,
-                  "unlearn.at_names": unlearn.at_names and m.uses_labels}
+    names = {n: getattr(RunConfig.unlearn, n) for n in _NAMELESS} if m.uses_labels else _NAMELESS
+    out |= {f"unlearn.{n}": v for n,v in names.items()}
+    return out | {"strength": m.strength, "unlearn.retain_weight": m.retain_weight}
 
 # %% ../../nbs/job/00_settings.ipynb #60800d1a
 def _replaced(config, changes:dict, where:str):
