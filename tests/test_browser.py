@@ -180,6 +180,11 @@ def site(root, tmp_path_factory):
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args): pass
 
+        def send_error(self, code, *args):               # as hosts of such sites answer
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write((out/"404.html").read_bytes())
+
     handler = functools.partial(Quiet, directory=out)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -209,9 +214,22 @@ def test_site(site):
         assert {urlsplit(u).netloc for u in asked} == {urlsplit(site).netloc}
 
 
+def test_an_address_without_a_page_leads_back(site):
+    "However deep it is: style and links of the page that is shown do not hang on where it is."
+    with lab.browser() as page:
+        failed = []
+        page.on("response", lambda r: failed.append(r.url) if r.status >= 400 else None)
+        lost = f"{site}/moved/from/here.html"
+        page.goto(lost)
+        expect(page.locator("h1")).to_have_text("There is no such page")
+        page.locator("main a", has_text="front page").click()
+        page.wait_for_url(f"{site}/index.html")
+        assert failed == [lost]
+
+
 KINDS = ("index", "method", "how_to/install", "tutorials/tour", "tutorials/own_corpus", "core/html",
          "core/plots", "corpus/readers", "labels/label_viewer", "evaluation/report",
-         "training/methods", "reference/settings", "CHANGELOG",
+         "training/methods", "reference/settings", "CHANGELOG", "404",
          "source/selective_unlearning/labels/align")
 
 

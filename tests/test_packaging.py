@@ -99,7 +99,7 @@ def installed(built, tmp_path_factory):
     # a plain line only adds to sys.path: the checkout's editable install, itself a .pth, stays out
     with open(f"{site}/dependencies.pth", "w") as f: f.write(sysconfig.get_path("purelib")+"\n")
     env = {k: v for k,v in os.environ.items() if k != "PYTHONPATH"}
-    return lambda *cmd: run(home/"env/bin"/cmd[0], *cmd[1:], cwd=home, env=env)
+    return lambda *cmd, **kw: run(home/"env/bin"/cmd[0], *cmd[1:], cwd=home, env=env, **kw)
 
 
 def test_command_answers_outside_the_checkout(installed):

@@ -35,6 +35,9 @@ trained = {n: p.detach().clone() for n,p in m.named_parameters() if p.requires_g
 save_file(trained, out/f"weights-{me.process_index}.safetensors")
 (out/f"loss-{me.process_index}.json").write_text(json.dumps(losses))
 (out/f"processes-{me.process_index}.txt").write_text(str(me.num_processes))
+if group := torch.distributed.group.WORLD:
+    wait = group._get_backend(torch.device("cpu")).options._timeout
+    (out/f"wait-{me.process_index}.txt").write_text(str(wait.days))
 """
 TWO = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT/"configs"/"cpu.yaml")]
 PATHS = os.pathsep.join(map(str, (ROOT, ROOT/"tests")))
@@ -72,8 +75,11 @@ def agree(a, b):
 
 
 def test_two_processes(tmp_path, one):
-    "Two of two rows, retain rows of different lengths; one of them writes the checkpoints."
+    """Two of two rows, retain rows of different lengths; one of them writes the checkpoints.
+
+    While one evaluates, the other waits: for days, not for PyTorch's half hour."""
     agree(train(tmp_path/"two", TWO, 2), one)
+    assert [(tmp_path/"two"/f"wait-{i}.txt").read_text() for i in (0, 1)] == ["7", "7"]
     last = sorted((tmp_path/"two"/"c").iterdir())[-1]
     assert {p.name for p in last.iterdir()} == {
         "README.md", "unlearned", "optimizer.pt", "scheduler.pt", "rng_state_0.pth",

@@ -46,6 +46,13 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
 RULES = (".dataframe :is(th, td) { padding: .1rem .6rem }\n"     # pandas tables: columns apart
          "mark:not(.su-view *) { color: #212529 }\n"              # was white on cream when dark
          ".numberSource a:only-child::after { content: '\\200b' }\n")  # an empty line has a height
+LOST = """---
+title: There is no such page
+search: false
+---
+
+It may have moved: search for a word of its title above, or begin at the [front page](index.html).
+"""
 LINK = re.compile(r'(\]\(|\b(?:src|href)=")(?!\w+:|[#/])([^)"#\s]+)')  # relative, Markdown or HTML
 IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -142,6 +149,7 @@ def stage(cfg, src):
         to.write_text(f"---\ntitle: {name}\nsearch: false\n---\n\n"
                       f'`````{{.python #L code-line-numbers="true"}}\n{py.read_text()}\n`````\n')
     (src/"icon.svg").write_text(ICON)
+    (src/"404.md").write_text(LOST)
 
 
 def themes(src):
@@ -258,6 +266,10 @@ def build(out):
         site = Site(load(src), quiet=True)
         n = site.build()
     for page in out.rglob("*.html"): page.write_text(accessible(page.read_text()))
+    lost = out/"404.html"                                # shown at any address, however deep
+    html = lost.read_text().replace('href="#', 'href="404.html#')
+    base = f'<base href="{cfg.doc_baseurl.rstrip("/")}/">'
+    lost.write_text(html.replace("<head>", f"<head>{base}", 1))
     return n, [*site.warnings, *problems(out)]
 
 

@@ -8,13 +8,12 @@ __all__ = ['DEFAULT_MODEL', 'ORIGIN', 'cache_dir', 'made_once', 'resolve', 'Caus
            'load_config', 'model_identity', 'hub_id', 'context_length', 'left_pad']
 
 # %% ../../nbs/models/00_load.ipynb #b697fed6
-import logging, os, re, subprocess, sys, tempfile, warnings, zipfile
+import datetime, logging, os, re, subprocess, sys, tempfile, time, warnings, zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from socket import SOCK_STREAM, create_connection, getaddrinfo
-from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -52,8 +51,7 @@ def _refusal(errors:str) -> str:
     if "DO NOT MATCH THE HASHES" in errors:
         return ("the package index has another file under this name: set pip to an index that can "
                 f"be trusted, {local}")
-    lines = reversed(errors.splitlines())
-    why = next((line for line in lines if line.startswith("ERROR")), "pip failed")
+    why = next(filter(re.compile("ERROR").match, reversed(errors.splitlines())), "pip failed")
     return f"{why}; check the connection, {local}"
 
 def _fetch_gguf(folder:Path) -> Path:
@@ -140,8 +138,10 @@ def default_dtype(device:str|None=None) -> torch.dtype:
 
 # %% ../../nbs/models/00_load.ipynb #80d97559
 def processes() -> PartialState:
-    "Which process this is of how many; the only one unless it was launched as one of several."
-    return PartialState(cpu=not torch.cuda.is_available())
+    """Which process this is of how many; the only one unless it was launched as one of several.
+
+    Others are waited for up to a week: an evaluation may outlast PyTorch's usual half hour."""
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=datetime.timedelta(weeks=1))
 
 # %% ../../nbs/models/00_load.ipynb #1e57b8aa
 @contextmanager
@@ -168,16 +168,16 @@ def hub_reachable(seconds:float=3.) -> bool:
 
     Without this, a computer without a network would try again for half a minute."""
     if constants.ENDPOINT in _REACHED: return True
-    url, end = urlsplit(constants.ENDPOINT), monotonic()+seconds
+    url, end = urlsplit(constants.ENDPOINT), time.monotonic()+seconds
     if {url.scheme, "all"} & getproxies().keys(): return True
     try: hosts = getaddrinfo(url.hostname, url.port or url.scheme, type=SOCK_STREAM)
     except (OSError, ValueError): return False
     for *_, (host, port, *_) in hosts:
         with suppress(OSError):
-            create_connection((str(host), int(port)), max(.1, end-monotonic())).close()
+            create_connection((str(host), int(port)), max(.1, end-time.monotonic())).close()
             _REACHED.add(constants.ENDPOINT)
             return True
-        if monotonic() > end: break
+        if time.monotonic() > end: break
     return False
 
 # %% ../../nbs/models/00_load.ipynb #560376e3
