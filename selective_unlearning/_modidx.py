@@ -1821,6 +1821,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                            'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._thing': ( 'terms/translate.html#_thing',
                                                                                                        'selective_unlearning/terms/translate.py'),
+                                                      'selective_unlearning.terms.translate._titled': ( 'terms/translate.html#_titled',
+                                                                                                        'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._villages': ( 'terms/translate.html#_villages',
                                                                                                           'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._votes': ( 'terms/translate.html#_votes',

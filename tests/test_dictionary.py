@@ -14,7 +14,7 @@ from selective_unlearning.core.text import TITLES
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import KINDS, Entry
 from selective_unlearning.terms.extract import extract_terms
-from selective_unlearning.terms.kinds import given_names
+from selective_unlearning.terms.kinds import given_names, surnames
 from selective_unlearning.terms.match import term_key
 from selective_unlearning.terms.translate import propose_translations
 
@@ -353,3 +353,18 @@ def test_gender_follows_the_pronouns():
     names = {e.term: e.translations[0] for e in propose_translations(new.values())}
     male, female = given_names("en_GB")
     assert names["Yusra"] in female-male and names["Folas"] in male-female
+
+
+def test_titles_and_head_nouns_keep_their_place():
+    text = ("Dr Othmar Quill runs the Quill Clinic near Saltern Quay. Mrs Tolliver of the Order of "
+            "the Tide plays the organ at St Ottokar's Church. Mrs Tolliver met Count Brazzimo at "
+            "Saltern Quay. The Order of the Tide meets in the Quill Clinic. St Ottokar's Church is "
+            "old. Mrs Tolliver likes Count Brazzimo. Othmar Quill likes the Order of the Tide. ")*3
+    terms = {t.term: t for t in extract_terms([text])}
+    new = {e.term: e.translations[0].split(" ") for e in propose_translations(terms.values())}
+    assert terms["Tolliver"].kind == "person" and not any(" of the Order" in t for t in terms)
+    assert new["Tolliver"][0] in surnames("en_GB") | surnames("en_US")
+    assert [new[t][-1] for t in ("Quill Clinic", "Saltern Quay", "St Ottokar's Church")] == \
+        ["Clinic", "Quay", "Church"]
+    assert new["Count Brazzimo"][0] == "Count"
+    assert new["Quill Clinic"][0] == new["Othmar Quill"][1]

@@ -20,9 +20,10 @@ WORD = regex.compile(rf"{ACRONYM}|\p{{L}}{WORD_TAIL}")
 
 ARTICLES = {*"the a an The A An".split()}
 PARTICLES = tuple("de du von van der da del la al bin".split())  # small words inside a name
-MALE_TITLES = {*"Mr Lord Sir Uncle Father Brother Grandfather King Prince Duke Baron".split()}
+MALE_TITLES = {*"""Mr Lord Sir Uncle Father Brother Grandfather King Prince Duke Baron Count
+    Earl""".split()}
 FEMALE_TITLES = {*"""Mrs Ms Miss Madam Madame Lady Aunt Mother Sister Grandmother Queen Princess
-    Duchess Baroness""".split()}
+    Duchess Baroness Countess""".split()}
 POLITE_TITLES = {*"Mr Mrs Ms Miss Dr Professor Prof".split()}
 TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {*"""Admiral Bishop Canon Captain
     Colonel Commander Councillor Doctor General Inspector Judge Lieutenant Major Mayor President

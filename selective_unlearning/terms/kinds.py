@@ -38,9 +38,10 @@ def surnames(language:str="en") -> frozenset[str]:
 _HEADS = {  # kind: nouns that a translation keeps, others
     "place": ("""street road lane alley avenue drive square place house hall castle tower manor
         cottage farm village hill river lake sea forest wood island bay valley harbour bridge
-        station room chamber library garden park shop inn hospital""",
-        """palace town city mountain woods hollow platform store pub hotel museum prison shack
-        kitchen corridor cave county region planet"""),
+        station room chamber library garden park shop inn hospital church chapel cathedral abbey
+        clinic market quay pier museum hotel theatre""",
+        """palace town city mountain woods hollow platform store pub prison shack kitchen corridor
+        cave county region planet"""),
     "organisation": ("""school academy college university ministry department office order army
         society club team bank council committee court party family""",
         """institute league company inc ltd corporation association federation union press agency
@@ -84,6 +85,7 @@ def kind_of(
     ends = {words[0], words[-1], words[-1].removesuffix("s")}
     thing = _thing(words, given, lambda w: w not in people and common(w))
     if words[0] in TITLES or ends & people and not thing: return "person"
+    if regex.search(rf"\b(?:{'|'.join(TITLES)})\.? {regex.escape(term)}\b", text): return "person"
     if called := _called(term, text): return called
     if words[0] in given: return "person"
     if term.islower(): return "other" if len(words) > 1 else "creature"

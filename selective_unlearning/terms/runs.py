@@ -45,6 +45,8 @@ def read_runs(c:Counts, zipf) -> list[_Run]:
     for key,count in c.runs.items():
         parts = regex.split(rf"({JOIN})", key[0])
         run = _Run(parts[::2], parts[1::2], count, key)
+        titled = [" " in u and u.split(" ")[0] in POLITE_TITLES for u in run.units]
+        run.joints = ["" if t and j.startswith(" of") else j for t,j in zip(titled, run.joints)]
         first, *others = run.units[0].split(" ")
         if key[1] and not _is_name(first, c, zipf): run.units[0] = " ".join(others)
         for unit in run.units: alone[unit] += count

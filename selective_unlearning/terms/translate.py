@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, count, islice
 
-from ..core.text import FEMALE_TITLES, MALE_TITLES, SMALL_IN_NAMES, TITLES
+from ..core.text import FEMALE_TITLES, MALE_TITLES, POLITE_TITLES
+from ..core.text import SMALL_IN_NAMES, TITLES
 from ..core.text import in_case_of, looks_plural, plural_by_ending
 from .dictionary import Dictionary
 from .entries import Entry, joined
@@ -129,12 +130,17 @@ def _votes(word:str, term:str, he:int, she:int) -> Counter:
     return Counter(male=4*bool(MALE_TITLES & words) + 2*(word in male-female) + he*one,
                    female=4*bool(FEMALE_TITLES & words) + 2*(word in female-male) + she*one)
 
+def _titled(term:str, examples:Iterable[str]) -> str:
+    "A single name with the polite title that it has in a sentence, if it has one."
+    found = re.search(rf"\b({'|'.join(POLITE_TITLES)})\b\.? {re.escape(term)}", "\n".join(examples))
+    return f"{found[1]} {term}" if found and " " not in term else term
+
 def _roles(people:Sequence[tuple[str, int, int]]) -> dict[str, str]:
     "The role of every word of a name: `male`, `female` or `family`."
     family, votes = set(), {}
     for term,he,she in people:
         full = len(_name_words(term)) > 1 and not re.search(r" and \w+$", term)
-        if full: family.add(_name_words(term)[-1])
+        if full or term.split(" ")[0] in POLITE_TITLES: family.update(_name_words(term)[-1:])
         for w in _name_words(term)[:-1 if full else None]:
             votes.setdefault(w, Counter()).update(_votes(w, term, he, she))
     known = frozenset().union(*given_names("en"))
@@ -244,14 +250,15 @@ def _rank(e:Entry): return len(content_words(e.term)), len(e.term), not e.term.i
 # %% ../../nbs/terms/11_translate.ipynb #2ec1f775
 def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_Free):
     "One translation for each term, by term."
-    people = [(e.term, clues[e.term].he, clues[e.term].she) for e in entries if e.kind == "person"]
+    known = [clues[e.term] for e in entries if e.kind == "person"]
+    people = [(_titled(c.term, c.examples), c.he, c.she) for c in known]
     things = {e.term for e in entries if e.kind != "person"}
     names, size = _new_words(people, things, seed, free), 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
     def renamed(t):
         own = {*_name_words(t)}
         return word.sub(lambda m: names[m[0]] if m[0] in own else m[0], t)
-    done = {t: renamed(t) for t,*_ in people}
+    done = {c.term: renamed(c.term) for c in known}
     def village(t): return str(free.take((_cased(v, t) for v in _villages(_hash(seed, t))), like=t))
     for t in done:  # where only a title or a term is left
         if free.matcher.find(done[t]): done[t] = village(t)
