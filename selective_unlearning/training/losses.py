@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch.nn.functional import linear
 
 from ..core.step_settings import FinetuneConfig
 from ..models.load import CausalLM
@@ -76,6 +75,21 @@ def batch_losses(model:CausalLM, batch:dict, config:FinetuneConfig) -> dict[str,
                 hinge=hinge_loss(logq[..., -1][hinged], config.hinge_floor).sum())
 
 # %% ../../nbs/training/01_losses.ipynb #014bedc6
+class _LearntAt(torch.autograd.Function):
+    "The output of a linear layer whose parameters learn at some places only."
+    @staticmethod
+    def forward(ctx, out, where, x, weight, bias):
+        ctx.save_for_backward(where, x, weight)
+        ctx.mark_dirty(out)                      # returned as it is, and not copied
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        where, x, weight = ctx.saved_tensors
+        here, read = (t.flatten(0, -2)[where] for t in (grad, x))
+        bias = here.sum(0) if ctx.needs_input_grad[4] else None
+        return None, None, grad @ weight, here.T @ read, bias
+
 @contextmanager
 def learnt_at_names(
     model:CausalLM,
@@ -86,11 +100,9 @@ def learnt_at_names(
     Experts, the output layer and weights of other kinds than linear learn everywhere."""
     where = torch.ones(1, 1, dtype=torch.bool)
     def hook(layer, args, out):
-        x, weight = args[0], layer.weight
+        x, = args
         if not torch.is_grad_enabled() or x.shape[:-1].numel() != where.numel(): return out
-        learnt = linear(x.detach(), weight)      # the weights' gradient comes from here alone
-        here = where.reshape(*x.shape[:-1], 1)   # some models have rows and places in one
-        return linear(x, weight.detach(), layer.bias) + here*(learnt-learnt.detach())
+        return _LearntAt.apply(out.detach(), where.flatten(), x, layer.weight, layer.bias)
     def masked(model, batch, config):
         nonlocal where
         names = batch["roles"] != Role.CONTEXT
