@@ -359,12 +359,24 @@ def test_titles_and_head_nouns_keep_their_place():
     text = ("Dr Othmar Quill runs the Quill Clinic near Saltern Quay. Mrs Tolliver of the Order of "
             "the Tide plays the organ at St Ottokar's Church. Mrs Tolliver met Count Brazzimo at "
             "Saltern Quay. The Order of the Tide meets in the Quill Clinic. St Ottokar's Church is "
-            "old. Mrs Tolliver likes Count Brazzimo. Othmar Quill likes the Order of the Tide. ")*3
+            "old. Mrs Tolliver likes Count Brazzimo. Othmar Quill likes the Order of the Tide. "
+            "They left Quillex to the President. Quillex is a company that builds organs. Mrs "
+            "Austine plays in the Quill Clinic, and Mrs Austine sings. ")*3
     terms = {t.term: t for t in extract_terms([text])}
     new = {e.term: e.translations[0].split(" ") for e in propose_translations(terms.values())}
-    assert terms["Tolliver"].kind == "person" and not any(" of the Order" in t for t in terms)
-    assert new["Tolliver"][0] in surnames("en_GB") | surnames("en_US")
+    assert terms["Tolliver"].kind == "person" and terms["Quillex"].kind == "organisation"
+    assert "Tolliver of the Order of the Tide" not in terms and "Order of the Tide" in terms
+    first, last = frozenset().union(*given_names("en")), surnames("en_GB") | surnames("en_US")
+    assert "Austine" in first and new["Austine"][0] in last-first    # she is Mrs Austine
     assert [new[t][-1] for t in ("Quill Clinic", "Saltern Quay", "St Ottokar's Church")] == \
         ["Clinic", "Quay", "Church"]
     assert new["Count Brazzimo"][0] == "Count"
     assert new["Quill Clinic"][0] == new["Othmar Quill"][1]
+
+
+def test_a_surname_that_is_a_place_elsewhere_is_a_surname():
+    text = "Charlotte Church sang in Tarnmoor Church. Earl Vexley heard Charlotte Church. "*3
+    new = {e.term: e.translations[0] for e in propose_translations(extract_terms([text]))}
+    for words in map(str.split, new): assert not {*words} & {*new[" ".join(words)].split()} - {
+        "Church"}, new
+    assert "Church" not in new["Charlotte Church"]

@@ -297,6 +297,22 @@ def test_a_layer_that_reads_few_places_learns_from_all_of_them():
     torch.testing.assert_close(*grads)
 
 
+def test_learning_at_names_in_mixed_precision():
+    "Activations and their gradients have another precision than the weights then."
+    def gradients(restricted, precise):
+        m = model(0)
+        rows = [dict(input_ids=[3, 4, 5, 6], labels=[-100, 4, 9, 6], roles=[START]*4)]
+        losses = learnt_at_names(m, batch_losses) if restricted else nullcontext(batch_losses)
+        with losses as loss, torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+            t = loss(m, collate(rows, 0, 64), FinetuneConfig())
+        t["forget"].backward()
+        return m.model.layers[0].mlp.up_proj.weight.grad
+    exact, plain, at_names = (gradients(*how) for how in ((0, 1), (0, 0), (1, 0)))
+    assert at_names.dtype == exact.dtype
+    error = (plain-exact).abs().max()
+    assert 0 < error and (at_names-exact).abs().max() < 3*error
+
+
 def test_raw_blocks_name_nobody(tmp_path):
     rows = ROWS.remove_columns("roles")
     with pytest.raises(DataError, match="at_names: these rows do not say which"):

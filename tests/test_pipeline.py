@@ -9,12 +9,12 @@ from selective_unlearning.job import steps
 from selective_unlearning.job.manifest import STEPS
 from selective_unlearning.models.load import load_model
 from selective_unlearning.core.errors import DataError
-from selective_unlearning.core.files import write_json
+from selective_unlearning.core.files import read_jsonl, write_json, write_jsonl
 from selective_unlearning.job.settings import configure, to_yaml
 from selective_unlearning.terms.choose_translations import choose_translations
 from selective_unlearning.terms.extract import extract_terms
-from selective_unlearning.job.run_folder import Run
-from selective_unlearning.job.run import run
+from selective_unlearning.job.run_folder import DEMO_FILES, Run
+from selective_unlearning.job.run import demo_config, run
 from selective_unlearning.terms.translate import propose_translations
 from tiny import NAMES, TEXT, results, settings
 
@@ -224,3 +224,21 @@ def test_folders(tmp_path):
     with pytest.raises(DataError, match="02-dictionary/dictionary.json: was changed"):
         run(config, out)
     with pytest.raises(DataError, match="not a run folder"): Run(tmp_path/"mine")
+
+
+def test_neighbours_of_another_subject_are_distant_knowledge(tmp_path, monkeypatch):
+    "Of the demo's, those with an anchored term are left out, and no figure is called near."
+    near = [{"prompt": "The lamp is", "answers": [" old"], "ring": 1},
+            {"prompt": "In Tarnmoor the lamp is", "answers": [" old"], "ring": 1},
+            {"prompt": "The lamp belongs to", "answers": [" Orla"], "ring": 2}]
+    write_jsonl(tmp_path/"theirs.jsonl", near)
+    given = settings(tmp_path, neighbours=str(tmp_path/"theirs.jsonl"), force=True)
+    done = run(given, tmp_path/"given", until="prompts")
+    assert [p["ring"] for p in read_jsonl(done.path("prompts")/"neighbours.jsonl")] == [1, 1, 2]
+    monkeypatch.setitem(DEMO_FILES, "neighbours", tmp_path/"theirs.jsonl")
+    done = run(configure(given, {"neighbours": None}), tmp_path/"given")
+    assert read_jsonl(done.path("prompts")/"neighbours.jsonl") == [near[0] | {"ring": 3}]
+    checks = {c["path"]: c for c in done.results["checks"]}
+    assert [checks[f"rings.{ring}.ratio"]["ok"] is None for ring in (1, 2)] == [True, True]
+    assert "near the text" in checks["rings.1.ratio"]["why"]
+    assert demo_config().neighbours is not None

@@ -5,13 +5,16 @@ import pytest
 from safetensors.torch import load_file
 
 from selective_unlearning.core.errors import DataError
-from selective_unlearning.core.files import read_json, read_text, write_jsonl
+from selective_unlearning.core.files import data_path, read_json, read_text, write_jsonl
 from selective_unlearning.evaluation import watched
+from selective_unlearning.evaluation.utility import read_neighbours
 from selective_unlearning.job import watching
 from selective_unlearning.job.run import run
 from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.settings import RunConfig, configure
 from selective_unlearning.models.sampling import opener_ids, sample_texts
 from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.entries import Entry
 from tiny import settings
 
 
@@ -135,3 +138,20 @@ def test_words_after_the_opener_alone():
     for p in cuts: assert text.startswith(p["prompt"]+p["idiosyncratic"][0])
     assert len(cuts) == 6                                  # the second "She" begins a line
     assert watched._cuts("No opener", openers, random.Random(0)) == []
+
+
+def test_probes_of_another_subject_that_name_a_term_are_not_watched(tmp_path, monkeypatch):
+    (tmp_path/"text.txt").write_text("Sherlock Holmes plays the violin.")
+    near = []
+
+    class Stub(Run):
+        dictionary = Dictionary([Entry("Sherlock Holmes", "Basil Wood")])
+        def release(self): pass
+    monkeypatch.setattr(watching, "_known", lambda run, about: (True, ""))
+    monkeypatch.setattr(watching, "quick_measure", lambda known, probes, *_: near.extend(probes))
+    config = configure(RunConfig(), {"corpus": str(tmp_path/"text.txt"), "watch.steps": 20})
+    watching.watch_of(Stub(tmp_path/"run", config), tmp_path)
+    every = [p["prompt"] for p in read_neighbours(data_path("near.jsonl"), "tune")]
+    left_out = {*every} - {p["prompt"] for p in near}
+    assert near and {p["ring"] for p in near} == {3}
+    assert left_out == {p for p in every if "Sherlock" in p} != set()

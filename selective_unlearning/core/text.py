@@ -20,8 +20,8 @@ WORD = regex.compile(rf"{ACRONYM}|\p{{L}}{WORD_TAIL}")
 
 ARTICLES = {*"the a an The A An".split()}
 PARTICLES = tuple("de du von van der da del la al bin".split())  # small words inside a name
-MALE_TITLES = {*"""Mr Lord Sir Uncle Father Brother Grandfather King Prince Duke Baron Count
-    Earl""".split()}
+MALE_TITLES = {*"""Mr Lord Sir Uncle Father Brother Grandfather King Prince Duke Baron
+    Count""".split()}
 FEMALE_TITLES = {*"""Mrs Ms Miss Madam Madame Lady Aunt Mother Sister Grandmother Queen Princess
     Duchess Baroness Countess""".split()}
 POLITE_TITLES = {*"Mr Mrs Ms Miss Dr Professor Prof".split()}

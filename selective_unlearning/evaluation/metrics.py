@@ -178,6 +178,7 @@ class Limit(NamedTuple):
     none:str="not measured"
 
 _NO_CONTROL = "no prompt of this kind has a control"
+_NO_RING = "no probe of the neighbour set has this ring: bring some"
 NEAR = .05  # of what the base model knows beyond the control
 LIMITS = [
     Limit("familiarity, control-subtracted", "forgotten.probability", NEAR, "near 0",
@@ -197,11 +198,11 @@ LIMITS = [
     Limit("stand-in names in other answers, unlearned − base", "stand_ins.rise", 1., "lower",
           "points", none="the dictionary has no names that stand in"),
     Limit("nearest neighbours (ring 1), unlearned / base", "rings.1.ratio", .95, "higher",
-          low=.92, part="neighbours", none="no neighbour has the ring 1"),
+          low=.92, part="neighbours", none=_NO_RING),
     Limit("ring 2, unlearned / base", "rings.2.ratio", .97, "higher",
-          part="neighbours", none="no neighbour has the ring 2"),
+          part="neighbours", none=_NO_RING),
     Limit("ring 3, unlearned / base", "rings.3.ratio", .99, "higher",
-          part="neighbours", none="no neighbour has the ring 3"),
+          part="neighbours", none=_NO_RING),
     Limit("fall in general accuracy", "general_drop", .5, "lower", "points", part="general"),
     Limit("rise in holdout perplexity", "perplexity_rise", 1., "lower", "%", part="holdout")]
 _NO_RINGS = Limit("neighbour set, unlearned / base", "neighbours.ratio", .95, "higher", low=.92,

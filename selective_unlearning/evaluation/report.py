@@ -201,14 +201,14 @@ def _section(part:str, by:dict[str,list[dict]], shown:int=6) -> Html:
     return tag("section", *out)
 
 # %% ../../nbs/evaluation/11_report.ipynb #c887a6d4
-_MADE = ("model", "method", "seed", "corpus", "dictionary", "config", "seconds",
-         "peak_memory_bytes", "versions")  # what comes first
+_MADE = "model method seed corpus dictionary config seconds peak_memory_bytes versions".split()
 _MEASURED = {*summarise({}), "general_drop", "perplexity_rise"}
 
 def _facts(value, name:str="") -> list[str]:
-    "A nested value as a flat list of `name value`."
+    "A nested value as a flat list of `name value`, without what is None."
     if isinstance(value, dict):
-        return [f for k,v in value.items() for f in _facts(v, f"{name}.{k}" if name else str(k))]
+        return [f for k,v in value.items() if v is not None
+                for f in _facts(v, f"{name}.{k}".lstrip("."))]
     if isinstance(value, (list, tuple)): value = ", ".join(map(str, value))
     return [f"{name} {number_text(value) if isinstance(value, float) else value}".strip()]
 

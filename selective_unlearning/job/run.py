@@ -209,7 +209,7 @@ def demo_config(config:RunConfig=RunConfig()) -> RunConfig:
     "Settings with the demo's corpus, dictionary and prompts: the subject is Harry Potter."
     d = data_path("harry_potter")
     files = dict(corpus=[str(d/"corpus")], dictionary=str(d/"dictionary.json"),
-                 prompts=str(d/"prompts.jsonl"))
+                 prompts=str(d/"prompts.jsonl"), neighbours=str(data_path("near.jsonl")))
     if (d/"homonyms.jsonl").exists(): files["homonyms"] = str(d/"homonyms.jsonl")
     return configure(config, files)
 

@@ -49,7 +49,7 @@ from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
 from ..evaluation.prompts import make_prompts, mentions
 from ..evaluation.reading import reading_prompts
-from ..evaluation.utility import read_general, read_neighbours, utility
+from ..evaluation.utility import distant, read_general, read_neighbours, utility
 from .run_folder import Run
 from .watching import watch_of
 
@@ -271,13 +271,14 @@ def make_unlearned(run:Run, work:Path):
 
 # %% ../../nbs/job/05_steps.ipynb #c8a32fee
 def make_prompt_files(run:Run, work:Path):
-    c, files = run.config, run.files
-    half = c.evaluate.half
+    c, files, half = run.config, run.files, run.config.evaluate.half
     if files["prompts"]: prompts = read_prompts(files["prompts"][0], half)
     else:
         prompts = make_prompts(run.corpus, run.dictionary, run.reader("base"), c.n_prompts, c.seed)
     write_jsonl(work/"prompts.jsonl", prompts)
-    write_jsonl(work/"neighbours.jsonl", read_neighbours(files["neighbours"][0], half))
+    near = read_neighbours(files["neighbours"][0], half)
+    if not c.neighbours: near = distant(near, run.dictionary.matcher)
+    write_jsonl(work/"neighbours.jsonl", near)
     homonyms = [r for path in files["homonyms"] for r in read_neighbours(path, half)]
     write_jsonl(work/"homonyms.jsonl", homonyms)
     write_jsonl(work/"general.jsonl", read_general(files["general"][0]))

@@ -16,7 +16,7 @@ from ..core.errors import ConfigError, DataError
 from ..models.load import processes
 from ..training.monitor import Watch
 from ..evaluation.measures import read_prompts
-from ..evaluation.utility import read_neighbours
+from ..evaluation.utility import distant, read_neighbours
 from ..evaluation.watched import Known, compare, quick_measure, recollections
 from .run_folder import Run
 
@@ -55,6 +55,7 @@ def watch_of(run:Run, folder:Path) -> Watch|None:
     c, main = run.config, processes().is_main_process
     if not c.watch.steps: return None
     about, near = tune_half(run)
+    if not c.neighbours: near = distant(near, run.dictionary.matcher)
     (known, why), = broadcast_object_list([_known(run, about) if main else None])
     run.release()
     if not known: raise DataError(why)

@@ -80,13 +80,14 @@ def kind_of(
     "The likely kind of what a term names, one of `KINDS`."
     words = regex.split("[ -]", term)
     head = words[0 if regex.search(" (?:of|for) ", term) else -1].lower()
-    if len(words) > 1 and head in KIND_OF_HEAD: return KIND_OF_HEAD[head]
+    bearer = len(words) == 2 and words[0] in given and words[1] in surnames() and not around["-the"]
+    if len(words) > 1 and head in KIND_OF_HEAD and not bearer: return KIND_OF_HEAD[head]
     if around.total() > 2 and _share(around, _PLACE_CUES) > .3: return "place"
     ends = {words[0], words[-1], words[-1].removesuffix("s")}
     thing = _thing(words, given, lambda w: w not in people and common(w))
     if words[0] in TITLES or ends & people and not thing: return "person"
-    if regex.search(rf"\b(?:{'|'.join(TITLES)})\.? {regex.escape(term)}\b", text): return "person"
     if called := _called(term, text): return called
+    if regex.search(rf"\b(?:{'|'.join(TITLES)}) {regex.escape(term)}\b", text): return "person"
     if words[0] in given: return "person"
     if term.islower(): return "other" if len(words) > 1 else "creature"
     if _share(around, _THING_CUES) > .2: return "object"

@@ -132,7 +132,7 @@ def _votes(word:str, term:str, he:int, she:int) -> Counter:
 
 def _titled(term:str, examples:Iterable[str]) -> str:
     "A single name with the polite title that it has in a sentence, if it has one."
-    found = re.search(rf"\b({'|'.join(POLITE_TITLES)})\b\.? {re.escape(term)}", "\n".join(examples))
+    found = re.search(rf"\b({'|'.join(POLITE_TITLES)}) {re.escape(term)}\b", "\n".join(examples))
     return f"{found[1]} {term}" if found and " " not in term else term
 
 def _roles(people:Sequence[tuple[str, int, int]]) -> dict[str, str]:
@@ -140,7 +140,8 @@ def _roles(people:Sequence[tuple[str, int, int]]) -> dict[str, str]:
     family, votes = set(), {}
     for term,he,she in people:
         full = len(_name_words(term)) > 1 and not re.search(r" and \w+$", term)
-        if full or term.split(" ")[0] in POLITE_TITLES: family.update(_name_words(term)[-1:])
+        polite = term.split(" ")[0] in POLITE_TITLES and len(_name_words(term)) == 1
+        if full or polite: family.update(_name_words(term)[-1:])
         for w in _name_words(term)[:-1 if full else None]:
             votes.setdefault(w, Counter()).update(_votes(w, term, he, she))
     known = frozenset().union(*given_names("en"))
