@@ -171,7 +171,7 @@ def sections(cfg, named, seen):
             if isinstance(part, dict): pages += sections(cfg, part, seen)
             else:
                 at = cfg.nbs_path/part
-                nbs = [at] if at.is_file() else at.glob("*.ipynb")
+                nbs = [at] if at.is_file() else at.glob("[!._]*.ipynb")
                 nbs = sorted(nbs, key=lambda p: (p.stem != "index", p.name))
                 found = [short(p.relative_to(cfg.nbs_path).as_posix()) for p in nbs]
                 pages += [p for p in found if p not in seen]
