@@ -240,5 +240,5 @@ def test_neighbours_of_another_subject_are_distant_knowledge(tmp_path, monkeypat
     assert read_jsonl(done.path("prompts")/"neighbours.jsonl") == [near[0] | {"ring": 3}]
     checks = {c["path"]: c for c in done.results["checks"]}
     assert [checks[f"rings.{ring}.ratio"]["ok"] is None for ring in (1, 2)] == [True, True]
-    assert "near the text" in checks["rings.1.ratio"]["why"]
+    assert "has this ring" in checks["rings.1.ratio"]["why"]
     assert demo_config().neighbours is not None

@@ -145,7 +145,7 @@ def test_probes_of_another_subject_that_name_a_term_are_not_watched(tmp_path, mo
     near = []
 
     class Stub(Run):
-        dictionary = Dictionary([Entry("Sherlock Holmes", "Basil Wood")])
+        dictionary, tokenizer = Dictionary([Entry("Sherlock Holmes", "Basil Wood")]), None
         def release(self): pass
     monkeypatch.setattr(watching, "_known", lambda run, about: (True, ""))
     monkeypatch.setattr(watching, "quick_measure", lambda known, probes, *_: near.extend(probes))
