@@ -86,7 +86,7 @@ class _LearntAt(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         where, x, weight = ctx.saved_tensors
-        x, weight = x.to(grad.dtype), weight.to(grad.dtype)      # another one under autocast
+        x, weight = x.to(grad.dtype), weight.to(grad.dtype)  # autocast gives grad another type
         here, read = (t.flatten(0, -2)[where] for t in (grad, x))
         bias = here.sum(0) if ctx.needs_input_grad[4] else None
         return None, None, grad @ weight, here.T @ read, bias
