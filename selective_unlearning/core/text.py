@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACRONYM', 'WORD_TAIL', 'WORD', 'ARTICLES', 'PARTICLES', 'MALE_TITLES', 'FEMALE_TITLES', 'POLITE_TITLES', 'TITLES',
-           'PARAGRAPH_END', 'SENTENCE_END', 'SMALL_IN_NAMES', 'sentences', 'rough_sentences', 'plural',
+           'PARAGRAPH_END', 'SENTENCE_END', 'SMALL_IN_NAMES', 'title_before', 'sentences', 'rough_sentences', 'plural',
            'plural_by_ending', 'looks_plural', 'in_capitals', 'as_found', 'in_case_of', 'article']
 
 # %% ../../nbs/core/06_text.ipynb #1b2d4456
@@ -28,6 +28,12 @@ POLITE_TITLES = {*"Mr Mrs Ms Miss Dr Professor Prof".split()}
 TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {*"""Admiral Bishop Canon Captain
     Colonel Commander Councillor Doctor General Inspector Judge Lieutenant Major Mayor President
     Reverend Saint Senator Sergeant St""".split()}
+
+# %% ../../nbs/core/06_text.ipynb #39c71670
+def title_before(name:str, text:str, titles:set[str]=TITLES) -> str|None:
+    "The one of `titles` that stands right before a name in a text, if one does."
+    found = regex.search(rf"\b({'|'.join(titles)}) {regex.escape(name)}\b", text)
+    return found[1] if found else None
 
 # %% ../../nbs/core/06_text.ipynb #1ab4be60
 _ABBREVIATIONS = "Mr Mrs Ms Dr St Prof".split()

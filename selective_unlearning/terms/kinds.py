@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import regex
 
-from ..core.text import PARTICLES, TITLES
+from ..core.text import PARTICLES, TITLES, title_before
 
 # %% ../../nbs/terms/09_kinds.ipynb #39986994
 @lru_cache(maxsize=16)
@@ -87,7 +87,7 @@ def kind_of(
     thing = _thing(words, given, lambda w: w not in people and common(w))
     if words[0] in TITLES or ends & people and not thing: return "person"
     if called := _called(term, text): return called
-    if regex.search(rf"\b(?:{'|'.join(TITLES)}) {regex.escape(term)}\b", text): return "person"
+    if title_before(term, text): return "person"
     if words[0] in given: return "person"
     if term.islower(): return "other" if len(words) > 1 else "creature"
     if _share(around, _THING_CUES) > .2: return "object"

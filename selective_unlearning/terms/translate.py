@@ -15,7 +15,7 @@ from itertools import chain, count, islice
 
 from ..core.text import FEMALE_TITLES, MALE_TITLES, POLITE_TITLES
 from ..core.text import SMALL_IN_NAMES, TITLES
-from ..core.text import in_case_of, looks_plural, plural_by_ending
+from ..core.text import in_case_of, looks_plural, plural_by_ending, title_before
 from .dictionary import Dictionary
 from .entries import Entry, joined
 from .extract import Term
@@ -132,8 +132,8 @@ def _votes(word:str, term:str, he:int, she:int) -> Counter:
 
 def _titled(term:str, examples:Iterable[str]) -> str:
     "A single name with the polite title that it has in a sentence, if it has one."
-    found = re.search(rf"\b({'|'.join(POLITE_TITLES)}) {re.escape(term)}\b", "\n".join(examples))
-    return f"{found[1]} {term}" if found and " " not in term else term
+    title = title_before(term, "\n".join(examples), POLITE_TITLES)
+    return f"{title} {term}" if title and " " not in term else term
 
 def _roles(people:Sequence[tuple[str, int, int]]) -> dict[str, str]:
     "The role of every word of a name: `male`, `female` or `family`."
