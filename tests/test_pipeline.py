@@ -1,11 +1,13 @@
 "The whole job on tiny random models, killed and resumed."
 import json, os, shutil, signal, subprocess, sys, time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
-from selective_unlearning.job import steps
+from selective_unlearning.evaluation.headline import MADE_NEAR, notes
+from selective_unlearning.job import steps, watching
 from selective_unlearning.job.manifest import STEPS
 from selective_unlearning.models.load import load_model
 from selective_unlearning.core.errors import DataError
@@ -242,3 +244,20 @@ def test_neighbours_of_another_subject_are_distant_knowledge(tmp_path, monkeypat
     assert [checks[f"rings.{ring}.ratio"]["ok"] is None for ring in (1, 2)] == [True, True]
     assert "has this ring" in checks["rings.1.ratio"]["why"]
     assert demo_config().neighbours is not None
+
+
+@pytest.mark.parametrize("n", [19, 20])
+def test_neighbours_are_made_for_a_text_that_comes_without(tmp_path, monkeypatch, n):
+    "They are what lies nearest; fewer than 20 say nothing and are left out."
+    asked = []
+
+    def made(base, texts, terms, half, stranger, retained, **kw):
+        asked.append((half, stranger, len([*retained])))
+        return [dict(prompt=f"{i} lamps:\n1. New", answers=[" York"], topic="lamps", ring=1)
+                for i in range(n)]
+    monkeypatch.setattr(watching, "near_probes", made)
+    done = run(settings(tmp_path, neighbours=None, force=True), tmp_path/"run")
+    assert asked == [("test", None, len(done.retain_set))]
+    rings = Counter(p["ring"] for p in read_jsonl(done.path("prompts")/"neighbours.jsonl"))
+    assert rings[1] == n*(n >= 20) and rings[2] == 0 < rings[3]
+    assert ("1" in done.results["rings"]) == (n >= 20) == (MADE_NEAR in notes(done.results))

@@ -146,6 +146,8 @@ def test_probes_of_another_subject_that_name_a_term_are_not_watched(tmp_path, mo
 
     class Stub(Run):
         dictionary, tokenizer = Dictionary([Entry("Sherlock Holmes", "Basil Wood")]), None
+        corpus = dict(text=["Sherlock Holmes plays the violin."])
+        def reader(self, which): return None               # asked nothing: no word is peculiar
         def release(self): pass
     monkeypatch.setattr(watching, "_known", lambda run, about: (True, ""))
     monkeypatch.setattr(watching, "quick_measure", lambda known, probes, *_: near.extend(probes))

@@ -171,7 +171,7 @@ class RunConfig:
     candidates:int = 1              # translations per term; the base model keeps the likeliest
     prompts:str|None = None         # evaluation prompts; made from the corpus if not given
     n_prompts:int = 60              # prompts made of each kind, at most
-    neighbours:str|None = None      # the neighbour set; the demo's, as distant, if not given
+    neighbours:str|None = None      # the neighbour set; made for the corpus if not given
     homonyms:str|None = None        # probes of anchored words meant otherwise; none if not given
     general:str|None = None         # four-way items of general knowledge; the demo's if not given
     holdout:str|None = None    # folder of texts for perplexity; the demo's if not given

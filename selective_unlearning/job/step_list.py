@@ -85,10 +85,10 @@ def _retain_settings(c:RunConfig) -> dict:
     return dict(retain=asdict(c.retain), labels=m.retain, top_k=c.labels.top_k) if m.retain else {}
 
 # %% ../../nbs/job/06_step_list.ipynb #360ab991
-def _distant(c:RunConfig) -> dict: return {} if c.neighbours else dict(neighbours="distant")
+def _near(c:RunConfig) -> dict: return {} if c.neighbours else dict(neighbours="made")
 
 def _unlearn_settings(c:RunConfig) -> dict:
-    own = dict(method=c.method, strength=c.strength) | (_distant(c) if c.watch.steps else {})
+    own = dict(method=c.method, strength=c.strength) | (_near(c) if c.watch.steps else {})
     return _training(c) | own | dict(unlearn=asdict(c.unlearn), watch=asdict(c.watch))
 
 # %% ../../nbs/job/06_step_list.ipynb #77b24ab8
@@ -96,8 +96,12 @@ def _when_watched(c:RunConfig, *names:str) -> tuple[str,...]: return names if c.
 
 # %% ../../nbs/job/06_step_list.ipynb #dd04935f
 def _prompt_settings(c:RunConfig) -> dict:
-    out = dict(half=c.evaluate.half, text_column=c.text_column) | _distant(c)
+    out = dict(half=c.evaluate.half, text_column=c.text_column) | _near(c)
     return out if c.prompts else out | dict(n_prompts=c.n_prompts)
+
+def _prompt_needs(c:RunConfig) -> tuple[str,...]:
+    if not c.neighbours: return "corpus", "dictionary", "retain"
+    return () if c.prompts else ("corpus", "dictionary")
 
 # %% ../../nbs/job/06_step_list.ipynb #dd382b80
 STEP_LIST = [
@@ -118,9 +122,8 @@ STEP_LIST = [
          lambda c: ("labels", "retain", *_method_needs(c), *_when_watched(c, "dictionary")),
          _unlearn_settings, lambda c: ("adapter", *_when_watched(c, "prompts", "neighbours")),
          shared=True),
-    Step("prompts", make_prompt_files,
-         lambda c: () if c.prompts and c.neighbours else ("corpus", "dictionary"),
-         _prompt_settings, ("prompts", "neighbours", "homonyms", "general", "holdout")),
+    Step("prompts", make_prompt_files, _prompt_needs, _prompt_settings,
+         ("prompts", "neighbours", "homonyms", "general", "holdout"), reads_stranger=True),
     Step("base-evaluation", make_base_evaluation, ("corpus", "dictionary", "prompts"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens), reads_stranger=True),
     Step("evaluation", make_evaluation,

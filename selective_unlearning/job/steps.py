@@ -49,9 +49,9 @@ from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
 from ..evaluation.prompts import make_prompts, mentions
 from ..evaluation.reading import reading_prompts
-from ..evaluation.utility import distant, read_general, read_neighbours, utility
+from ..evaluation.utility import read_general, read_neighbours, utility
 from .run_folder import Run
-from .watching import watch_of
+from .watching import neighbour_set, watch_of
 
 # %% ../../nbs/job/05_steps.ipynb #a83cff63
 def say(message:str, level:int=logging.INFO):
@@ -276,9 +276,7 @@ def make_prompt_files(run:Run, work:Path):
     else:
         prompts = make_prompts(run.corpus, run.dictionary, run.reader("base"), c.n_prompts, c.seed)
     write_jsonl(work/"prompts.jsonl", prompts)
-    near = read_neighbours(files["neighbours"][0], half)
-    if not c.neighbours: near = distant(near, run.dictionary.matcher)
-    write_jsonl(work/"neighbours.jsonl", near)
+    write_jsonl(work/"neighbours.jsonl", neighbour_set(run, half))
     homonyms = [r for path in files["homonyms"] for r in read_neighbours(path, half)]
     write_jsonl(work/"homonyms.jsonl", homonyms)
     write_jsonl(work/"general.jsonl", read_general(files["general"][0]))
