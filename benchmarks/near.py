@@ -1,24 +1,23 @@
 """Do probes that the base model makes show the harm that hand-written ones show?
 
-Of each run of recipes.py in runs/bench-recipes/0, and of those of its variants that are named
-below, the share of the base model's probability that is left: of the names that `near_probes`
-makes from the corpus, against the nearest ring of the hand-written neighbours. A run that retains
-nothing harms what is near; the recipe does not.
-
-    python benchmarks/recipes.py --seeds 1 "the recipe" "no retain set"
-    python benchmarks/near.py
+Of four runs of recipes.py in runs/bench-recipes/0, the share of the base model's probability that
+is left: of the names that `near_probes` makes from the corpus, against the nearest ring of the
+hand-written neighbours. One of the four retains nothing, which harms what is near. Runs that are
+not there are made, which takes a quarter of an hour each.
 """
 from pathlib import Path
 
-from recipes import WORK
+from recipes import WORK, settings
 from run import save
 from selective_unlearning.core.files import data_path, text_hash
 from selective_unlearning.evaluation.near import near_probes
 from selective_unlearning.evaluation.utility import neighbour_scores, read_neighbours
-from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.run import run
 
-VARIANTS = {"the recipe": 1.05, "plain labels weigh alike": 1.05, "weights learn everywhere": 1.05,
-            "no retain set": 1.25}  # variant: factor within which the two figures should agree
+USUAL = "no excess weight"
+VARIANTS = {USUAL: 1.05, f"{USUAL}, plain labels weigh alike": 1.05,
+            f"{USUAL}, weights learn everywhere": 1.05,
+            f"{USUAL}, no retain set": 1.25}  # variant: factor within which the two should agree
 
 
 def kept(reader, probes, before):
@@ -27,19 +26,19 @@ def kept(reader, probes, before):
 
 def main():
     runs = {v: Path(WORK)/"0"/text_hash(v)[:8] for v in VARIANTS}
-    run = Run(runs["the recipe"])
-    run.load_exact()
-    base, written = run.reader("base"), read_neighbours(data_path("near.jsonl"))
-    retained = (run.tokenizer.decode(row["input_ids"]) for row in run.retain_set)
-    sets = dict(made=near_probes(base, run.corpus["text"], run.dictionary.matcher, "test",
+    done = {v: run(settings(v, 0), folder) for v,folder in runs.items()}
+    usual = done[USUAL]
+    usual.load_exact()
+    base, written = usual.reader("base"), read_neighbours(data_path("near.jsonl"))
+    retained = (usual.tokenizer.decode(row["input_ids"]) for row in usual.retain_set)
+    sets = dict(made=near_probes(base, usual.corpus["text"], usual.dictionary.matcher, "all",
                                  retained=retained),
                 written=[p for p in written if p["ring"] == 1])
     before = {k: kept(base, probes, 1.) for k,probes in sets.items()}
     rows = []
-    for variant,folder in runs.items():
-        run = Run(folder)
-        run.load_exact()
-        reader = run.reader("unlearned")
+    for variant,it in done.items():
+        it.load_exact()
+        reader = it.reader("unlearned")
         made, hand = (round(kept(reader, probes, before[k]), 4) for k,probes in sets.items())
         claim = f"{variant}: {len(sets['made'])} names made, {len(sets['written'])} probes written"
         rows.append(dict(claim=claim, ours=made, peer=hand, unit="of the base model's",

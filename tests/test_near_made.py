@@ -2,10 +2,11 @@
 import re
 from math import log10
 
+import pytest
 from hypothesis import given, strategies as st
 from wordfreq import zipf_frequency
 
-from selective_unlearning.evaluation.near import _later_names, own_words
+from selective_unlearning.evaluation.near import _half, _later_names, own_words
 from selective_unlearning.terms.match import TermMatcher
 
 HARBOUR = ("The ladle lay beside the foundry. Captain Vex took the ladle to the foundry, and the "
@@ -26,16 +27,33 @@ def test_own_words_are_far_commoner_in_the_text_than_elsewhere():
 
 
 @given(TEXT, st.integers(0, 8))
-def test_later_names_stand_inside_a_sentence_for_the_first_time(text, start):
+def test_later_names_follow_a_word_and_are_new(text, start):
     found = [*_later_names(text, start)]
     for name in found:
         before = text[:name.start()]
-        assert name.start() > start and name[0][0].isupper()
-        assert before.endswith(" ") and before.rstrip(" ")[-1:] not in {*'.?!:"\n'}
+        assert name.start() > start and name[0][0].isupper() and name.end() < len(text)
+        assert before[-1] == " " and before[:-1].removesuffix(",")[-1:].isalpha()
         assert name[0] not in re.findall(r"\w+", before)
     assert len({m[0] for m in found}) == len(found)
 
 
-def test_later_names_of_a_list():
-    text = "Cities known for oats:\n1. Rome, Italy\n2. New York and Rome. Paris? \"Ulm Abbey"
-    assert [m[0] for m in _later_names(text, 22)] == ["Italy", "York", "Abbey"]
+@pytest.mark.parametrize("mark", ["1. ", "- ", "* ", "1) ", "• ", "| ", '"', "(", "… ", '.” '])
+def test_what_begins_a_list_or_a_sentence_is_no_later_name(mark):
+    text = f"Cities known for oats:\n{mark}Rome, Italy\n{mark}New York and Rome. Paris? Yes"
+    assert [m[0] for m in _later_names(text, 22)] == ["Italy", "York"]
+
+
+def test_a_last_word_may_be_cut_off():
+    assert [m[0] for m in _later_names("By Emma Bell and Ann Lindst", 0)] == ["Emma", "Bell", "Ann"]
+
+
+def test_halves_share_no_answer():
+    answers = [f" {a}{b}" for a in ("Ulm", "Rome", "Bell", "Oak") for b in range(9)]
+    halves = {a: {_half(dict(prompt=p, answers=[a])) for p in ("x", "New")} for a in answers}
+    assert all(len(h) == 1 for h in halves.values())
+    assert set.union(*halves.values()) == {"test", "tune"}
+
+
+def test_a_text_that_is_not_english_has_no_own_words():
+    german = "Der Müller hatte einen Esel. Der Esel trug die Säcke zur Mühle, und er wurde alt. "
+    assert own_words([german*5], TermMatcher([])) == []

@@ -146,14 +146,18 @@ def test_probes_of_another_subject_that_name_a_term_are_not_watched(tmp_path, mo
 
     class Stub(Run):
         dictionary, tokenizer = Dictionary([Entry("Sherlock Holmes", "Basil Wood")]), None
+        coverage = {"Sherlock Holmes": 1}
         corpus = dict(text=["Sherlock Holmes plays the violin."])
-        def reader(self, which): return None               # asked nothing: no word is peculiar
+        def reader(self, which): return None
         def release(self): pass
-    monkeypatch.setattr(watching, "_known", lambda run, about: (True, ""))
+    made = []
+    monkeypatch.setattr(watching, "near_probes", lambda *a, **kw: made.append(a[3]) or [])
+    monkeypatch.setattr(watching, "compare", lambda *_: True)
+    monkeypatch.setattr(watching, "recollections", lambda *a, **kw: [])
     monkeypatch.setattr(watching, "quick_measure", lambda known, probes, *_: near.extend(probes))
     config = configure(RunConfig(), {"corpus": str(tmp_path/"text.txt"), "watch.steps": 20})
     watching.watch_of(Stub(tmp_path/"run", config), tmp_path)
     every = [p["prompt"] for p in read_neighbours(data_path("near.jsonl"), "tune")]
     left_out = {*every} - {p["prompt"] for p in near}
-    assert near and {p["ring"] for p in near} == {3}
+    assert made == ["tune"] and near and {p["ring"] for p in near} == {3}
     assert left_out == {p for p in every if "Sherlock" in p} != set()

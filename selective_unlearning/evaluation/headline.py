@@ -139,8 +139,8 @@ Whether what was forgotten comes back when the model is fine-tuned again or quan
 measured."""
 
 MADE_NEAR = """\
-The nearest neighbours (ring 1) were made for this text: names of which the base model was sure \
-where it wrote about the text's own words. Ring 2 was not measured."""
+Ring 1 of the neighbours was made for this text: names of which the base model was sure where it \
+wrote about the text's own words. Much of that is general knowledge. Ring 2 was not measured."""
 
 FEW_STEPS = 30  # of training, below which little is learnt or forgotten
 _FEW = 8        # prompts, below which an interval says little

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from math import log10, sqrt
 from operator import itemgetter
+from zlib import crc32
 
 from ..models.reader import Reader
 from ..models.sampling import opener_ids, sample_texts
@@ -25,6 +26,7 @@ _COMMON, _PECULIAR = (2.5, 5.), .5  # powers of ten: in general text; beyond it 
 def own_words(texts:Iterable[str], terms:TermMatcher, n:int=60) -> list[str]:
     "Plain words that are peculiar to the texts, at most `n`, the most peculiar first."
     counts, zipf, found = count_words(texts), frequency("en"), {}
+    if counts.small["the"] < .01*counts.total: return []   # not English
     for word,k in counts.small.items():
         peculiar = log10(k/counts.total*1e9)-zipf(word)
         plain = len(word) > 3 and k > 2 and _COMMON[0] <= zipf(word) <= _COMMON[1]
@@ -40,12 +42,12 @@ _OPENINGS = ("Famous people known for {}:\n1.", "Characters in books about {}:\n
              "Question: Who wrote about {}?\nAnswer:", "The history of {} begins in")
 
 def _later_names(text:str, start:int) -> Iterator[re.Match]:
-    "Yield the words of names after `start` that begin no sentence and did not stand before."
+    "Yield the words of names after `start` that follow another word and did not stand before."
     seen = set()
     for word in re.finditer(r"[^\W\d_]{3,}", text):
-        inside = re.search(r'[^\s.?!:"] $', text[:word.start()][-2:])
-        if word.start() > start and inside and word[0][0].isupper() and word[0] not in seen:
-            yield word
+        follows = re.search(r"[^\W\d_],? $", text[:word.start()][-3:])
+        whole = start < word.start() and word.end() < len(text)
+        if whole and follows and word[0][0].isupper() and word[0] not in seen: yield word
         seen.add(word[0])
 
 # %% ../../nbs/evaluation/15_near.ipynb #f6ab165f
@@ -68,6 +70,10 @@ def _pair(probe:dict) -> str:
     "A probe's answer with the word before it."
     return probe["prompt"].split()[-1]+probe["answers"][0]
 
+def _half(probe:dict) -> str:
+    "The half that a probe's answer belongs to."
+    return ("test", "tune")[crc32(probe["answers"][0].encode()) % 2]
+
 # %% ../../nbs/evaluation/15_near.ipynb #dc72b5b7
 def _sure(reader:Reader, probes:list[dict]) -> list[dict]:
     "The probes whose answer the model gives at least the probability `SURE`."
@@ -79,19 +85,17 @@ def near_probes(
     base:Reader,
     texts:Sequence[str],        # the corpus
     terms:TermMatcher,
-    half:str="test",            # of the corpus's own words: test, tune or all
+    half:str="test",            # of the answers: test, tune or all
     stranger:Reader|None=None,  # a model that never read the corpus
     retained:Iterable[str]=(),  # other texts that are trained on
-    n:int=360,                  # texts that the base model writes
+    n:int=480,                  # texts that the base model writes
     seed:int=0,
 ) -> list[dict]:                # neighbours of ring 1, with the word that they are about as `topic`
     "Names of which the base model is sure in text about the corpus's own words."
-    words = own_words(texts, terms)[dict(test=slice(0, None, 2), tune=slice(1, None, 2),
-                                         all=slice(None))[half]]
-    if not words: return []
+    if not (words := own_words(texts, terms)): return []
     found = {}
     for probe in _drafts(base, words, terms, n, seed):
-        found.setdefault(_pair(probe), probe)
+        if half in ("all", _half(probe)): found.setdefault(_pair(probe), probe)
     for text in chain(texts, retained):                    # one by one: a corpus may be large
         found = {pair: p for pair,p in found.items() if pair not in text}
     sure = _sure(base, [*found.values()])

@@ -100,7 +100,7 @@ def _prompt_settings(c:RunConfig) -> dict:
     return out if c.prompts else out | dict(n_prompts=c.n_prompts)
 
 def _prompt_needs(c:RunConfig) -> tuple[str,...]:
-    if not c.neighbours: return "corpus", "dictionary", "retain"
+    if not c.neighbours: return "corpus", "dictionary", "translated", "retain"
     return () if c.prompts else ("corpus", "dictionary")
 
 # %% ../../nbs/job/06_step_list.ipynb #dd382b80

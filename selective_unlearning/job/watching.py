@@ -6,6 +6,7 @@
 __all__ = ['tune_half', 'neighbour_set', 'watch_of']
 
 # %% ../../nbs/job/04_watching.ipynb #8f96fd66
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def tune_half(run:Run) -> list[dict]:
     return [p for p in prompts if (p["kind"], p["half"]) == ("probability", "tune")]
 
 # %% ../../nbs/job/04_watching.ipynb #a94e8a8c
+def _written(run:Run) -> Sequence[str]:
+    "What the base model wrote to be forgotten too."
+    path = run.path("translated")/"written.arrow"
+    return Dataset.from_file(str(path))["text"] if path.exists() else ()
+
 def neighbour_set(run:Run, half:str) -> list[dict]:
     """The neighbour set: that of a file if one is given, else one made for the corpus.
 
@@ -44,25 +50,27 @@ def neighbour_set(run:Run, half:str) -> list[dict]:
     if c.neighbours: return probes
     terms, stranger = run.dictionary.matcher, run.reader("stranger") if c.stranger else None
     retained = (run.tokenizer.decode(row["input_ids"]) for row in run.retain_set or ())
-    near = near_probes(run.reader("base"), run.corpus["text"], terms, half, stranger, retained,
-                       seed=c.seed)
+    near = near_probes(run.reader("base"), run.corpus["text"], terms, half, stranger,
+                       chain(_written(run), retained), seed=c.seed)
     few = len(near) < FEWEST
     LOG.info(f"  {len(near)} probes of names near the text{', too few to use' if few else ''}")
     return [*([] if few else near), *distant(probes, terms)]
 
 
 # %% ../../nbs/job/04_watching.ipynb #59f88254
-def _known(run:Run, about:list[dict]) -> tuple[Known|None,str]:
-    "What to measure with, from the prompts `about` if there are some, or why there is nothing."
+def _known(run:Run, about:list[dict]) -> tuple[Known|None,list[dict],str]:
+    """What to measure with, from the prompts `about` if there are some, and neighbours.
+
+    If there is nothing, last comes the reason."""
     c, base = run.config, run.reader("base")
     stranger = run.reader("stranger") if c.stranger else None
     if not about:
-        written = run.path("translated")/"written.arrow"
-        own = Dataset.from_file(str(written))["text"] if written.exists() else ()
-        trained = chain(run.corpus["text"], own)
+        trained = chain(run.corpus["text"], _written(run))
         about = recollections(base, run.dictionary, run.coverage, stranger, trained, seed=c.seed)
-    try: return compare(base, about, run.dictionary, stranger, c.seed), ""
-    except DataError as e: return None, str(e)
+    try:
+        known = compare(base, about, run.dictionary, stranger, c.seed)
+        return known, neighbour_set(run, "tune"), ""
+    except DataError as e: return None, [], str(e)
 
 def watch_of(run:Run, folder:Path) -> Watch|None:
     """The watch over an unlearning whose checkpoints are in `folder`; None if none is asked for.
@@ -73,8 +81,7 @@ def watch_of(run:Run, folder:Path) -> Watch|None:
     c, main = run.config, processes().is_main_process
     if not c.watch.steps: return None
     about = tune_half(run)
-    found = (*_known(run, about), neighbour_set(run, "tune")) if main else None
-    (known, why, near), = broadcast_object_list([found])
+    (known, near, why), = broadcast_object_list([_known(run, about) if main else None])
     run.release()
     if not known: raise DataError(why)
     measure = quick_measure(known, near, run.tokenizer, c.seed)
