@@ -30,6 +30,7 @@ NAME, SEEDS, WORK = "recipes", 3, Path("runs/bench-recipes")
 PAPER = "the paper preset"
 RUNS = RESULTS/"recipes.jsonl"
 NO_RETAIN = {"retain.samples": 0, "retain.translated": False, "unlearn.retain_weight": 0}
+NO_EXCESS = {"unlearn.excess_weight": 0}
 RATES, LOWER, STRENGTHS = (4e-4, 1.5e-3), {"ga": (1e-4,)}, (.5, 1., 2.)
 PARTS = {
     "the recipe": {},
@@ -45,6 +46,11 @@ PARTS = {
     "no weight on names": {"unlearn.anchor_weight": 1},
     "plain labels weigh alike": {"unlearn.distance_weight": 0},
     "weights learn everywhere": {"unlearn.at_names": False},
+    "no excess weight": NO_EXCESS,
+    "no excess weight, alpha 0, nothing reinforced": NO_EXCESS | {"labels.alpha": 0},
+    "no excess weight, no retain set": NO_EXCESS | NO_RETAIN,
+    "no excess weight, plain labels weigh alike": NO_EXCESS | {"unlearn.distance_weight": 0},
+    "no excess weight, weights learn everywhere": NO_EXCESS | {"unlearn.at_names": False},
     "no adapter in the first quarter": {"lora.first_layer": .25},
     "hard labels": {"labels.kind": "hard"},
     "the paper's rule": {"labels.rule": "paper"},

@@ -34,6 +34,7 @@ VARIANTS = {
     "two epochs": {"unlearn.epochs": 2},
     "watched, three epochs": {"unlearn.epochs": 3, "watch.steps": 20},
     "the corpus alone": {"written.recalled": 0, "written.asked": 0},
+    "excess weight .3": {"unlearn.excess_weight": .3},
 }
 FIGURES = {  # what: (path of the figure, target, which way is better)
     "left": ("forgotten.probability", .1, "lower"),

@@ -13,6 +13,7 @@ BEFORE = json.loads((Path(__file__).parent/"figures.json").read_text())
 
 
 BEFORE_NAMES = {"lora.first_layer": .25, "unlearn.lr": 3e-3, "unlearn.distance_weight": 0,
+                "unlearn.excess_weight": 0,
                 "unlearn.at_names": False}               # with which the stored figures were made
 RULES = dict(stranger=BEFORE_NAMES, recipe={},
              paper=BEFORE_NAMES | {"labels.rule": "paper", "labels.kind": "hard"})

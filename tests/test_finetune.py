@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from selective_unlearning.core.errors import DataError
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.labels.align import CONTEXT, INSIDE, START
-from selective_unlearning.training.losses import hinge_loss, label_loss, learnt_at_names
+from selective_unlearning.training.losses import excess, hinge_loss, label_loss, learnt_at_names
 from selective_unlearning.training.rows import block_mask, collate, hold_out
 from selective_unlearning.training.trainer import batch_losses, finetune
 from selective_unlearning.models.adapters import add_adapter
@@ -254,11 +254,12 @@ def test_gradient_through_other_architectures(kind):
 
 def test_weights_learn_where_names_are_read():
     "Against a model in which each place of each row has a copy of the adapter of its own."
-    rows = [dict(input_ids=[3, 4, 5, 6, 7], labels=[-100, 8, -100, 9, 2],
+    labels = [[-100]*2, [8, 4], [-100]*2, [9, 6], [2, 3]]  # two of which hold the text's token
+    rows = [dict(input_ids=[3, 4, 5, 6, 7], topk_ids=labels, topk_logprobs=[[-.1, -9.]]*5,
                  roles=[CONTEXT, START, INSIDE, CONTEXT, CONTEXT]),
             dict(input_ids=[9, 8, 7, 3])]
     batch = collate(rows, 0, 6, [False, True])
-    config = FinetuneConfig(distance_weight=5.)
+    config = FinetuneConfig(distance_weight=5., excess_weight=2.)
 
     def gradients(m, losses):
         t = losses(m, batch, config)
@@ -281,6 +282,32 @@ def test_weights_learn_where_names_are_read():
     for layer, own in zip(layers, copies):
         torch.testing.assert_close(layer.weight.grad, own.grad[0, :3].sum(0)+own.grad[1].sum(0))
         assert own.grad[0, 3:].abs().max() > 0
+
+
+@given(st.lists(st.floats(-8, 8), min_size=6, max_size=6), st.permutations(range(6)),
+       st.lists(st.floats(-20, 0), min_size=3, max_size=3), st.integers(0, 5))
+def test_excess_is_how_much_likelier_the_true_token_is_than_in_its_label(z, order, logp, true):
+    z, ids = torch.tensor(z, dtype=torch.float64), torch.tensor(order[:3])
+    logp = torch.tensor(logp, dtype=torch.float64)
+    got = excess(torch.log_softmax(z, -1)[ids], ids, logp, torch.tensor(true)).item()
+    own = [float(z[t].exp()/z.exp().sum()) for t in order[:3]]
+    expected = [math.log(q)-p.item() for q,t,p in zip(own, order, logp) if t == true]
+    assert got == pytest.approx(max([0., *expected]), abs=1e-9)
+
+
+@pytest.mark.parametrize("weight", [0., .5])
+def test_excess_brings_an_unlikely_token_down_to_its_label_and_no_further(weight):
+    "The divergence alone hardly notices a token that is a hundred times too likely."
+    ids, logp, true = torch.tensor([[0, 1]]), torch.tensor([[.99, 1e-5]]).log(), torch.tensor([1])
+    z = torch.tensor([[3., -1., -2.]], requires_grad=True)
+    sgd = torch.optim.SGD([z], .2)
+    for _ in range(300):
+        sgd.zero_grad()
+        logq = torch.log_softmax(z, -1)[:, :2]
+        (label_loss(logq, ids, logp)+weight*excess(logq, ids, logp, true)).sum().backward()
+        sgd.step()
+    above = (torch.log_softmax(z, -1)[0, 1]-logp[0, 1]).item()
+    assert -.2 < above < .2 if weight else above > math.log(50)
 
 
 def test_a_layer_that_reads_few_places_learns_from_all_of_them():

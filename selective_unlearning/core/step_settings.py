@@ -110,6 +110,7 @@ class UnlearnConfig:
     retain_weight:float = 30.  # of the divergence from the base model on retain text
     anchor_weight:float = 4.   # of the labels of an anchored term's tokens
     distance_weight:float = 0. # extra weight of a plain label, times its distance (0 to 1)
+    excess_weight:float = 0.   # of how far a true token is likelier than in its label (nats)
     at_names:bool = False      # of forget rows, linear layers learn at and before names only
     hinge_weight:float = 0.    # of a hinge that bans an anchored term's tokens; 0 for none
     hinge_floor:float = 1e-3   # probability below which the hinge, or an ascent, stops pushing
@@ -119,7 +120,8 @@ class UnlearnConfig:
     def __post_init__(self):
         _at_least(self, 1, "epochs")
         _check_rate(self.lr)
-        for name in ("retain_weight", "anchor_weight", "distance_weight", "hinge_weight"):
+        for name in ("retain_weight", "anchor_weight", "distance_weight", "excess_weight",
+                     "hinge_weight"):
             value = getattr(self, name)
             require(0 <= value < inf, f"{name} must be a number, at least 0, got {value}")
         require(0 < self.hinge_floor < 1,

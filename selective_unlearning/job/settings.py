@@ -61,7 +61,8 @@ def _leave(name:str, value, usual, why:str):
     require(value == usual, f"{name} would do nothing: {why}; leave it {left}")
 
 # %% ../../nbs/job/00_settings.ipynb #9c0a5a83
-_NAMELESS:dict = dict(hinge_weight=0., anchor_weight=1., distance_weight=0., at_names=False)
+_NAMELESS:dict = dict(hinge_weight=0., anchor_weight=1., distance_weight=0., excess_weight=0.,
+                      at_names=False)
 
 def _check_method(c:"RunConfig"):
     "Raises `ConfigError` for an unknown method, or a setting that the method would not use."
@@ -98,6 +99,9 @@ _SWITCHES:dict[str,dict[str,Any]] = {
     "unlearn.retain_weight": _NO_RETAIN | {"retain.samples": 0, "retain.translated": False},
     "unlearn.hinge_weight": {"unlearn.hinge_floor": UnlearnConfig.hinge_floor}}
 
+# labels with one of these need not hold the text's own token
+_OWN_IS_LOST:dict[str,Any] = dict(kind="hard", rule="paper", top_k=1)
+
 def _switches(method:str) -> dict[str,dict[str,Any]]:
     "The switches, without the settings that the method reads all the same."
     reads = METHODS[method].reads if method in METHODS else ()
@@ -114,6 +118,9 @@ def _check_switches(c:"RunConfig"):
     require(not kept or c.retain.samples > 0 or c.retain.translated,
             "unlearn.retain_weight would do nothing: no text is retained; set retain.samples above "
             "0, or unlearn.retain_weight to 0")
+    if any(getattr(c.labels, k) == v for k,v in _OWN_IS_LOST.items()):
+        _leave("unlearn.excess_weight", c.unlearn.excess_weight, 0.,
+               "the labels do not hold the text's own tokens")
     soft = kept and method.retain == "soft" or method.uses_labels and c.labels.kind == "soft"
     if not soft and "top_k" not in method.reads:
         _leave("labels.top_k", c.labels.top_k, LabelsConfig.top_k, "no label is soft")
@@ -188,7 +195,8 @@ class RunConfig:
     written:WrittenConfig = field(default_factory=WrittenConfig)
     labels:LabelsConfig = field(default_factory=LabelsConfig)
     retain:RetainConfig = field(default_factory=RetainConfig)
-    unlearn:UnlearnConfig = UnlearnConfig(lr=1.5e-3, distance_weight=10., at_names=True)
+    unlearn:UnlearnConfig = UnlearnConfig(lr=1.5e-3, distance_weight=10., excess_weight=1.,
+                                          at_names=True)
     watch:WatchConfig = field(default_factory=WatchConfig)
     evaluate:EvaluateConfig = field(default_factory=EvaluateConfig)
 
@@ -257,11 +265,14 @@ def configure(
 ) -> RunConfig:
     """The settings with some changed.
 
-    A new method brings its own; a switch of `_SWITCHES` at 0 resets what it switches off.
+    A new method brings its own; a switch of `_SWITCHES` at 0 resets what it switches off; with
+    labels that do not hold the text's own tokens, the excess weighs nothing.
 
     Raises `ConfigError` for an unknown name or a wrong value."""
     known, at, parts = field_names(type(config)), f"{where}: " if where else "", {}
     flat = flatten(changes, known)
+    lost = any(flat.get(f"labels.{k}") in (v, str(v)) for k,v in _OWN_IS_LOST.items())
+    if lost: flat = {"unlearn.excess_weight": 0.} | flat
     if flat.get("method", config.method) != config.method:
         flat = _method_settings(flat["method"]) | flat
     for switch,idle in _switches(flat.get("method", config.method)).items():
