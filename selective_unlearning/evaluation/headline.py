@@ -163,7 +163,8 @@ def _name(part:str) -> str: return part.replace("_", " ").replace(".", ", ")
 
 def _made_near(report:dict) -> bool:
     "Whether the nearest neighbours were made from the corpus."
-    return "1" in report.get("rings", {}) and report["config"]["neighbours"] is None
+    given = report.get("config", {}).get("neighbours", "not known")
+    return "1" in report.get("rings", {}) and given is None
 
 def notes(report:dict) -> list[str]:
     "Sentences that a reader of the headline must know as well."
