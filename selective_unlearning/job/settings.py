@@ -91,36 +91,35 @@ def _check_method(c:"RunConfig"):
 
 # %% ../../nbs/job/00_settings.ipynb #2ffe96bb
 _NO_RETAIN = {"retain.length": RetainConfig.length, "retain.packed": False, "openers": None}
-_SWITCHES:dict[str,dict[str,Any]] = {
-    "written.recalled": {f"written.{name}": getattr(WrittenConfig, name) for name in
-                         ("recalled_length", "relations", "more_forms", "temperature")},
-    "written.renamed": {"written.length": WrittenConfig.length},
-    "retain.samples": _NO_RETAIN,
-    "unlearn.retain_weight": _NO_RETAIN | {"retain.samples": 0, "retain.translated": False},
-    "unlearn.hinge_weight": {"unlearn.hinge_floor": UnlearnConfig.hinge_floor}}
+_NO_EXCESS = {"unlearn.excess_weight": 0.}  # labels that need not hold the text's own token
+_SWITCHES:dict[str,tuple[Any,dict]] = {     # setting: (value that switches off, what is then idle)
+    "written.recalled": (0, {f"written.{name}": getattr(WrittenConfig, name) for name in
+                             ("recalled_length", "relations", "more_forms", "temperature")}),
+    "written.renamed": (0, {"written.length": WrittenConfig.length}),
+    "retain.samples": (0, _NO_RETAIN),
+    "unlearn.retain_weight": (0, _NO_RETAIN | {"retain.samples": 0, "retain.translated": False}),
+    "unlearn.hinge_weight": (0, {"unlearn.hinge_floor": UnlearnConfig.hinge_floor}),
+    "labels.kind": ("hard", _NO_EXCESS),
+    "labels.rule": ("paper", _NO_EXCESS),
+    "labels.top_k": (1, _NO_EXCESS)}
 
-# labels with one of these need not hold the text's own token
-_OWN_IS_LOST:dict[str,Any] = dict(kind="hard", rule="paper", top_k=1)
-
-def _switches(method:str) -> dict[str,dict[str,Any]]:
+def _switches(method:str) -> dict[str,tuple[Any,dict]]:
     "The switches, without the settings that the method reads all the same."
     reads = METHODS[method].reads if method in METHODS else ()
-    return {switch: {n: usual for n,usual in idle.items() if n.rpartition(".")[2] not in reads}
-            for switch,idle in _SWITCHES.items()}
+    return {switch: (off, {n: v for n,v in idle.items() if n.rpartition(".")[2] not in reads})
+            for switch,(off,idle) in _SWITCHES.items()}
 
 def _check_switches(c:"RunConfig"):
     "Raises `ConfigError` for a setting of a part that is switched off, or has nothing to read."
     method = METHODS[c.method]
-    for switch,idle in _switches(c.method).items():
-        for name,usual in idle.items() if not attrgetter(switch)(c) else ():
-            _leave(name, attrgetter(name)(c), usual, f"{switch} is 0")
+    for switch,(off,idle) in _switches(c.method).items():
+        for name,usual in idle.items() if attrgetter(switch)(c) == off else ():
+            _leave(name, attrgetter(name)(c), usual, f"{switch} is {off}")
     kept = c.unlearn.retain_weight > 0
     require(not kept or c.retain.samples > 0 or c.retain.translated,
             "unlearn.retain_weight would do nothing: no text is retained; set retain.samples above "
             "0, or unlearn.retain_weight to 0")
-    if any(getattr(c.labels, k) == v for k,v in _OWN_IS_LOST.items()):
-        _leave("unlearn.excess_weight", c.unlearn.excess_weight, 0.,
-               "the labels do not hold the text's own tokens")
+
     soft = kept and method.retain == "soft" or method.uses_labels and c.labels.kind == "soft"
     if not soft and "top_k" not in method.reads:
         _leave("labels.top_k", c.labels.top_k, LabelsConfig.top_k, "no label is soft")
@@ -265,18 +264,16 @@ def configure(
 ) -> RunConfig:
     """The settings with some changed.
 
-    A new method brings its own; a switch of `_SWITCHES` at 0 resets what it switches off; with
-    labels that do not hold the text's own tokens, the excess weighs nothing.
+    A new method brings its own; a setting of `_SWITCHES` that switches others off resets them.
 
     Raises `ConfigError` for an unknown name or a wrong value."""
     known, at, parts = field_names(type(config)), f"{where}: " if where else "", {}
-    flat = flatten(changes, known)
-    lost = any(flat.get(f"labels.{k}") in (v, str(v)) for k,v in _OWN_IS_LOST.items())
-    if lost: flat = {"unlearn.excess_weight": 0.} | flat
+    asked = flat = flatten(changes, known)
     if flat.get("method", config.method) != config.method:
         flat = _method_settings(flat["method"]) | flat
-    for switch,idle in _switches(flat.get("method", config.method)).items():
-        if switch in flat and not cast(at+switch, flat[switch], known[switch]): flat = idle | flat
+    for switch,(off,idle) in _switches(flat.get("method", config.method)).items():
+        if switch in flat and cast(at+switch, flat[switch], known[switch]) == off:
+            flat = flat | idle | asked
     for name,value in flat.items():
         if name not in known:
             raise ConfigError(f"{at}unknown setting {name!r}{did_you_mean(name, known)}")
