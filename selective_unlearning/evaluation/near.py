@@ -9,14 +9,17 @@ __all__ = ['own_words', 'near_probes']
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
-from math import log10, sqrt
+from math import sqrt
+
 from operator import itemgetter
 from zlib import crc32
 
 from ..models.reader import Reader
-from ..models.sampling import opener_ids, sample_texts
+from ..models.sampling import written_after
 from ..terms.match import TermMatcher
-from ..terms.word_stats import count_words, frequency
+from ..terms.word_stats import count_words, frequency, surprise_of
+
+
 from .utility import neighbour_scores
 from .watched import SURE
 
@@ -28,7 +31,7 @@ def own_words(texts:Iterable[str], terms:TermMatcher, n:int=60) -> list[str]:
     counts, zipf, found = count_words(texts), frequency("en"), {}
     if counts.small["the"] < .01*counts.total: return []   # not English
     for word,k in counts.small.items():
-        peculiar = log10(k/counts.total*1e9)-zipf(word)
+        peculiar = surprise_of(word, k, counts.total, zipf)
         plain = len(word) > 3 and k > 2 and _COMMON[0] <= zipf(word) <= _COMMON[1]
         if plain and peculiar > _PECULIAR and not terms.find(word): found[word] = peculiar*sqrt(k)
     return sorted(found, key=lambda word: (-found[word], word))[:n]
@@ -54,11 +57,9 @@ def _later_names(text:str, start:int) -> Iterator[re.Match]:
 def _drafts(base:Reader, words:Sequence[str], terms:TermMatcher, n:int, seed:int) -> Iterator[dict]:
     "Yield a probe for each name in texts that the base model writes, with its text's number."
     records = [dict(opener=form.format(word), topic=word) for word in words for form in _OPENINGS]
-    tok = base.tokenizer
-    begun = tok.batch_decode([opener_ids(tok, r) for r in records], skip_special_tokens=True)
+    begun, texts = written_after(base, records, n, 40, seed, .7)
     topics = {text: r["topic"] for text,r in zip(begun, records)}
-    written = sample_texts(base, records, n, 40, seed, .7)
-    for i,text in enumerate(tok.batch_decode(written, skip_special_tokens=True)):
+    for i,text in enumerate(texts):
         opening = next((o for o in begun if text.startswith(o)), None)
         if opening is None or terms.find(text): continue
         for name in _later_names(text, len(opening)):

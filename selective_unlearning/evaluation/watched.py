@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.errors import ConfigError, DataError
 from ..models.reader import Reader
-from ..models.sampling import opener_ids, sample_texts
+from ..models.sampling import written_after
 from ..models.tokens import Tokenizer
 from ..terms.dictionary import Dictionary
 from ..labels.written import written_openers
@@ -49,12 +49,8 @@ def recollections(
     kinds, draw = {e.term: e.kind for e in dictionary}, random.Random(seed)
     occurring = {t: t for t,k in counts.items() if k}
     if not occurring: return []
-    tok = base.tokenizer
     openers = written_openers(occurring, kinds, counts, n, seed=seed+1, more_forms=6)
-    records = [dict(opener=o) for o in openers]
-    ids = sample_texts(base, records, n, 24, seed+1, .7)
-    begun = tok.batch_decode([opener_ids(tok, r) for r in records], skip_special_tokens=True)
-    texts = tok.batch_decode(ids, skip_special_tokens=True)
+    begun, texts = written_after(base, [dict(opener=o) for o in openers], n, 24, seed+1, .7)
     asked = [p | dict(fact=str(i), half="tune") for i,t in enumerate(texts)
              for p in _cuts(t, begun, draw)]
     for text in trained:                                   # one by one: a corpus may be large

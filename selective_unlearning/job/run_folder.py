@@ -174,6 +174,12 @@ def reader(self:Run, which:str="unlearned") -> Reader:
         loaded["base"] = load_adapter(loaded["base"], which, folder, self.identity)
     return Reader(loaded["base"], tokenizer, which)
 
+# %% ../../nbs/job/03_run_folder.ipynb #10792abf
+@patch(as_prop=True)
+def stranger(self:Run) -> Reader|None:
+    "The model that never read the text, if there is one."
+    return self.reader("stranger") if self.config.stranger else None
+
 # %% ../../nbs/job/03_run_folder.ipynb #b8234dfa
 @patch(as_prop=True)
 def model(self:Run):

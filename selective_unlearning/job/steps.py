@@ -301,9 +301,8 @@ def _measure(run:Run, work:Path, models:Sequence[str]):
         scores[which] = evaluate(reader, asked, d.matcher, themes, c.evaluate)
         if which == "reinforced": continue
         if which == "base":
-            stranger = run.reader("stranger") if c.stranger else None
-            scores["control"] = control(reader, prompts, d, seed=c.seed, stranger=stranger)
-            rows = stranger_rows(reader, prompts, d, seed=c.seed, stranger=stranger)
+            scores["control"] = control(reader, prompts, d, seed=c.seed, stranger=run.stranger)
+            rows = stranger_rows(reader, prompts, d, seed=c.seed, stranger=run.stranger)
             write_rows(work/"stranger.arrow", rows, STRANGER)
         if which == "unlearned":
             rows = Dataset.from_file(str(run.path("base-evaluation")/"stranger.arrow"))

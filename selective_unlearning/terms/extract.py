@@ -18,7 +18,7 @@ from ..core.text import ARTICLES, WORD, plural, sentences
 from .kinds import agreeing, given_names, kind_of, parts_of_people
 from .match import TermMatcher, term_key
 from .runs import NO_NAMES, join_runs, read_runs, split_runs
-from .word_stats import Counts, count_words, frequency
+from .word_stats import Counts, count_words, frequency, surprise_of
 
 # %% ../../nbs/terms/10_extract.ipynb #d2a23a34
 # Chosen on every other document of three corpora. Frequencies in general text, in powers of ten
@@ -35,9 +35,6 @@ _SURPRISING = 3.3      # one without, because every text has words of its trade,
 _COMPOUND = 4.5        # the parts of a word with a hyphen together,
 _PHRASE = 5.2          # and two neighbours, which occur by chance more often.
 
-def _surprise(term:str, count:int, total:int, zipf) -> float:
-    return math.log10(count/total*1e9)-zipf(term)
-
 def _named(count:Counter, c:Counts, zipf, given:frozenset[str]) -> dict[str, str]:
     "The capitalised terms to keep, with the reason."
     kept = {t: "a phrase of capitalised words" for t in count if " " in t or "." in t}
@@ -45,7 +42,7 @@ def _named(count:Counter, c:Counts, zipf, given:frozenset[str]) -> dict[str, str
     for t in count:
         if not t or t in kept or t in NO_NAMES: continue
         small = c.small[t.lower()]
-        surprise = _surprise(t, count[t], c.total, zipf)
+        surprise = surprise_of(t, count[t], c.total, zipf)
         if zipf(t) < _RARE_NAME and not small: kept[t] = "capitalised and rare in general text"
         elif count[t] > max(2, small) and surprise > _SURPRISING_NAME:
             kept[t] = "capitalised and far more frequent here"
@@ -68,7 +65,7 @@ def _why_coined(word:str, count:int, total:int, zipf) -> str|None:
     "The reason why a word in small letters is the text's own, if it is."
     if len(word) < 4 or not word.replace("-", "").isalpha(): return None
     often, parts = count > 2, word.split("-")
-    if often and zipf(word) < _RARE and _surprise(word, count, total, zipf) > _SURPRISING:
+    if often and zipf(word) < _RARE and surprise_of(word, count, total, zipf) > _SURPRISING:
         return "rare in general text and frequent here"
     if len(parts) == 1: return "unknown in general text" if zipf(word) < _UNKNOWN else None
     if often and max(map(zipf, parts)) < _EVERYDAY:
@@ -205,7 +202,7 @@ def extract_terms(
     links, out = links_of(why), []
     for t,reason in why.items():
         possessive = own[t] == count[t] > 1 and t[-1] != "s"
-        surprise = _surprise(t, count[t], c.total, zipf)
+        surprise = surprise_of(t, count[t], c.total, zipf)
         out.append(Term(t+"'s"*possessive, count[t], round(count[t]*max(surprise, .1), 1), kinds[t],
                         f"{reason}; {10**surprise:,.0f} times as frequent as in general text",
                         tuple(example[t][:2]), links[t], he_she[t]["he"], he_she[t]["she"]))
@@ -241,7 +238,7 @@ def count_terms(
         for sentence in sentences(text):
             for t in dict.fromkeys(matcher.terms[i] for *_,i in matcher.find(sentence)):
                 if len(example[t]) < 2: example[t].append(sentence)
-    surprise = {t: _surprise(t, count[t], total, zipf) for t in kinds
+    surprise = {t: surprise_of(t, count[t], total, zipf) for t in kinds
                 if count[t] >= max(min_count, 1)}
     links = links_of([t for t in surprise if surprise[t] > 1])
     return _best_first(Term(t, count[t], round(count[t]*surprise[t], 1),
