@@ -76,15 +76,16 @@ def test_recall_is_asked_of_the_first_translation_of_each_block(tmp_path, monkey
     assert first != r.translated["translated_ids"][1:2*len(r.blocks):2]
 
 
-def test_another_stranger_makes_only_what_it_reads_again(tmp_path):
+@pytest.mark.parametrize("near,prompts", [({}, {"prompts"}), ({"neighbours": None}, set())])
+def test_another_stranger_makes_only_what_it_reads_again(tmp_path, near, prompts):
     one, other = (before(tmp_path/n, "gpt2", shift) for n,shift in (("one", .05), ("two", .1)))
-    run(settings(tmp_path, "gpt2", stranger=one), tmp_path/"run")
+    run(settings(tmp_path, "gpt2", stranger=one, **near), tmp_path/"run")
     def stamps():
         return {p.name[3:]: p.stat().st_mtime_ns for p in (tmp_path/"run").glob("[01]*")}
     first = stamps()
-    run(settings(tmp_path, "gpt2", stranger=other), tmp_path/"run")
+    run(settings(tmp_path, "gpt2", stranger=other, **near), tmp_path/"run")
     same = {name for name,at in stamps().items() if at == first[name]}
-    assert same == {"corpus", "dictionary", "reinforced", "prompts"}
+    assert same == {"corpus", "dictionary", "reinforced"} | prompts  # made ones read it too
 
 
 def test_the_reinforced_model_is_measured_but_makes_no_label(tmp_path):

@@ -123,7 +123,7 @@ STEP_LIST = [
          _unlearn_settings, lambda c: ("adapter", *_when_watched(c, "prompts", "neighbours")),
          shared=True),
     Step("prompts", make_prompt_files, _prompt_needs, _prompt_settings,
-         ("prompts", "neighbours", "homonyms", "general", "holdout"), reads_stranger=True),
+         ("prompts", "neighbours", "homonyms", "general", "holdout")),
     Step("base-evaluation", make_base_evaluation, ("corpus", "dictionary", "prompts"),
          lambda c: dict(max_new_tokens=c.evaluate.max_new_tokens), reads_stranger=True),
     Step("evaluation", make_evaluation,
