@@ -5,24 +5,27 @@ import json, sys, tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from selective_unlearning.job.run import run
 from tiny import settings
 
 BEFORE = json.loads((Path(__file__).parent/"figures.json").read_text())
 
-
-BEFORE_NAMES = {"lora.first_layer": .25, "unlearn.lr": 3e-3, "unlearn.distance_weight": 0,
-                "unlearn.excess_weight": 0,
-                "unlearn.at_names": False}               # with which the stored figures were made
-RULES = dict(stranger=BEFORE_NAMES, recipe={},
-             paper=BEFORE_NAMES | {"labels.rule": "paper", "labels.kind": "hard"})
+EARLIER = {"lora.first_layer": .25, "unlearn.lr": 3e-3, "unlearn.distance_weight": 0,
+           "unlearn.excess_weight": 0, "unlearn.at_names": False}
+RULES = dict(stranger=EARLIER, recipe={},
+             paper=EARLIER | {"labels.rule": "paper", "labels.kind": "hard"})
 FIGURES = "familiarity", "neighbours", "utility", "corpus", "dictionary"
 TRAININGS = "reinforced", "unlearned"
 
 
 def small_run(kind, rule, folder):
-    return run(settings(folder, kind, **RULES[rule], force=True), folder/"run")
+    "A run in float32: processors round a product in bfloat16 by more than the test allows."
+    with pytest.MonkeyPatch.context() as patch:
+        for flag in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            patch.setattr(torch.cpu, flag, bool)
+        return run(settings(folder, kind, **RULES[rule], force=True), folder/"run")
 
 
 def losses(r, which):
@@ -50,7 +53,7 @@ def soft_labels(row):
     return [dict(zip(*label)) for label in zip(row["topk_ids"], row["topk_logprobs"])]
 
 
-def same_label(now, then, rounding=2e-3):
+def same_label(now, then, rounding=5e-4):
     "Equally likely tokens may change places, and the last of them may be one or the other."
     assert len(now) == len(then)
     for token in now.keys() & then.keys():

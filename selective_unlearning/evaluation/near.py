@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from math import sqrt
-
 from operator import itemgetter
 from zlib import crc32
 
@@ -18,8 +17,6 @@ from ..models.reader import Reader
 from ..models.sampling import written_after
 from ..terms.match import TermMatcher
 from ..terms.word_stats import count_words, frequency, surprise_of
-
-
 from .utility import neighbour_scores
 from .watched import SURE
 
