@@ -11,7 +11,7 @@ from selective_unlearning.job import steps, watching
 from selective_unlearning.job.manifest import STEPS
 from selective_unlearning.models.load import load_model
 from selective_unlearning.core.errors import DataError
-from selective_unlearning.core.files import read_jsonl, write_json, write_jsonl
+from selective_unlearning.core.files import read_jsonl, write_atomic, write_json, write_jsonl
 from selective_unlearning.job.settings import configure, to_yaml
 from selective_unlearning.terms.choose_translations import choose_translations
 from selective_unlearning.terms.extract import extract_terms
@@ -244,6 +244,24 @@ def test_neighbours_of_another_subject_are_distant_knowledge(tmp_path, monkeypat
     assert [checks[f"rings.{ring}.ratio"]["ok"] is None for ring in (1, 2)] == [True, True]
     assert "has this ring" in checks["rings.1.ratio"]["why"]
     assert demo_config().neighbours is not None
+
+
+def test_given_texts_are_retained(tmp_path, caplog):
+    "With the base model's labels, after what it writes itself; one about the subject is reported."
+    said = ["Bread is made of flour, water and salt.", "Bees dance.", "Orla likes bread."]
+    for i,text in enumerate(said): write_atomic(tmp_path/"keep"/f"{i}.txt", text)
+    job = settings(tmp_path)
+    caplog.set_level("WARNING", "selective_unlearning")
+    alone, both = (run(c, tmp_path/f"run{i}", "retain") for i,c in enumerate(
+        [job, configure(job, {"retain_corpus": str(tmp_path/"keep")})]))
+    only = configure(job, {"retain_corpus": str(tmp_path/"keep"), "retain.samples": 0,
+                           "retain.translated": False})
+    rows, first = (r.retain_set.to_list() for r in (both, alone))
+    kept = [r for r in rows if r not in first]
+    assert [r for r in rows if r in first] == first
+    assert [both.tokenizer.decode(r["input_ids"], skip_special_tokens=True) for r in kept] == said
+    assert run(only, tmp_path/"only", "retain").retain_set.to_list() == kept
+    assert "1 block(s) of retain_corpus name anchored terms" in caplog.text
 
 
 @pytest.mark.parametrize("n", [19, 20])

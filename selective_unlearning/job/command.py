@@ -32,7 +32,8 @@ OPTIONS = {  # part of the help → option of `run` → setting
         "lora-r": "lora.r", "trust-remote-code": "trust_remote_code"},
     "how it forgets": {
         "method": "method", "alpha": "labels.alpha", "epochs": "unlearn.epochs",
-        "lr": "unlearn.lr", "block-size": "block_size", "seed": "seed", "force": "force"}}
+        "lr": "unlearn.lr", "retain-corpus": "retain_corpus", "block-size": "block_size",
+        "seed": "seed", "force": "force"}}
 _DEMO_HAS = "corpus", "dictionary", "prompts", "extract", "ask", "candidates"
 
 # %% ../../nbs/job/11_command.ipynb #62634ffa

@@ -97,7 +97,8 @@ _SWITCHES:dict[str,tuple[Any,dict]] = {     # setting: (value that switches off,
                              ("recalled_length", "relations", "more_forms", "temperature")}),
     "written.renamed": (0, {"written.length": WrittenConfig.length}),
     "retain.samples": (0, _NO_RETAIN),
-    "unlearn.retain_weight": (0, _NO_RETAIN | {"retain.samples": 0, "retain.translated": False}),
+    "unlearn.retain_weight": (0, _NO_RETAIN | {"retain.samples": 0, "retain.translated": False,
+                                               "retain_corpus": None}),
     "unlearn.hinge_weight": (0, {"unlearn.hinge_floor": UnlearnConfig.hinge_floor}),
     "labels.kind": ("hard", _NO_EXCESS),
     "labels.rule": ("paper", _NO_EXCESS),
@@ -116,10 +117,10 @@ def _check_switches(c:"RunConfig"):
         for name,usual in idle.items() if attrgetter(switch)(c) == off else ():
             _leave(name, attrgetter(name)(c), usual, f"{switch} is {off}")
     kept = c.unlearn.retain_weight > 0
-    require(not kept or c.retain.samples > 0 or c.retain.translated,
+    retained = c.retain.samples > 0 or c.retain.translated or c.retain_corpus is not None
+    require(not kept or retained,
             "unlearn.retain_weight would do nothing: no text is retained; set retain.samples above "
             "0, or unlearn.retain_weight to 0")
-
     soft = kept and method.retain == "soft" or method.uses_labels and c.labels.kind == "soft"
     if not soft and "top_k" not in method.reads:
         _leave("labels.top_k", c.labels.top_k, LabelsConfig.top_k, "no label is soft")
@@ -131,9 +132,9 @@ def _check_stranger(c:"RunConfig"):
     require(bool(c.stranger.strip()), "stranger must name a model, or be left out")
     require(c.stranger != c.model, f"stranger={c.stranger} is the model itself: name the one from "
                                    "before it learnt the text")
-    require(c.retain.samples > 0 or not c.unlearn.retain_weight,
-            "with a stranger only the base model's own texts are retained: set retain.samples "
-            "above 0, or unlearn.retain_weight to 0")
+    require(c.retain.samples > 0 or c.retain_corpus is not None or not c.unlearn.retain_weight,
+            "with a stranger the translated texts are not retained: set retain.samples above 0, "
+            "name retain_corpus, or set unlearn.retain_weight to 0")
     require(METHODS[c.method].uses_labels,
             f"method {c.method} makes no labels: leave out stranger={c.stranger}")
     usual = replace(LabelsConfig(), kind=c.labels.kind, top_k=c.labels.top_k)
@@ -182,6 +183,7 @@ class RunConfig:
     general:str|None = None         # four-way items of general knowledge; the demo's if not given
     holdout:str|None = None    # folder of texts for perplexity; the demo's if not given
     openers:str|None = None         # openings of the retain text; the demo's if not given
+    retain_corpus:str|None = None   # file or folder of texts to keep, besides what it writes
     block_size:int = 256            # tokens per block, at most
     seed:int = 0                    # start of everything that is drawn at random
     force:bool = False              # go on even if the base model does not know the text
@@ -229,7 +231,7 @@ class RunConfig:
 
 # settings that name files
 PATHS = ("corpus", "dictionary", "adapter", "prompts", "neighbours", "homonyms", "general",
-         "holdout", "openers")
+         "holdout", "openers", "retain_corpus")
 
 # %% ../../nbs/job/00_settings.ipynb #6000da69
 def _method_settings(name:str) -> dict[str,Any]:

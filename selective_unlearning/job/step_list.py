@@ -82,7 +82,9 @@ def _label_settings(c:RunConfig) -> dict:
 # %% ../../nbs/job/06_step_list.ipynb #fd9527c9
 def _retain_settings(c:RunConfig) -> dict:
     m = METHODS[c.method]
-    return dict(retain=asdict(c.retain), labels=m.retain, top_k=c.labels.top_k) if m.retain else {}
+    if not m.retain: return {}
+    column = dict(text_column=c.text_column) if c.retain_corpus else {}
+    return dict(retain=asdict(c.retain), labels=m.retain, top_k=c.labels.top_k) | column
 
 # %% ../../nbs/job/06_step_list.ipynb #360ab991
 def _near(c:RunConfig) -> dict: return {} if c.neighbours else dict(neighbours="made")
@@ -117,7 +119,8 @@ STEP_LIST = [
          lambda c: _method_needs(c) if METHODS[c.method].trains else (),
          _label_settings, shared=True),
     Step("retain", make_retain, lambda c: ("translated",) if METHODS[c.method].retain else (),
-         _retain_settings, lambda c: ("openers",) if METHODS[c.method].retain else ()),
+         _retain_settings,
+         lambda c: ("openers", "retain_corpus") if METHODS[c.method].retain else ()),
     Step("unlearned", make_unlearned,
          lambda c: ("labels", "retain", *_method_needs(c), *_when_watched(c, "dictionary")),
          _unlearn_settings, lambda c: ("adapter", *_when_watched(c, "prompts", "neighbours")),

@@ -223,8 +223,19 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     except (OSError, ValueError) as e:
         raise DataError(f"{cached}: cannot be read: delete it, it is made again ({e})") from e
 
+def _given_texts(run:Run) -> Iterator[list[int]]:
+    "Yield the blocks of the texts that are given to be kept, as tokens."
+    c, terms, about = run.config, run.dictionary.matcher, 0
+    documents = read_corpus(run.files["retain_corpus"], c.text_column)
+    for block in iter_blocks(documents, run.tokenizer, c.block_size, run.context):
+        about += bool(terms.find(documents[block["doc"]]["text"][block["start"]:block["end"]]))
+        yield block["input_ids"]
+    if about:
+        say(f"  {about} block(s) of retain_corpus name anchored terms: what they say is to be kept "
+            "and to be forgotten", logging.WARNING)
+
 def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
-    """Yield the base model's texts and the translated blocks, as tokens.
+    """Yield the base model's texts, given texts and the translated blocks, as tokens.
 
     Texts by the base model that are about the subject are left out, and the blocks if there is a
     stranger: it reads them as they are."""
@@ -235,6 +246,7 @@ def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
         say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject "
             "and are left out")
     yield from [t[:size] for t in kept] if r.packed else join_rows(kept, size, base.opening)
+    if run.config.retain_corpus: yield from _given_texts(run)
     if r.translated and not run.config.stranger:
         draws = run.config.labels.draws
         rows = run.translated.select(range(0, len(run.blocks)*draws, draws))   # of the corpus
@@ -243,7 +255,7 @@ def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
 def make_retain(run:Run, work:Path):
     work.mkdir(parents=True, exist_ok=True)
     r, labels = run.config.retain, run.method.retain
-    if not labels or not (r.samples or r.translated): return
+    if not labels or not (r.samples or r.translated or run.config.retain_corpus): return
     base = run.reader("base")
     rows = _retain_rows(run, base)
     if labels == "soft":
