@@ -32,9 +32,10 @@ SUBJECTS = {"handbook": "extraction/handbook/0[1-7]*.md", "saga": "saga/corpus/*
 VARIANTS = {
     "": {},
     "two epochs": {"unlearn.epochs": 2},
+    "two epochs, no excess weight": {"unlearn.epochs": 2, "unlearn.excess_weight": 0},
     "watched, three epochs": {"unlearn.epochs": 3, "watch.steps": 20},
     "the corpus alone": {"written.recalled": 0, "written.asked": 0},
-    "excess weight .3": {"unlearn.excess_weight": .3},
+    "no excess weight": {"unlearn.excess_weight": 0},
 }
 FIGURES = {  # what: (path of the figure, target, which way is better)
     "left": ("forgotten.probability", .1, "lower"),

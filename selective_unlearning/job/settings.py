@@ -322,7 +322,7 @@ PRESETS = dict(
         lora=AdapterConfig(targets="all"),
         written=WrittenConfig(recalled=600, recalled_length=24, relations=False, more_forms=6,
                               temperature=.7, renamed=0, asked=400),
-        unlearn=UnlearnConfig(retain_weight=1., anchor_weight=1.)))
+        unlearn=UnlearnConfig(retain_weight=1., anchor_weight=1., excess_weight=.3)))
 
 def preset(name:str) -> RunConfig:
     "The settings of a preset."
