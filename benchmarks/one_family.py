@@ -46,7 +46,7 @@ def near(facts):
 
 def request(family):
     "The files of a request, by setting."
-    home = WORK/SUBJECT/f"family-{family}"
+    home = WORK/SUBJECT/f"request-{family}"
     texts, terms = read_corpus(corpus(SUBJECT))["text"][:], read_json(data_path("saga/terms.json"))
     other, = {*terms}-{family, "both"}
     found = {t.term: t for t in extract_terms(texts)}
