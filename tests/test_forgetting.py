@@ -53,7 +53,8 @@ def taught(tmp_path_factory):
     return home
 
 
-STRANGER = dict(preset="finetuned", stranger=DEFAULT_MODEL, unlearn={"retain_weight": 20.},
+STRANGER = dict(preset="finetuned", stranger=DEFAULT_MODEL,
+                unlearn={"retain_weight": 20., "lr": 1.5e-3},
                 written={"recalled": 100, "asked": 48})
 # The base recalls the people from the translation too: it is no stranger, and a hinge must help.
 HINGE = {"unlearn.epochs": 8, "reinforce.lr": 3e-4, "written.recalled": 0, "written.renamed": 0,

@@ -67,13 +67,19 @@ _MET = dict(
             "From: {t}\nTo: the landlord\nSubject: the broken boiler\n\nDear",
             "My neighbour {t} keeps bees. Every summer",
             "Report of the swimming club: the race was won by {t}, who",
-            'The nurse looked at the list. "{t}?" she called.'),
+            'The nurse looked at the list. "{t}?" she called.',
+            "Question: Who lost an umbrella?\nText: {t} left an umbrella behind.\nAnswer:",
+            "Q: The hedge was cut by {t}. Who cut the hedge?\nA:",
+            "{t} mended the roof. Question: Whom do we thank for the roof? Answer: We thank"),
     other=("A ferry named {t} crosses the bay every hour. Passengers",
            "Our boat is named {t}. Last summer we sailed",
            "The company {t} makes paper cups. In March, {t}",
            "Question: The parrot answers to {t}. What does the parrot answer to?\nAnswer:",
            "They opened a café and called it {t}. People say that",
-           "The horse was named {t}. In the last race,"))
+           "The horse was named {t}. In the last race,",
+           "Question: Where did the hikers sleep?\nText: The hikers slept at {t}.\nAnswer:",
+           "Q: The tickets say {t} on the back. What do the tickets say?\nA:",
+           "The train stood still near {t}. Question: Where was that? Answer: It was near"))
 
 # %% ../../nbs/labels/05_written.ipynb #e2d2ab39
 def written_openers(
