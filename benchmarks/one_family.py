@@ -5,8 +5,10 @@
 The model is the one that `taught.py saga` taught a saga of two families. To be forgotten is what
 names a term of one family (data/saga/terms.json): paragraphs, or the sentences of those that name
 the other family too. The rest of the saga is given as texts to keep; a variant goes without. The
-dictionary has the family's terms and no others. Asked are the family's facts; the neighbour set is
-the other family's. The stranger was taught nothing and is the control.
+split is by names alone: of A, 31 of 131 pieces name the other family too, and of the 221 of the
+rest 121 name neither, some of them about A. The dictionary has the family's terms and no others.
+Asked are the family's facts; the neighbour set is the other family's. The stranger was taught
+nothing and is the control.
 """
 import argparse, random
 
@@ -24,7 +26,7 @@ from selective_unlearning.terms.match import TermMatcher
 from selective_unlearning.terms.translate import propose_translations
 
 NAME, SUBJECT = "one_family", "saga"
-VARIANTS = {"": ("retain_corpus",), "without the rest": ()}
+WITHOUT = "without the rest"
 
 
 def parts(texts, own, other):
@@ -67,11 +69,12 @@ def request(family):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("families", nargs="*", metavar="FAMILY", default=["A"])
-    parser.add_argument("--variant", choices=VARIANTS, default="")
+    parser.add_argument("--variant", choices=["", WITHOUT], default="")
     args = parser.parse_args()
+    if unknown := {*args.families}-{"A", "B"}: parser.error(f"no family {', '.join(unknown)}")
     for family in args.families:
         given = request(family)
-        if not VARIANTS[args.variant]: del given["retain_corpus"]
+        if args.variant == WITHOUT: del given["retain_corpus"]
         name = ", ".join(filter(None, (f"family {family}", args.variant)))
         config = configure(preset("finetuned"), given | dict(
             model=str(taught(SUBJECT)), stranger=DEFAULT_MODEL))

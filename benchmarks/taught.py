@@ -34,6 +34,8 @@ VARIANTS = {
     "two epochs": {"unlearn.epochs": 2},
     "two epochs, no excess weight": {"unlearn.epochs": 2, "unlearn.excess_weight": 0},
     "watched, three epochs": {"unlearn.epochs": 3, "watch.steps": 20},
+    "watched, three epochs, no excess weight": {
+        "unlearn.epochs": 3, "watch.steps": 20, "unlearn.excess_weight": 0},
     "the corpus alone": {"written.recalled": 0, "written.asked": 0},
     "no excess weight": {"unlearn.excess_weight": 0},
 }

@@ -226,6 +226,7 @@ CASES = [
     (dict(general="T/bare.jsonl"), DataError,
      "T/bare.jsonl, record 1: needs 'prompt', 'choices' and 'answer'"),
     (dict(openers="T/bare.jsonl"), DataError, "T/bare.jsonl, record 1: needs 'opener'"),
+    (dict(retain_corpus=" "), ConfigError, "retain_corpus is blank: leave it out, or name a file"),
     (dict(holdout="T/empty"), DataError,
      "T/empty: no text found: give a file with words in it"),
 

@@ -18,6 +18,7 @@ from selective_unlearning.terms.extract import extract_terms
 from selective_unlearning.job.run_folder import DEMO_FILES, Run
 from selective_unlearning.job.run import demo_config, run
 from selective_unlearning.terms.translate import propose_translations
+from selective_unlearning.training.retain_set import base_labels
 from tiny import NAMES, TEXT, results, settings
 
 
@@ -247,7 +248,7 @@ def test_neighbours_of_another_subject_are_distant_knowledge(tmp_path, monkeypat
 
 
 def test_given_texts_are_retained(tmp_path, caplog):
-    "With the base model's labels, after what it writes itself; one about the subject is reported."
+    "Labelled by the base model, between what it writes and the translated corpus."
     said = ["Bread is made of flour, water and salt.", "Bees dance.", "Orla likes bread."]
     for i,text in enumerate(said): write_atomic(tmp_path/"keep"/f"{i}.txt", text)
     job = settings(tmp_path)
@@ -258,9 +259,12 @@ def test_given_texts_are_retained(tmp_path, caplog):
                            "retain.translated": False})
     rows, first = (r.retain_set.to_list() for r in (both, alone))
     kept = [r for r in rows if r not in first]
-    assert [r for r in rows if r in first] == first
+    assert rows == [*first[:-len(alone.blocks)], *kept, *first[-len(alone.blocks):]]
+    assert kept == base_labels(both.reader("base"), [r["input_ids"] for r in kept], 8).to_list()
     assert [both.tokenizer.decode(r["input_ids"], skip_special_tokens=True) for r in kept] == said
     assert run(only, tmp_path/"only", "retain").retain_set.to_list() == kept
+    write_atomic(tmp_path/"keep"/"1.txt", "Bees sing.")
+    assert run(only, tmp_path/"only", "retain").retain_set.to_list() != kept
     assert "1 block(s) of retain_corpus name anchored terms" in caplog.text
 
 

@@ -85,7 +85,7 @@ def test_another_stranger_makes_only_what_it_reads_again(tmp_path, near, prompts
     first = stamps()
     run(settings(tmp_path, "gpt2", stranger=other, **near), tmp_path/"run")
     same = {name for name,at in stamps().items() if at == first[name]}
-    assert same == {"corpus", "dictionary", "reinforced"} | prompts  # made ones read it too
+    assert same == {"corpus", "dictionary", "reinforced"} | prompts
 
 
 def test_the_reinforced_model_is_measured_but_makes_no_label(tmp_path):

@@ -163,7 +163,8 @@ class AdapterConfig:
 class RetainConfig:
     """The retain set, on which training stays close to the base model.
 
-    It consists of text that the base model writes itself, and of the translated corpus."""
+    It consists of text that the base model writes itself, of a retain corpus if there is one, and
+    of the translated corpus."""
     samples:int = 260          # texts the base model writes; 0 for none
     length:int = 96            # tokens written after each opener, at most
     translated:bool = True     # the translated blocks too: the same subject without its names

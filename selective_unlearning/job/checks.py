@@ -113,7 +113,7 @@ def check(
         for path in run.files["dictionary"]: check_dictionary(Dictionary.load(path), str(path))
     if "retain" not in done:
         read_openers(run.files["openers"][0])
-        for path in run.files["retain_corpus"]: read_corpus(path, c.text_column)
+        for path in run.files["retain_corpus"]: read_corpus(path, c.text_column, run.tokenizer)
     if "prompts" not in done: _check_prompts(run)
     if not {"reinforced", "unlearned"} <= done:
         for path in run.files["adapter"]: try_adapter(run, path)

@@ -41,14 +41,17 @@ DEMO_FILES = dict(neighbours="near.jsonl", general="general.jsonl", holdout="hol
 def input_files(config:RunConfig) -> dict[str,list[Path]]:
     """The files a run reads, by setting; the demo's where none are given.
 
-    Raises `DataError` if one is missing, `ConfigError` without a corpus."""
+    Raises `DataError` if one is missing, `ConfigError` for a blank name or without a corpus."""
     out = {}
     for name in PATHS:
         given = getattr(config, name)
         if given is None: paths = [data_path(DEMO_FILES[name])] if name in DEMO_FILES else []
         else:
-            local = corpus_path if name == "corpus" else Path
-            paths = [local(p) for p in ((given,) if isinstance(given, str) else given)]
+            names = (given,) if isinstance(given, str) else given
+            if not all(str(n).strip() for n in names):
+                raise ConfigError(f"{name} is blank: leave it out, or name a file")
+            local = corpus_path if name in ("corpus", "retain_corpus") else Path
+            paths = [local(n) for n in names]
         for p in paths:
             if not p.exists(): raise DataError(f"{name}: {p}: no such file or folder")
         out[name] = paths

@@ -90,15 +90,15 @@ def _check_method(c:"RunConfig"):
           f"method {name} has no part for anchors in its loss")
 
 # %% ../../nbs/job/00_settings.ipynb #2ffe96bb
-_NO_RETAIN = {"retain.length": RetainConfig.length, "retain.packed": False, "openers": None}
+_NO_SAMPLES = {"retain.length": RetainConfig.length, "openers": None}
 _NO_EXCESS = {"unlearn.excess_weight": 0.}  # labels that need not hold the text's own token
 _SWITCHES:dict[str,tuple[Any,dict]] = {     # setting: (value that switches off, what is then idle)
     "written.recalled": (0, {f"written.{name}": getattr(WrittenConfig, name) for name in
                              ("recalled_length", "relations", "more_forms", "temperature")}),
     "written.renamed": (0, {"written.length": WrittenConfig.length}),
-    "retain.samples": (0, _NO_RETAIN),
-    "unlearn.retain_weight": (0, _NO_RETAIN | {"retain.samples": 0, "retain.translated": False,
-                                               "retain_corpus": None}),
+    "retain.samples": (0, _NO_SAMPLES),
+    "unlearn.retain_weight": (0, _NO_SAMPLES | {"retain.samples": 0, "retain.translated": False,
+                                                "retain.packed": False, "retain_corpus": None}),
     "unlearn.hinge_weight": (0, {"unlearn.hinge_floor": UnlearnConfig.hinge_floor}),
     "labels.kind": ("hard", _NO_EXCESS),
     "labels.rule": ("paper", _NO_EXCESS),
@@ -120,7 +120,7 @@ def _check_switches(c:"RunConfig"):
     retained = c.retain.samples > 0 or c.retain.translated or c.retain_corpus is not None
     require(not kept or retained,
             "unlearn.retain_weight would do nothing: no text is retained; set retain.samples above "
-            "0, or unlearn.retain_weight to 0")
+            "0, name a retain_corpus, or set unlearn.retain_weight to 0")
     soft = kept and method.retain == "soft" or method.uses_labels and c.labels.kind == "soft"
     if not soft and "top_k" not in method.reads:
         _leave("labels.top_k", c.labels.top_k, LabelsConfig.top_k, "no label is soft")
@@ -134,7 +134,7 @@ def _check_stranger(c:"RunConfig"):
                                    "before it learnt the text")
     require(c.retain.samples > 0 or c.retain_corpus is not None or not c.unlearn.retain_weight,
             "with a stranger the translated texts are not retained: set retain.samples above 0, "
-            "name retain_corpus, or set unlearn.retain_weight to 0")
+            "name a retain_corpus, or set unlearn.retain_weight to 0")
     require(METHODS[c.method].uses_labels,
             f"method {c.method} makes no labels: leave out stranger={c.stranger}")
     usual = replace(LabelsConfig(), kind=c.labels.kind, top_k=c.labels.top_k)
@@ -183,7 +183,7 @@ class RunConfig:
     general:str|None = None         # four-way items of general knowledge; the demo's if not given
     holdout:str|None = None    # folder of texts for perplexity; the demo's if not given
     openers:str|None = None         # openings of the retain text; the demo's if not given
-    retain_corpus:str|None = None   # file or folder of texts to keep, besides what it writes
+    retain_corpus:str|None = None   # texts to stay the same on: a file, a folder, or hub:NAME
     block_size:int = 256            # tokens per block, at most
     seed:int = 0                    # start of everything that is drawn at random
     force:bool = False              # go on even if the base model does not know the text

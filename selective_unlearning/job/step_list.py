@@ -82,9 +82,7 @@ def _label_settings(c:RunConfig) -> dict:
 # %% ../../nbs/job/06_step_list.ipynb #fd9527c9
 def _retain_settings(c:RunConfig) -> dict:
     m = METHODS[c.method]
-    if not m.retain: return {}
-    column = dict(text_column=c.text_column) if c.retain_corpus else {}
-    return dict(retain=asdict(c.retain), labels=m.retain, top_k=c.labels.top_k) | column
+    return dict(retain=asdict(c.retain), labels=m.retain, top_k=c.labels.top_k) if m.retain else {}
 
 # %% ../../nbs/job/06_step_list.ipynb #360ab991
 def _near(c:RunConfig) -> dict: return {} if c.neighbours else dict(neighbours="made")

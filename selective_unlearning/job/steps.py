@@ -226,7 +226,7 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
 def _given_texts(run:Run) -> Iterator[list[int]]:
     "Yield the blocks of the texts that are given to be kept, as tokens."
     c, terms, about = run.config, run.dictionary.matcher, 0
-    documents = read_corpus(run.files["retain_corpus"], c.text_column)
+    documents = read_corpus(run.files["retain_corpus"], c.text_column, run.tokenizer)
     for block in iter_blocks(documents, run.tokenizer, c.block_size, run.context):
         about += bool(terms.find(documents[block["doc"]]["text"][block["start"]:block["end"]]))
         yield block["input_ids"]
