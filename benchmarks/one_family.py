@@ -31,19 +31,17 @@ WITHOUT = "without the rest"
 
 def parts(texts, own, other):
     "What names the family's terms, and the rest, as documents of a paragraph each."
-    def about(terms, text): return any(True for _ in terms.find(text))
     found, rest = [], []
     for paragraph in (p for text in texts for p in text.split("\n\n")):
-        mixed = about(own, paragraph) and about(other, paragraph)
+        mixed = own.find(paragraph) and other.find(paragraph)
         for piece in sentences(paragraph) if mixed else [paragraph]:
-            (found if about(own, piece) else rest).append(piece)
+            (found if own.find(piece) else rest).append(piece)
     return ([dict(text=piece) for piece in pieces] for pieces in (found, rest))
 
 
-def near(facts):
-    "Facts as a neighbour set."
-    return [dict(prompt=f["cloze"], answers=[" "+f["answer"]], topic=f["document"], ring=1)
-            for f in facts]
+def neighbour(fact):
+    "A fact as a probe of the neighbour set."
+    return dict(prompt=fact["cloze"], answers=[" "+fact["answer"]], topic=fact["document"], ring=1)
 
 
 def request(family):
@@ -55,15 +53,13 @@ def request(family):
     names = propose_translations([found.get(t, t) for t in terms[family]], taken=texts)
     forget, keep = parts(texts, *(TermMatcher(terms[f]) for f in (family, other)))
     of = {f: [fact for fact in facts(SUBJECT) if fact["family"] == f] for f in (family, other)}
-    draw = random.Random(0)
-    asked = [q for fact in of[family] for q in questions(fact, draw)]
-    names.save(home/"dictionary.json")
-    for name,records in dict(corpus=forget, retain_corpus=keep, prompts=asked,
-                             neighbours=near(of[other])).items():
-        write_jsonl(home/f"{name}.jsonl", records)
-    return {name: str(home/f"{name}.jsonl") for name in
-            ("corpus", "prompts", "neighbours", "retain_corpus")} | {
-                "dictionary": str(home/"dictionary.json")}
+    draw, dictionary = random.Random(0), home/"dictionary.json"
+    names.save(dictionary)
+    files = dict(corpus=forget, retain_corpus=keep,
+                 prompts=[q for fact in of[family] for q in questions(fact, draw)],
+                 neighbours=[*map(neighbour, of[other])])
+    for name,records in files.items(): write_jsonl(home/f"{name}.jsonl", records)
+    return dict(dictionary=str(dictionary)) | {n: str(home/f"{n}.jsonl") for n in files}
 
 
 def main():

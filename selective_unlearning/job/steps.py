@@ -223,6 +223,7 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     except (OSError, ValueError) as e:
         raise DataError(f"{cached}: cannot be read: delete it, it is made again ({e})") from e
 
+# %% ../../nbs/job/05_steps.ipynb #9c104cce
 def _given_texts(run:Run) -> Iterator[list[int]]:
     "Yield the blocks of the texts that are given to be kept, as tokens."
     c, terms, about = run.config, run.dictionary.matcher, 0
@@ -234,6 +235,7 @@ def _given_texts(run:Run) -> Iterator[list[int]]:
         say(f"  {about} block(s) of retain_corpus name anchored terms: what they say is to be kept "
             "and to be forgotten", logging.WARNING)
 
+# %% ../../nbs/job/05_steps.ipynb #4fa84a78
 def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
     """Yield the base model's texts, given texts and the translated blocks, as tokens.
 
