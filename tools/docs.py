@@ -43,9 +43,16 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
 <path d="M9 8h4" stroke="#E69F00" stroke-width="2" stroke-dasharray="1"/>
 </svg>
 """
-RULES = (".dataframe :is(th, td) { padding: .1rem .6rem }\n"     # pandas tables: columns apart
+RULES = ("main table { font-size: .9rem }\n"
+         ".dataframe :is(th, td) { padding: .1rem .6rem }\n"     # pandas tables: columns apart
          "mark:not(.su-view *) { color: #212529 }\n"              # was white on cream when dark
-         ".numberSource a:only-child::after { content: '\\200b' }\n")  # an empty line has a height
+         ".numberSource a:only-child::after { content: '\\200b' }\n"  # an empty line has a height
+         # A line of code is 100 characters: it should not hide behind two sidebars.
+         "html:root { --sd-body-width: 900px; --sd-sidebar-width: 220px; --sd-margin-width: 180px }\n"
+         "@media (min-width: 992px) and (max-width: 1199.98px) {\n"
+         "  html #quarto-content.has-sidebar.has-margin { grid-template-columns:\n"
+         "    [sidebar] var(--sd-sidebar-width) [body] minmax(0, var(--sd-body-width)) }\n"
+         "  #quarto-margin-sidebar { display: none }\n}\n")
 LOST = """---
 title: There is no such page
 search: false
