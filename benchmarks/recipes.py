@@ -51,6 +51,7 @@ PARTS = {
     "no excess weight, no retain set": NO_EXCESS | NO_RETAIN,
     "no excess weight, plain labels weigh alike": NO_EXCESS | {"unlearn.distance_weight": 0},
     "no excess weight, weights learn everywhere": NO_EXCESS | {"unlearn.at_names": False},
+    "adapters in the feed-forward layers only": {"lora.targets": "mlp"},
     "no adapter in the first quarter": {"lora.first_layer": .25},
     "hard labels": {"labels.kind": "hard"},
     "the paper's rule": {"labels.rule": "paper"},

@@ -42,7 +42,7 @@ def taught(tmp_path_factory):
     (home/"people.txt").write_text(text)
     write_jsonl(home/"people.jsonl", [{"text": line} for line in lines])
     tok, model = load_tokenizer(), load_model()
-    model = add_adapter(model, "taught")
+    model = add_adapter(model, "taught", targets="mlp")
     blocks = make_blocks(read_corpus(home/"people.txt"), tok, 128)
     texts = sample_texts(Reader(model, tok), read_openers(data_path("openers.jsonl")), 64, 64)
     retain = base_labels(Reader(model, tok), join_rows(texts, 128))   # teach, and change no more

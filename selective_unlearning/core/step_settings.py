@@ -149,13 +149,13 @@ class AdapterConfig:
     "The low-rank adapters of the reinforced and the unlearned model."
     r:int = 16                 # rank of the adapters; 0 trains all weights instead
     alpha:float = 32.          # scale
-    targets:str = "mlp"        # "mlp" or "all" linear layers
+    targets:str = "all"        # "all" linear layers, or those of the "mlp"
     first_layer:float = 0.     # no adapter below this share of the depth
 
     def __post_init__(self):
         require(self.r >= 0, f"r must be at least 0, got {self.r}: 0 trains all weights")
         require(0 <= self.alpha < inf, f"alpha must be a number, at least 0, got {self.alpha}")
-        one_of(self, "targets", "mlp", "all")
+        one_of(self, "targets", "all", "mlp")
         _shares(self, "first_layer")
 
 # %% ../../nbs/core/05_step_settings.ipynb #d77c2f9b

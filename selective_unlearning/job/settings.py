@@ -319,7 +319,6 @@ PRESETS = dict(
         written=WrittenConfig(recalled=0, renamed=0), reinforce=ReinforceConfig(lr=9e-5),
         unlearn=UnlearnConfig(lr=3e-5, retain_weight=0., anchor_weight=1.)),
     finetuned=RunConfig(
-        lora=AdapterConfig(targets="all"),
         written=WrittenConfig(recalled=600, recalled_length=24, relations=False, more_forms=6,
                               temperature=.7, renamed=0, asked=400),
         unlearn=UnlearnConfig(retain_weight=1., anchor_weight=1., excess_weight=.3)))

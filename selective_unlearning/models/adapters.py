@@ -32,14 +32,14 @@ def layer_number(name:str) -> int:
 # %% ../../nbs/models/01_adapters.ipynb #3f2d2f67
 def lora_targets(
     model:CausalLM,
-    where:str="mlp",          # "mlp" (feed-forward) or "all" linear layers
+    where:str="all",          # "all" linear layers, or those of the "mlp" (feed-forward)
     first_layer:float=0.,     # leave out the blocks below this share of the depth, 0 to 1
 ) -> list[str]:               # full module names
     """The linear layers to which an adapter is added.
 
     Raises `ConfigError` for another `where`, `ModelError` if the model has no such layer."""
-    if where not in ("mlp", "all"):
-        raise ConfigError(f"lora_targets must be 'mlp' or 'all', got {where!r}")
+    if where not in ("all", "mlp"):
+        raise ConfigError(f"lora_targets must be 'all' or 'mlp', got {where!r}")
     linear = [n for n,m in model.named_modules()
               if isinstance(m, (torch.nn.Linear, Conv1D)) and layer_number(n) >= 0]
     if not linear:
@@ -87,7 +87,7 @@ def add_adapter(
     name:str,                    # e.g. "reinforced"
     r:int=16,                    # rank
     alpha:float=32.,             # scale: the update is multiplied by alpha/r
-    targets:str="mlp",           # see `lora_targets`
+    targets:str="all",           # see `lora_targets`
     first_layer:float=0.,        # see `lora_targets`
     seed:int=0,
     config:PeftConfig|None=None, # another adapter (`read_peft`), instead of `r`, `alpha`, …
