@@ -294,9 +294,9 @@ SETTINGS = [
     ("seed: 1 # caf\udce9", [], "job.yaml: byte 13 is not UTF-8; save the file as UTF-8"),
     ("", ["--set", "labels.alpha"], "--set: KEY=VALUE is needed, got 'labels.alpha'"),
     ("", ["--set", "labels.alfa=2"], "unknown setting 'labels.alfa'; did you mean 'labels.alpha'?"),
-    ("", ["--lora-r", "0", "--set", "lora.targets=all"],
+    ("", ["--lora-r", "0", "--set", "lora.targets=mlp"],
      "lora.targets would do nothing: lora.r=0 trains all weights, there is no adapter; "
-     "leave it at mlp")]
+     "leave it at all")]
 
 
 @pytest.mark.parametrize("yaml, flags, message", SETTINGS)

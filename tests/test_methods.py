@@ -207,7 +207,8 @@ def test_it_forgets(tmp_path, method):
     """What comes after 5 is forgotten.
 
     That 10 comes after 9 is kept by the retain text, where the method has one."""
-    m, model = METHODS[method], add_adapter(counting(tmp_path/"taught"), "unlearned", r=8)
+    m = METHODS[method]
+    model = add_adapter(counting(tmp_path/"taught"), "unlearned", r=8, targets="mlp")
     before = chance(model, [3, 4, 5, 6])
     forget = Dataset.from_list([{"input_ids": [3, 4, 5, 6]}]*24)
     made = m.rows(Reader(model, Toy()), forget, configure(RunConfig(), {"method": method}))
