@@ -941,6 +941,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps._retain_texts': ( 'job/steps.html#_retain_texts',
                                                                                                   'selective_unlearning/job/steps.py'),
+                                                'selective_unlearning.job.steps._say_unread': ( 'job/steps.html#_say_unread',
+                                                                                                'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps._straddlers': ( 'job/steps.html#_straddlers',
                                                                                                 'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps._train': ( 'job/steps.html#_train',

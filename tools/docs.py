@@ -48,7 +48,8 @@ RULES = ("main table { font-size: .9rem }\n"
          "mark:not(.su-view *) { color: #212529 }\n"              # was white on cream when dark
          ".numberSource a:only-child::after { content: '\\200b' }\n"  # an empty line has a height
          # A line of code is 100 characters: it should not hide behind two sidebars.
-         "html:root { --sd-body-width: 900px; --sd-sidebar-width: 220px; --sd-margin-width: 180px }\n"
+         "html:root { --sd-body-width: 900px; --sd-sidebar-width: 220px;\n"
+         "  --sd-margin-width: 180px }\n"
          "@media (min-width: 992px) and (max-width: 1199.98px) {\n"
          "  html #quarto-content.has-sidebar.has-margin { grid-template-columns:\n"
          "    [sidebar] var(--sd-sidebar-width) [body] minmax(0, var(--sd-body-width)) }\n"

@@ -225,14 +225,16 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
 
 # %% ../../nbs/job/05_steps.ipynb #9c104cce
 def _given_texts(run:Run) -> Iterator[list[int]]:
-    "Yield the blocks of the texts that are given to be kept, as tokens."
+    "Yield the texts that are given to be kept, as rows of tokens; short ones share a row."
     c, terms, about = run.config, run.dictionary.matcher, 0
-    documents = read_corpus(run.files["retain_corpus"], c.text_column, run.tokenizer)
-    for block in iter_blocks(documents, run.tokenizer, c.block_size, run.context):
-        about += bool(terms.find(documents[block["doc"]]["text"][block["start"]:block["end"]]))
+    texts = read_corpus(run.files["retain_corpus"], c.text_column, run.tokenizer)["text"]
+    whole = "\n\n".join(texts)
+    joined = Dataset.from_list([dict(text=whole, source="retain_corpus")], CORPUS)
+    for block in iter_blocks(joined, run.tokenizer, c.block_size, run.context):
+        about += bool(terms.find(whole[block["start"]:block["end"]]))
         yield block["input_ids"]
     if about:
-        say(f"  {about} block(s) of retain_corpus name anchored terms: what they say is to be kept "
+        say(f"  {about} row(s) of retain_corpus name anchored terms: what they say is to be kept "
             "and to be forgotten", logging.WARNING)
 
 # %% ../../nbs/job/05_steps.ipynb #4fa84a78
@@ -267,6 +269,14 @@ def make_retain(run:Run, work:Path):
     packed = pack(Dataset.from_list(list(rows), features), run.config.block_size)
     write_rows(work/"rows.arrow", packed, packed.features)
 
+# %% ../../nbs/job/05_steps.ipynb #edab0803
+def _say_unread(run:Run, n_forget:int):
+    "Warn if given texts are among the rows of the retain set for which there are no steps."
+    n, most = len(run.retain_set or ()), n_forget*run.config.unlearn.epochs
+    if run.config.retain_corpus and n > most:
+        say(f"  {n-most} of {n} rows of the retain set are not read: the training has {most} rows "
+            "to forget, and reads one beside each; raise unlearn.epochs", logging.WARNING)
+
 # %% ../../nbs/job/05_steps.ipynb #4eda262d
 def make_unlearned(run:Run, work:Path):
     c, method = run.config, run.method
@@ -280,7 +290,9 @@ def make_unlearned(run:Run, work:Path):
     except DataError as e:
         say(f"not watched, so training ends after its last epoch: {e}", logging.WARNING)
         if processes().is_main_process: write_json(work/"watch.json", dict(why=str(e)))
-    _train(run, work, "unlearned", method.read_rows(run, run.path("labels")), c.unlearning, watch,
+    rows = method.read_rows(run, run.path("labels"))
+    _say_unread(run, len(rows))
+    _train(run, work, "unlearned", rows, c.unlearning, watch,
            retain=run.retain_set, losses=method.losses(c.strength, c.seed))
 
 # %% ../../nbs/job/05_steps.ipynb #c8a32fee
