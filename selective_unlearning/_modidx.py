@@ -947,6 +947,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps._train': ( 'job/steps.html#_train',
                                                                                            'selective_unlearning/job/steps.py'),
+                                                'selective_unlearning.job.steps._written_about': ( 'job/steps.html#_written_about',
+                                                                                                   'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps.check_mentions': ( 'job/steps.html#check_mentions',
                                                                                                    'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps.make_base_evaluation': ( 'job/steps.html#make_base_evaluation',

@@ -270,6 +270,22 @@ def test_given_texts_are_retained(tmp_path, caplog):
     assert "1 row(s) of retain_corpus name anchored terms" in caplog.text
 
 
+def test_who_is_in_given_texts_is_asked_about(tmp_path):
+    "In the forms in which the corpus is asked about, without what names an anchored term."
+    said = "Bea Salter bakes bread. Bea Salter has a red oven. Orla buys the bread of Bea Salter."
+    write_atomic(tmp_path/"keep.txt", said)
+    job = configure(settings(tmp_path), {
+        "retain_corpus": str(tmp_path/"keep.txt"), "retain.samples": 0, "retain.translated": False,
+        "written.recalled": 8, "written.asked": 9})
+    done = run(job, tmp_path/"run", "retain")
+    rows = done.retain_set["input_ids"][:]
+    texts = done.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    about = [bool(done.dictionary.matcher.find(t)) for t in texts]
+    assert about[:4].count(True) == 1 and not any(about[4:])     # the given one alone
+    written = " ".join(texts[4:])
+    assert written.count("Bea Salter") > 5 and "Bea Salter bakes bread." in written
+
+
 def test_given_texts_for_which_there_are_no_steps(tmp_path, caplog):
     "They are counted, with what to do; if all are read, nothing is said."
     long = " ".join(f"On day {i} the baker sold {3*i} loaves." for i in range(40))

@@ -10,6 +10,7 @@ __all__ = ['say', 'make_corpus', 'propose_dictionary', 'check_mentions', 'make_d
 # %% ../../nbs/job/05_steps.ipynb #69accdc2
 import json, logging, os, shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -31,6 +32,7 @@ from ..corpus.blocks import BLOCKS, iter_blocks, write_rows
 from ..corpus.readers import CORPUS, iter_corpus, read_corpus
 from ..terms.choose_translations import choose_translations
 from ..terms.dictionary import Dictionary, covered
+from ..terms.entries import Entry
 from ..terms.extract import extract_terms, merge_terms
 from ..terms.llm_terms import ask_terms, ask_translations
 from ..terms.spacy_terms import spacy_terms
@@ -223,15 +225,25 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     except (OSError, ValueError) as e:
         raise DataError(f"{cached}: cannot be read: delete it, it is made again ({e})") from e
 
+# %% ../../nbs/job/05_steps.ipynb #8c1293f3
+def _written_about(run:Run, base:Reader, texts:list[str]) -> list[dict[str,str]]:
+    "Documents about the terms of given texts, written as those about the anchored terms are."
+    if not run.method.uses_labels: return []
+    anchored = run.dictionary.matcher
+    found = [t for t in extract_terms(texts) if not anchored.find(t.term)]
+    names = Dictionary(Entry(t.term, (t.term,), t.kind) for t in found)
+    return written_texts(base, names, {t.term: t.count for t in found},
+                         replace(run.config.written, renamed=0), run.config.seed, texts, anchored)
+
 # %% ../../nbs/job/05_steps.ipynb #9c104cce
-def _given_texts(run:Run) -> Iterator[list[int]]:
-    "Yield the texts that are given to be kept, as rows of tokens; short ones share a row."
+def _given_texts(run:Run, base:Reader) -> Iterator[list[int]]:
+    "Yield the texts that are given to be kept, and what is written about them, as rows of tokens."
     c, terms, about = run.config, run.dictionary.matcher, 0
-    texts = read_corpus(run.files["retain_corpus"], c.text_column, run.tokenizer)["text"]
-    whole = "\n\n".join(texts)
-    joined = Dataset.from_list([dict(text=whole, source="retain_corpus")], CORPUS)
-    for block in iter_blocks(joined, run.tokenizer, c.block_size, run.context):
-        about += bool(terms.find(whole[block["start"]:block["end"]]))
+    texts = read_corpus(run.files["retain_corpus"], c.text_column, run.tokenizer)["text"][:]
+    given = [dict(text="\n\n".join(texts), source="retain_corpus")]
+    documents = Dataset.from_list(given+_written_about(run, base, texts), CORPUS)
+    for block in iter_blocks(documents, run.tokenizer, c.block_size, run.context):
+        about += bool(terms.find(documents[block["doc"]]["text"][block["start"]:block["end"]]))
         yield block["input_ids"]
     if about:
         say(f"  {about} row(s) of retain_corpus name anchored terms: what they say is to be kept "
@@ -250,7 +262,7 @@ def _retain_rows(run:Run, base:Reader) -> Iterator[list[int]]:
         say(f"  {len(texts)-len(kept)} of {len(texts)} retain texts were about the subject "
             "and are left out")
     yield from [t[:size] for t in kept] if r.packed else join_rows(kept, size, base.opening)
-    if run.config.retain_corpus: yield from _given_texts(run)
+    if run.config.retain_corpus: yield from _given_texts(run, base)
     if r.translated and not run.config.stranger:
         draws = run.config.labels.draws
         rows = run.translated.select(range(0, len(run.blocks)*draws, draws))   # of the corpus

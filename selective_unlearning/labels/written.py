@@ -139,6 +139,7 @@ def written_texts(
     config:WrittenConfig,
     seed:int=0,
     corpus:Iterable[str]=(),  # its texts, for sentences that are asked for
+    without:TermMatcher|None=None,  # of terms; texts that name one are left out
 ) -> list[dict[str,str]]:     # documents: `text`, `source`
     "One document of each kind of written texts."
     kinds, named = {e.term: e.kind for e in dictionary}, dictionary.names(seed)
@@ -153,5 +154,6 @@ def written_texts(
     recalled = write({t: t for t in occurring}, config.recalled, False)
     met = [renamed(t, named) for t in write(named, config.renamed, True)]
     asked = asked_texts(corpus, dictionary.matcher, config.asked, seed) if config.asked else []
-    kinds_of = dict(recalled=recalled, renamed=met, asked=asked)
+    kinds_of = {k: [t for t in texts if without is None or not without.find(t)]
+                for k,texts in dict(recalled=recalled, renamed=met, asked=asked).items()}
     return [dict(text="\n\n".join(texts), source=k) for k,texts in kinds_of.items() if texts]
