@@ -231,7 +231,7 @@ def _written_about(run:Run, base:Reader, texts:list[str]) -> list[dict[str,str]]
     if not run.method.uses_labels: return []
     anchored = run.dictionary.matcher
     found = [t for t in extract_terms(texts) if not anchored.find(t.term)]
-    names = Dictionary(Entry(t.term, (t.term,), t.kind) for t in found)
+    names = Dictionary(tuple(Entry(t.term, (t.term,), t.kind) for t in found))
     return written_texts(base, names, {t.term: t.count for t in found},
                          replace(run.config.written, renamed=0), run.config.seed, texts, anchored)
 
