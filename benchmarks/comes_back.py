@@ -3,10 +3,11 @@
     python benchmarks/comes_back.py [SUBJECT …]     handbook, saga; both if none is named
 
 Fine-tuned: an adapter on all linear layers learns every other document of the subject, as plain
-text, and only facts of the documents between them are asked: what it says of those was not in its
-lesson. The model that was never taught has the same lesson. It shows what the lesson gives away; a
-model in which the rest was hidden, not forgotten, says more than that. Quantised: all weights but
-the embeddings have 8 or 4 bits (bitsandbytes), and all facts are asked.
+text, and only facts of the documents between them are asked, and of these only such whose answer is
+nowhere in the lesson: documents repeat each other. The model that was never taught has the same
+lesson. It shows what the lesson gives away; a model in which the rest was hidden, not forgotten,
+says more than that. Quantised: all weights but the embeddings have 8 or 4 bits (bitsandbytes), and
+all facts are asked.
 
 Left is the probability of the answers beyond that of the never-taught model after the same
 treatment, as a share of what teaching had added. Choices right are shares of the questions with
@@ -72,13 +73,16 @@ def measured(subject, models):
     "The rows of a subject; `models` are the paths of the taught, unlearned and never-taught one."
     draw, texts = random.Random(0), corpus(subject)
     prompts = [q | dict(document=f["document"]) for f in facts(subject) for q in questions(f, draw)]
-    lesson = read_corpus(texts[::2])
-    between = [p for p in prompts if p["document"] in {t.name for t in texts[1::2]}]
+    lesson, between_them = read_corpus(texts[::2]), {t.name for t in texts[1::2]}
+    told = "\n".join(lesson["text"]).lower()
+    between = [p for p in prompts if p["document"] in between_them
+               and not any(a.lower() in told for a in p["references"])]
     blocks = make_blocks(lesson, load_tokenizer(), 256)
     whole = [asked(loaded(m), prompts) for m in models]
     yield from rows(f"{subject}, as it is", *whole)
     part = [asked(loaded(m), between) for m in models]
-    yield from rows(f"{subject}, as it is, facts that no lesson has", *part)
+    n = len({p["fact"] for p in between})
+    yield from rows(f"{subject}, as it is, {n} facts that no lesson has", *part)
     for epochs in EPOCHS:
         after = [asked(relearnt(m, blocks, epochs), between) for m in models]
         name = f"{subject}, fine-tuned for {epochs*len(blocks)} steps"

@@ -26,6 +26,7 @@ from selective_unlearning.terms.match import TermMatcher
 from selective_unlearning.terms.translate import propose_translations
 
 NAME, SUBJECT = "one_family", "saga"
+KEEPING = {"unlearn.retain_weight": 10., "unlearn.epochs": 2}
 WITHOUT = "without the rest"
 
 
@@ -72,7 +73,7 @@ def main():
         given = request(family)
         if args.variant == WITHOUT: del given["retain_corpus"]
         name = ", ".join(filter(None, (f"family {family}", args.variant)))
-        config = configure(preset("finetuned"), given | dict(
+        config = configure(preset("finetuned"), KEEPING | given | dict(
             model=str(taught(SUBJECT)), stranger=DEFAULT_MODEL))
         folder = WORK/SUBJECT/name.replace(",", "").replace(" ", "-")
         save(NAME, others(NAME, [name]) + rows(name, [run(config, folder).results]))

@@ -276,7 +276,7 @@ def test_who_is_in_given_texts_is_asked_about(tmp_path):
     write_atomic(tmp_path/"keep.txt", said)
     job = configure(settings(tmp_path), {
         "retain_corpus": str(tmp_path/"keep.txt"), "retain.samples": 0, "retain.translated": False,
-        "written.recalled": 8, "written.asked": 9})
+        "written.recalled": 60, "written.asked": 60})
     done = run(job, tmp_path/"run", "retain")
     rows = done.retain_set["input_ids"][:]
     texts = done.tokenizer.batch_decode(rows, skip_special_tokens=True)

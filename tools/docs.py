@@ -53,7 +53,7 @@ RULES = ("main table { font-size: .9rem }\n"
          "@media (min-width: 992px) and (max-width: 1199.98px) {\n"
          "  html #quarto-content.has-sidebar.has-margin { grid-template-columns:\n"
          "    [sidebar] var(--sd-sidebar-width) [body] minmax(0, var(--sd-body-width)) }\n"
-         "  #quarto-margin-sidebar { display: none }\n}\n")
+         "  .has-sidebar.has-margin #quarto-margin-sidebar { display: none }\n}\n")
 LOST = """---
 title: There is no such page
 search: false

@@ -227,22 +227,31 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
 
 # %% ../../nbs/job/05_steps.ipynb #8c1293f3
 def _written_about(run:Run, base:Reader, texts:list[str]) -> list[dict[str,str]]:
-    "Documents about the terms of given texts, written as those about the anchored terms are."
-    if not run.method.uses_labels: return []
-    anchored = run.dictionary.matcher
-    found = [t for t in extract_terms(texts) if not anchored.find(t.term)]
+    """Documents about the terms of given texts, written as those about the anchored terms are.
+
+    Fewer are written if the texts are shorter than the corpus."""
+    written, anchored = run.config.written, run.dictionary.matcher
+    if not run.method.uses_labels or not (written.recalled or written.asked): return []
+    try: found = [t for t in extract_terms(texts) if not anchored.find(t.term)]
+    except DataError: found = []                           # no words
+    say(f"  {len(found)} names or terms in retain_corpus, about which the base model is asked")
+    share = min(1., len("".join(texts))/len("".join(run.corpus["text"])))
+    written = replace(written, renamed=0, recalled=round(share*written.recalled),
+                      asked=round(share*written.asked))
     names = Dictionary(tuple(Entry(t.term, (t.term,), t.kind) for t in found))
-    return written_texts(base, names, {t.term: t.count for t in found},
-                         replace(run.config.written, renamed=0), run.config.seed, texts, anchored)
+    return written_texts(base, names, {t.term: t.count for t in found}, written, run.config.seed,
+                         texts, anchored)
 
 # %% ../../nbs/job/05_steps.ipynb #9c104cce
 def _given_texts(run:Run, base:Reader) -> Iterator[list[int]]:
     "Yield the texts that are given to be kept, and what is written about them, as rows of tokens."
     c, terms, about = run.config, run.dictionary.matcher, 0
     texts = read_corpus(run.files["retain_corpus"], c.text_column, run.tokenizer)["text"][:]
-    given = [dict(text="\n\n".join(texts), source="retain_corpus")]
-    documents = Dataset.from_list(given+_written_about(run, base, texts), CORPUS)
-    for block in iter_blocks(documents, run.tokenizer, c.block_size, run.context):
+    given = dict(text="\n\n".join(texts), source="retain_corpus")
+    documents = [given, *_written_about(run, base, texts)]
+    blocks = iter_blocks(Dataset.from_list(documents, CORPUS), run.tokenizer, c.block_size,
+                         run.context)
+    for block in blocks:
         about += bool(terms.find(documents[block["doc"]]["text"][block["start"]:block["end"]]))
         yield block["input_ids"]
     if about:
@@ -287,7 +296,8 @@ def _say_unread(run:Run, n_forget:int):
     n, most = len(run.retain_set or ()), n_forget*run.config.unlearn.epochs
     if run.config.retain_corpus and n > most:
         say(f"  {n-most} of {n} rows of the retain set are not read: the training has {most} rows "
-            "to forget, and reads one beside each; raise unlearn.epochs", logging.WARNING)
+            "to forget, and reads one beside each; raise unlearn.epochs, or lower retain.samples",
+            logging.WARNING)
 
 # %% ../../nbs/job/05_steps.ipynb #4eda262d
 def make_unlearned(run:Run, work:Path):
