@@ -286,6 +286,21 @@ def test_who_is_in_given_texts_is_asked_about(tmp_path):
     assert written.count("Bea Salter") > 5 and "Bea Salter bakes bread." in written
 
 
+@pytest.mark.parametrize(("said", "method"), [
+    ("1 2 3.", "whp"), ("the bread is old.", "whp"), ("Bea Salter bakes bread.", "ga")])
+def test_given_texts_about_which_nothing_is_asked(tmp_path, said, method):
+    "They name nobody, or the method makes no labels and asks nothing of the corpus either."
+    write_atomic(tmp_path/"keep.txt", said)
+    changes = {"method": method, "retain_corpus": str(tmp_path/"keep.txt"), "retain.samples": 0,
+               "retain.translated": False, "unlearn.retain_weight": 1.}
+    if method == "whp": changes |= {"written.recalled": 60, "written.asked": 60}
+    job = configure(settings(tmp_path), changes)
+    done = run(job, tmp_path/"run", "retain")
+    def text(ids): return done.tokenizer.decode(ids, skip_special_tokens=True)
+    rows = done.retain_set["input_ids"][:]
+    assert [*map(text, rows)] == [text(done.tokenizer(said)["input_ids"]).strip()]
+
+
 def test_given_texts_for_which_there_are_no_steps(tmp_path, caplog):
     "They are counted, with what to do; if all are read, nothing is said."
     long = " ".join(f"On day {i} the baker sold {3*i} loaves." for i in range(40))
