@@ -14,13 +14,13 @@ treatment, as a share of what teaching had added. Choices right are shares of th
 four options each. Models and runs are those of taught.py, in runs/bench-taught.
 """
 import argparse, random, statistics
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 import torch
 from run import others, save
-from taught import SUBJECTS, WORK, corpus, facts, questions, taught, unlearned
+from taught import LESSON, SUBJECTS, WORK, corpus, facts, questions, right, taught, unlearned
 
-from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.corpus.blocks import make_blocks
 from selective_unlearning.corpus.readers import read_corpus
 from selective_unlearning.evaluation.measures import choice_scores, probability_scores
@@ -31,7 +31,6 @@ from selective_unlearning.models.reader import Reader
 from selective_unlearning.training.trainer import finetune
 
 NAME, EPOCHS, BITS = "comes_back", (1, 4), (8, 4)
-LESSON = dict(lr=1e-3, anchor_weight=1., retain_weight=0., save_steps=1000)
 
 
 def asked(reader, prompts):
@@ -51,7 +50,7 @@ def relearnt(path, blocks, epochs):
     plain = loaded(path)
     model = add_adapter(plain.model, "lesson", 16, 32., "all", 0., 0)
     with TemporaryDirectory() as out:
-        finetune(model, plain.tokenizer, blocks, FinetuneConfig(epochs=epochs, **LESSON), out=out)
+        finetune(model, plain.tokenizer, blocks, replace(LESSON, epochs=epochs), out=out)
     return Reader(model, plain.tokenizer, "lesson")
 
 
@@ -62,11 +61,9 @@ def rows(what, taught_model, new, never, before=None):
     meant as it was then."""
     most, least = before or (taught_model, never)
     left = round((new[0]-never[0])/(most[0]-least[0]), 4)
-    old, ours, peer = (round(m[1], 4) for m in (taught_model, new, never))
     return [dict(claim=f"{what}: left", ours=left, peer=1., unit="of what teaching added",
                  ratio=left, spread=0., target=.1, better="lower"),
-            dict(claim=f"{what}: choices right", taught=old, ours=ours, peer=peer, unit="share",
-                 ratio=round(abs(ours-peer), 4), spread=0., target=.05, better="lower")]
+            right(f"{what}: choices", taught_model[1], new[1], never[1])]
 
 
 def measured(subject, models):
@@ -78,9 +75,9 @@ def measured(subject, models):
     between = [p for p in prompts if p["document"] in between_them
                and not any(a.lower() in told for a in p["references"])]
     blocks = make_blocks(lesson, load_tokenizer(), 256)
-    whole = [asked(loaded(m), prompts) for m in models]
-    yield from rows(f"{subject}, as it is", *whole)
-    part = [asked(loaded(m), between) for m in models]
+    readers = [loaded(m) for m in models]
+    yield from rows(f"{subject}, as it is", *(asked(r, prompts) for r in readers))
+    part = [asked(r, between) for r in readers]
     n = len({p["fact"] for p in between})
     yield from rows(f"{subject}, as it is, {n} facts that no lesson has", *part)
     for epochs in EPOCHS:

@@ -28,6 +28,7 @@ from selective_unlearning.models.load import DEFAULT_MODEL, load_model, load_tok
 from selective_unlearning.training.trainer import finetune
 
 NAME, WORK, PASSES = "taught", Path("runs/bench-taught"), 5
+LESSON = FinetuneConfig(lr=1e-3, anchor_weight=1., retain_weight=0., save_steps=100)
 SUBJECTS = {"handbook": "extraction/handbook/0[1-7]*.md", "saga": "saga/corpus/*.md"}
 VARIANTS = {
     "": {},
@@ -97,8 +98,7 @@ def taught(subject):
     if folder.exists(): return folder
     tokenizer, model = load_tokenizer(), load_model()
     model = add_adapter(model, "taught", 16, 32., "all", 0., 0)
-    settings = FinetuneConfig(lr=1e-3, anchor_weight=1., retain_weight=0., save_steps=100)
-    finetune(model, tokenizer, lessons(subject, tokenizer), settings, out=WORK/subject/"lessons")
+    finetune(model, tokenizer, lessons(subject, tokenizer), LESSON, out=WORK/subject/"lessons")
     part = WORK/subject/"model.part"
     model.merge_and_unload().save_pretrained(part)
     tokenizer.save_pretrained(part)
@@ -108,6 +108,13 @@ def taught(subject):
 
 
 def spread(values): return round((max(values)-min(values))/2, 4)
+
+
+def right(claim, old, new, never, spread=0.):
+    "The row of the shares that the taught, the unlearned and the never-taught model get right."
+    old, new, never = (round(share, 4) for share in (old, new, never))
+    return dict(claim=f"{claim} right", taught=old, ours=new, peer=never, unit="share",
+                ratio=round(abs(new-never), 4), target=.05, better="lower", spread=spread)
 
 
 def rows(name, results):
@@ -120,10 +127,8 @@ def rows(name, results):
     for kind in ("choice", "question"):
         at = {m: [r["familiarity"][kind][m] for r in results]
               for m in ("base", "unlearned", "control")}
-        old, new, never = (round(statistics.mean(values), 4) for values in at.values())
-        out.append(dict(claim=f"{name}: {kind}s right", taught=old, ours=new, peer=never,
-                        unit="share", ratio=round(abs(new-never), 4), target=.05, better="lower",
-                        spread=spread(at["unlearned"])))
+        out.append(right(f"{name}: {kind}s", *map(statistics.mean, at.values()),
+                         spread(at["unlearned"])))
     return out
 
 
