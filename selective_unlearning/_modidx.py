@@ -441,6 +441,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                              'selective_unlearning/evaluation/outputs.py'),
                                                          'selective_unlearning.evaluation.outputs.OutputsViewer._controls': ( 'evaluation/outputs.html#outputsviewer._controls',
                                                                                                                               'selective_unlearning/evaluation/outputs.py'),
+                                                         'selective_unlearning.evaluation.outputs.OutputsViewer._has_subtlety': ( 'evaluation/outputs.html#outputsviewer._has_subtlety',
+                                                                                                                                  'selective_unlearning/evaluation/outputs.py'),
                                                          'selective_unlearning.evaluation.outputs.OutputsViewer._head': ( 'evaluation/outputs.html#outputsviewer._head',
                                                                                                                           'selective_unlearning/evaluation/outputs.py'),
                                                          'selective_unlearning.evaluation.outputs.OutputsViewer._models': ( 'evaluation/outputs.html#outputsviewer._models',

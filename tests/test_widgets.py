@@ -472,18 +472,25 @@ def test_found_terms_are_marked_and_listed():
     html = OutputsViewer([record])._repr_html_()
     assert html.count("<mark>") == 1 and "of <mark>Hogwarts</mark>, not Hogwartsian" in html
     base = "of Hogwarts, not Hogwartsiangrade 3, a name or a fact; found: hogwarts"
-    assert rows(html) == [["", "She reads", base, "a mapgrade 0, nothing"]]
+    assert rows(html) == [["She reads", base, "a mapgrade 0, nothing"]]
 
 
 def test_models_of_all_records_are_columns():
     given = [dict(prompt="a", outputs={"base": "b"}), dict(prompt="c", outputs={"new": "d"})]
     html = OutputsViewer(given)._repr_html_()
-    assert rows(html) == [["", "a", "b", "none"], ["", "c", "none", "d"]]
+    assert rows(html) == [["a", "b", "none"], ["c", "none", "d"]]
 
 
 def test_optional_fields_may_be_none():
     given = dict(prompt="a", subtlety=None, outputs={"base": "b"}, found=None, grade={"base": None})
-    assert rows(OutputsViewer([given])._repr_html_()) == [["", "a", "b"]]
+    assert rows(OutputsViewer([given])._repr_html_()) == [["a", "b"]]
+
+
+def test_subtlety_has_a_column_only_where_it_is_known():
+    given = [dict(prompt="a", subtlety=3, outputs={"base": "b"}),
+             dict(prompt="c", outputs={"base": "d"})]
+    assert rows(OutputsViewer(given)._repr_html_()) == [["3", "a", "b"], ["", "c", "d"]]
+    assert "subtlety" not in OutputsViewer(given[1:])._repr_html_()
 
 
 def test_order():
@@ -510,9 +517,9 @@ def test_likely_tokens_are_bars():
                   next={"base": [(" ran", .5), ("<b>", .125)]})
     html = OutputsViewer([record])._repr_html_()
     assert re.findall(r'<meter value="([.\d]+)">', html) == ["0.500", "0.125"]
-    assert rows(html) == [["", "She", "ran 50.0% ␣ran 12.5% <b>", "sat"]]
+    assert rows(html) == [["She", "ran 50.0% ␣ran 12.5% <b>", "sat"]]
     blank = OutputsViewer([record | dict(next={"base": [("\n", .5), ("", .2)]})])._repr_html_()
-    assert rows(blank)[0][2] == "ran 50.0% ⏎ 20.0% (empty)"
+    assert rows(blank)[0][1] == "ran 50.0% ⏎ 20.0% (empty)"
 
 
 def test_only_where_the_models_differ():
@@ -521,7 +528,7 @@ def test_only_where_the_models_differ():
     named, (view,) = controls(OutputsViewer(given).widget())
     assert len(rows(view.value)) == 2
     named["only where they differ"].value = True
-    assert rows(view.value) == [["", "2", "x", "y"]]
+    assert rows(view.value) == [["2", "x", "y"]]
 
 
 def test_ask():
@@ -539,9 +546,9 @@ def test_ask():
     named["Ask"].click()
     harmless(answer.value)
     assert asked == [["<i>Who?</i>"]]
-    assert rows(answer.value) == [["", "<i>Who?</i>", EVIL, "no"]]
+    assert rows(answer.value) == [["<i>Who?</i>", EVIL, "no"]]
     assert ["writing …" in html for html in seen] == [True, True, True, False]
-    assert [len(rows(html)[0]) for html in seen[1:]] == [3, 4, 4]
+    assert [len(rows(html)[0]) for html in seen[1:]] == [2, 3, 3]
     assert view.value == before and not named["Ask"].disabled
 
 

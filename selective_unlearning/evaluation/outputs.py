@@ -113,13 +113,17 @@ class OutputsViewer(Viewer):
     def _pick(self, text:str="", order:str="as given", differ:bool=False) -> list[dict]:
         return _sorted(self.records, text, order, differ)
 
+    @cached_property
+    def _has_subtlety(self) -> bool: return any(r.get("subtlety") is not None for r in self.records)
+
     @property
-    def _head(self) -> tuple[str,...]: return "subtlety", "prompt", *(m[:100] for m in self._models)
+    def _head(self) -> tuple[str,...]:
+        return *["subtlety"]*self._has_subtlety, "prompt", *(m[:100] for m in self._models)
 
     def _row(self, r:dict):
         known = [r.get(k) or {} for k in ("outputs", "found", "grade", "next")]
         cells = (_output_cell(*(by.get(m) for by in known)) for m in self._models)
-        return r.get("subtlety"), highlight(r["prompt"]), *cells
+        return *[r.get("subtlety")]*self._has_subtlety, highlight(r["prompt"]), *cells
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #645b77af
 @patch
