@@ -70,13 +70,17 @@ FIGURES = {"left, without signs": "forgotten.absolute", "left": "forgotten.proba
 
 
 def other_methods():
-    "Each other method with the values that it tries of its one setting."
+    """Each other method with the values that it tries of its one setting.
+
+    Two epochs of the corpus are as many steps as one of corpus and written texts."""
     for method in METHODS:
-        key, short, values = "unlearn.lr", "lr", LOWER.get(method, ())+RATES
-        if method == "task-vector": key, short, values = "strength", "strength", STRENGTHS
         if method == "prompt-only": yield method, {"method": method}
+        elif method == "task-vector":
+            for v in STRENGTHS: yield f"{method}, strength {v:g}", {"method": method, "strength": v}
         elif method != "whp":
-            yield from ((f"{method}, {short} {v:g}", {"method": method, key: v}) for v in values)
+            more = {"method": method, "unlearn.epochs": 2}
+            for lr in LOWER.get(method, ())+RATES:
+                yield f"{method}, lr {lr:g}", more | {"unlearn.lr": lr}
 
 
 VARIANTS = {**PARTS, **dict(other_methods())}
