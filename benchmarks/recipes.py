@@ -72,7 +72,7 @@ FIGURES = {"left, without signs": "forgotten.absolute", "left": "forgotten.proba
 def other_methods():
     """Each other method with the values that it tries of its one setting.
 
-    Two epochs of the corpus are as many steps as one of corpus and written texts."""
+    Two epochs of the demo's 104 blocks are as many steps as one of blocks and written texts."""
     for method in METHODS:
         if method == "prompt-only": yield method, {"method": method}
         elif method == "task-vector":

@@ -486,11 +486,13 @@ def test_optional_fields_may_be_none():
     assert rows(OutputsViewer([given])._repr_html_()) == [["a", "b"]]
 
 
-def test_subtlety_has_a_column_only_where_it_is_known():
+def test_subtlety_has_a_column_and_an_order_only_where_it_is_known():
     given = [dict(prompt="a", subtlety=3, outputs={"base": "b"}),
              dict(prompt="c", outputs={"base": "d"})]
     assert rows(OutputsViewer(given)._repr_html_()) == [["3", "a", "b"], ["", "c", "d"]]
     assert "subtlety" not in OutputsViewer(given[1:])._repr_html_()
+    assert "order" in controls(OutputsViewer(given).widget())[0]
+    assert "order" not in controls(OutputsViewer(given[1:]).widget())[0]
 
 
 def test_order():

@@ -106,11 +106,12 @@ class OutputsViewer(Viewer):
         return list(dict.fromkeys(m for r in self.records for m in r["outputs"]))
 
     def _controls(self, w) -> list:
-        return [w.Text(description="text", placeholder="in prompt or output"),
-                w.Dropdown(options=_ORDERS, description="order"),
-                w.Checkbox(description="only where they differ", indent=False)]
+        text = w.Text(description="text", placeholder="in prompt or output")
+        differ = w.Checkbox(description="only where they differ", indent=False)
+        if not self._has_subtlety: return [text, differ]
+        return [text, differ, w.Dropdown(options=_ORDERS, description="order")]
 
-    def _pick(self, text:str="", order:str="as given", differ:bool=False) -> list[dict]:
+    def _pick(self, text:str="", differ:bool=False, order:str="as given") -> list[dict]:
         return _sorted(self.records, text, order, differ)
 
     @cached_property
@@ -118,12 +119,14 @@ class OutputsViewer(Viewer):
 
     @property
     def _head(self) -> tuple[str,...]:
-        return *["subtlety"]*self._has_subtlety, "prompt", *(m[:100] for m in self._models)
+        head = ("prompt", *(m[:100] for m in self._models))
+        return ("subtlety", *head) if self._has_subtlety else head
 
     def _row(self, r:dict):
         known = [r.get(k) or {} for k in ("outputs", "found", "grade", "next")]
         cells = (_output_cell(*(by.get(m) for by in known)) for m in self._models)
-        return *[r.get("subtlety")]*self._has_subtlety, highlight(r["prompt"]), *cells
+        row = (highlight(r["prompt"]), *cells)
+        return (r.get("subtlety"), *row) if self._has_subtlety else row
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #645b77af
 @patch
