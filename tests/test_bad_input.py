@@ -173,13 +173,13 @@ CASES = [
     (dict(prompts="T/tune.jsonl"), DataError,
      "T/tune.jsonl: no usable record in the 'test' half: set evaluate.half"),
     (dict(prompts="T/riddle.jsonl"), DataError,
-     "T/riddle.jsonl, record 1: kind must be one of completion, probability, question, choice, "
-     "got 'riddle'"),
+     "T/riddle.jsonl, record 1: kind must be one of completion, probability, reminded, question, "
+     "choice, got 'riddle'"),
     (dict(prompts="T/broken_prompts.jsonl"), DataError,
      "T/broken_prompts.jsonl, line 2: not JSON: Expecting ':' delimiter (column 8)"),
     (dict(prompts="T/kinds.jsonl"), DataError,
-     "T/kinds.jsonl, record 1: kind must be one of completion, probability, question, choice, "
-     "got []"),
+     "T/kinds.jsonl, record 1: kind must be one of completion, probability, reminded, question, "
+     "choice, got []"),
     (dict(prompts="T/level.jsonl"), DataError,
      "T/level.jsonl, record 1: subtlety must be a whole number from 1 to 10, got None"),
     (dict(prompts="T/cloze.jsonl"), DataError,

@@ -18,6 +18,7 @@ from selective_unlearning.models.load import load_model, load_tokenizer
 from selective_unlearning.job.run import run
 from selective_unlearning.models.sampling import opener_ids, read_openers
 from selective_unlearning.evaluation.metrics import summarise
+from selective_unlearning.evaluation.prompts import reminded
 from selective_unlearning.evaluation.utility import neighbour_scores, read_general, read_neighbours
 from tiny import save_model, settings
 
@@ -28,6 +29,7 @@ GOOD = {
                        subtlety=4, half="test"),
     "probability": dict(kind="probability", prompt="Orla", idiosyncratic=[" Venn"],
                         generic=[" Cole"]),
+    "reminded": dict(kind="reminded", prompt="Orla keeps a lamp.\nOrla", idiosyncratic=[" Venn"]),
     "question": dict(kind="question", prompt="Who?", answers=["Orla"], topic="people"),
     "choice": dict(kind="choice", prompt="Orla keeps", choices=["a lamp", "a cat"], answer=1),
     "neighbour": dict(prompt="The sea is", answers=[" black"], topic="sea", half="tune"),
@@ -71,8 +73,10 @@ def measured(toy, kind, path):
     if kind == "neighbour": return neighbour_scores(Reader(toy, toy), read_neighbours(path))
     if kind == "general": return measures.choice_scores(Reader(toy, toy), read_general(path))
     records, terms = read_prompts(path), TermMatcher(["Orla"])
+    records += reminded(records, facts=1)
     def of(kind): return [p for p in records if p["kind"] == kind]
     scores = dict(probability=measures.probability_scores(Reader(toy, toy), of("probability")),
+                  reminded=measures.probability_scores(Reader(toy, toy), of("reminded")),
                   choice=measures.choice_scores(Reader(toy, toy), of("choice")),
                   question=measures.question_scores(Reader(toy, toy), of("question")),
                   completion=measures.completion_scores(Reader(toy, toy), of("completion"), terms))

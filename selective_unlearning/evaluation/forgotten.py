@@ -88,10 +88,10 @@ def by_form(s:Scores) -> dict[str,Scores]:
         out[form] = Scores(s.u[at], s.b[at], s.c[at], [s.records[i] for i in at])
     return out
 
-def worst_form(s:Scores) -> str|None:
+def worst_form(forms:dict[str,Scores]) -> str|None:
     "The form whose familiarity is farthest from 0, among those that the base model knows."
     def far(part): return abs((part.u-part.c).sum()/(part.b-part.c).sum())
-    known = {form: far(part) for form,part in by_form(s).items() if not nothing_known(part)}
+    known = {form: far(part) for form,part in forms.items() if not nothing_known(part)}
     return max(known, key=known.__getitem__) if known else None
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #6e2a7254

@@ -163,7 +163,8 @@ def side_by_side(
 
 # %% ../../nbs/evaluation/01_measures.ipynb #b6ced7f6
 _NEEDS = dict(completion=("prompt", "references"), probability=("prompt", "idiosyncratic"),
-              question=("prompt", "answers"), choice=("prompt", "choices", "answer"))
+              reminded=("prompt", "idiosyncratic"), question=("prompt", "answers"),
+              choice=("prompt", "choices", "answer"))
 _OLDER = '{"prompt": {"references": ["…"], "prompt": "…", "subtlety": 5}}'
 
 def _prompts(path:str|Path) -> list[dict]:
@@ -205,6 +206,7 @@ def evaluate(
     "Score one model on all prompts."
     def of(kind): return [p for p in prompts if p["kind"] == kind]
     out = dict(probability=probability_scores(reader, of("probability"), "probability"),
+               reminded=probability_scores(reader, of("reminded"), "reminded"),
                choice=choice_scores(reader, of("choice"), "choices"),
                question=question_scores(reader, of("question"), progress="questions"),
                completion=completion_scores(reader, of("completion"), terms, themes,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import DataError
-from .forgotten import LEAST, Figure, by_form, choices
+from .forgotten import LEAST, Figure, Scores, by_form, choices
 from .forgotten import distance_figures, facts_of, familiarity
 from .forgotten import little_known, nothing_known, ring_facts
 from .forgotten import ring_figures, with_control, worst_form
@@ -23,6 +23,7 @@ from .intervals import chance_interval
 # %% ../../nbs/evaluation/07_metrics.ipynb #0a2df486
 MODELS = "base", "control", "reinforced", "unlearned"
 MEASURES = dict(probability="of the target continuation, 0 to 1",
+                reminded="the same after other facts of the text, 0 to 1",
                 choice="multiple choices right, 0 to 1", question="questions answered, 0 to 1",
                 completion="what free completions give away, 0 to 5")
 KEPT = dict(reading="probability of anchored names that stand in the prompt, 0 to 1",
@@ -143,14 +144,17 @@ def interval_text(
 # %% ../../nbs/evaluation/07_metrics.ipynb #b7fe5b48
 _LEAST_UNKNOWN = .05  # the same as `LEAST`, for a text that the base does not know
 
-def _no_knowledge(probability:dict, choice:dict) -> dict[str,str]:
+def _forms(familiar:dict[str,dict]) -> dict[str,Scores]:
+    "The scores of each form of prompt; what is asked for after a reminder is a form as well."
+    s, again = (with_control(familiar.get(k, {})) for k in ("probability", "reminded"))
+    return (by_form(s) if s else {}) | ({"reminded": again} if again else {})
+
+def _no_knowledge(familiar:dict[str,dict]) -> dict[str,str]:
     "The reason why a difference from the control says nothing, by what it is a difference of."
-    out = {}
-    if s := with_control(probability):
-        parts = {"forgotten": s} | {f"forgotten.{form}": part for form,part in by_form(s).items()}
-        out = {name: why for name,part in parts.items() if (why := nothing_known(part))}
-    if (s := with_control(choice)) and (why := nothing_known(s)): out["forgotten.choice"] = why
-    return out
+    all_prompts, choice = (with_control(familiar.get(k, {})) for k in ("probability", "choice"))
+    parts = {"forgotten": all_prompts, "forgotten.choice": choice}
+    parts |= {f"forgotten.{form}": part for form,part in _forms(familiar).items()}
+    return {name: why for name,s in parts.items() if s and (why := nothing_known(s))}
 
 def _unmeasurable(out:dict, known:dict|None) -> dict[str,str]:
     "The reason why a comparison with the base model says nothing, by part."
@@ -260,15 +264,15 @@ def _choice_chance(rows:list[dict]) -> list[float]:
     return list(chance_interval(len(rows), float(np.mean([1/len(r["choices"]) for r in rows]))))
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #b608cab4
-def _forgotten(out:dict, probability:dict, choice:dict, seed:int):
+def _forgotten(out:dict, familiar:dict[str,dict], seed:int):
     "Put everything that compares with the control into `out`."
-    _measure(out, choices(choice), seed)
-    if not (s := with_control(probability)): return
-    _measure(out, familiarity(s), seed)
-    for form,part in by_form(s).items():
+    _measure(out, choices(familiar.get("choice", {})), seed)
+    if s := with_control(familiar.get("probability", {})):
+        _measure(out, familiarity(s), seed)
+        out["forgotten"]["little"] = little_known(s)
+    for form,part in (forms := _forms(familiar)).items():
         _measure(out, familiarity(part, f"forgotten.by_form.{form}"), seed)
-    out["forgotten"]["little"] = little_known(s)
-    if form := worst_form(s):
+    if form := worst_form(forms):
         out["forgotten"]["worst_form"] = form
         path = f"forgotten.by_form.{form}.probability"
         _put_figure(out, "forgotten.worst", get_figure(out, path))
@@ -290,10 +294,9 @@ def summarise(
                     rings={}, distance={}, familiarity={}, neighbours={}, utility={}, ratio={},
                     stand_ins={}, completion_by_subtlety={}, intervals={}, equivalence={},
                     chance={}, grades={})
-    about = familiar.get("probability", {}), familiar.get("choice", {})
     near, completions = kept.get("neighbours", {}), familiar.get("completion", {})
     for part,rows in (familiar|kept).items(): _measure(out, _figures(part, rows), seed)
-    _forgotten(out, *about, seed)
+    _forgotten(out, familiar, seed)
     _measure(out, _reading_by_form(kept.get("reading", {})), seed)
     _measure(out, ring_figures(near), seed)
     for ring,facts in ring_facts(near).items(): out["rings"][ring] |= facts
@@ -305,7 +308,7 @@ def summarise(
             out["chance"][part] = _choice_chance(rows)
     out["grades"] = {m: {str(g): sum(r["grade"] == g for r in rows) for g in (3, 2, 0)}
                      for m,rows in completions.items()}
-    out["unmeasurable"] = _unmeasurable(out, known) | _no_knowledge(*about)
+    out["unmeasurable"] = _unmeasurable(out, known) | _no_knowledge(familiar)
     for part in out["unmeasurable"]: _blank(out, part)
     return out | dict(checks=_checks(out))
 

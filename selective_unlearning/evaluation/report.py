@@ -32,7 +32,8 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
         "1 untouched, 0 forgotten, below 0 avoids: (unlearned − control) / (base − control)."),
     "forgotten.absolute": ("difference from the control",
         "The same without signs, so that a name still known and one avoided do not cancel."),
-    "forgotten.by_form.": ("familiarity, asked by", "The same for the prompts of one form."),
+    "forgotten.by_form.": ("familiarity, asked by",
+        "The same for the prompts of one form; reminded: after other facts of the text."),
     "forgotten.worst": ("familiarity, worst form", "The form farthest from 0."),
     "distance.": ("distance to the stranger",
         "Divergence from what a stranger would say, at every place of a text about the subject, as "
@@ -160,6 +161,7 @@ class _Section(NamedTuple):
     cell:Callable[[dict],str]             # a model's cell
 
 _LOST = "Those that lost most come first."
+_CONTINUED = {"prompt": _opening, "continuations": _listed("idiosyncratic"), "form": _of("form")}
 _READ = {"prompt": _opening, "answer": _listed("answers"), "form": _of("form")}
 _SECTIONS = dict(
     completion=_Section("Completions side by side",
@@ -167,8 +169,9 @@ _SECTIONS = dict(
         "2 uses one of its theme words. Those that still give most away come first.",
         {"prompt": _graded}, _completed),
     probability=_Section("Probability of target continuations",
-        "Those still most likely come first.",
-        {"prompt": _opening, "continuations": _listed("idiosyncratic"), "form": _of("form")},
+        "Those still most likely come first.", _CONTINUED, _chance),
+    reminded=_Section("Probability after other facts",
+        "The model is reminded of the text first. Those most likely come first.", _CONTINUED,
         _chance),
     question=_Section("Questions", "Those still answered come first.",
         {"question": itemgetter("prompt"), "accepted": _listed("answers")}, _answered),

@@ -49,7 +49,7 @@ from ..evaluation.control import control
 from ..evaluation.distance import STRANGER, distances, stranger_rows
 from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
-from ..evaluation.prompts import make_prompts, mentions
+from ..evaluation.prompts import make_prompts, mentions, reminded
 from ..evaluation.reading import reading_prompts
 from ..evaluation.utility import read_general, read_neighbours, utility
 from .run_folder import Run
@@ -323,6 +323,7 @@ def make_prompt_files(run:Run, work:Path):
     if files["prompts"]: prompts = read_prompts(files["prompts"][0], half)
     else:
         prompts = make_prompts(run.corpus, run.dictionary, run.reader("base"), c.n_prompts, c.seed)
+    if not any(p["kind"] == "reminded" for p in prompts): prompts += reminded(prompts, seed=c.seed)
     write_jsonl(work/"prompts.jsonl", prompts)
     write_jsonl(work/"neighbours.jsonl", neighbour_set(run, half))
     homonyms = [r for path in files["homonyms"] for r in read_neighbours(path, half)]
