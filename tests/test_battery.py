@@ -30,10 +30,13 @@ def records(scores, **more):
     return [dict(prompt=str(i), score=s, **more) for i,s in enumerate(scores)]
 
 
-def asked(known, chosen):
-    "Answers about the text; five prompts ask for each fact, one in each form."
+def asked(known, chosen, reminded=None):
+    """Answers about the text; five prompts ask for each fact, one in each form.
+
+    Each fact is asked for once more after others, and answered as likely as before or as given."""
     facts = [r | dict(form=FORMS[i % 5], fact=str(i//5)) for i,r in enumerate(records(known))]
-    return dict(probability=facts, choice=records(chosen, entropy=.5))
+    again = [r | dict(score=s) for r,s in zip(facts[::5], (reminded or known)[::5])]
+    return dict(probability=facts, reminded=again, choice=records(chosen, entropy=.5))
 
 
 def kept(share=1., reading=None, stand_ins=.1):
@@ -45,12 +48,12 @@ def kept(share=1., reading=None, stand_ins=.1):
                 stand_ins=records([float(i < 60*stand_ins) for i in range(60)]))
 
 
-def judged(known, chosen, after=None):
+def judged(known, chosen, after=None, reminded=None):
     "The report on a model that gives these answers, and the paths of the checks that it fails."
     scores = dict(base=asked(KNOWN, CHOSEN), control=asked(GUESSED, LUCKY),
-                  unlearned=asked(known, chosen))
+                  unlearned=asked(known, chosen, reminded))
     report = summarise(scores, dict(base=kept(), unlearned=after or kept()))
-    assert len(report["checks"]) == 13
+    assert len(report["checks"]) == 14
     return report, {c["path"] for c in report["checks"] if c["ok"] is False}
 
 
@@ -71,7 +74,8 @@ def test_what_guesses_as_well_in_other_places_passes():
 def test_the_base_fails():
     report, failed = judged(KNOWN, CHOSEN)
     assert failed == {"forgotten.probability", "forgotten.absolute", "forgotten.choice",
-                      "forgotten.by_form.plain.probability"}
+                      "forgotten.by_form.plain.probability",
+                      "forgotten.by_form.reminded.probability"}
     assert report["forgotten"]["probability"] == pytest.approx(1)
 
 
@@ -97,6 +101,13 @@ def test_the_worst_form_is_found():
     assert report["forgotten"]["worst_form"] == "alias"
     assert report["forgotten"]["worst"] == pytest.approx(1)
     assert report["forgotten"]["by_form"]["plain"]["probability"] == 0
+
+
+def test_what_hides_until_it_is_reminded_fails():
+    report, failed = judged(GUESSED, LUCKY, reminded=KNOWN)
+    assert failed == {"forgotten.by_form.reminded.probability"}
+    assert report["forgotten"]["probability"] == 0
+    assert report["forgotten"]["worst_form"] == "reminded"
 
 
 @pytest.mark.parametrize("share, failed", [

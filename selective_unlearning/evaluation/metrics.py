@@ -193,6 +193,8 @@ LIMITS = [
           part="forgotten", none=_NO_CONTROL),
     Limit("familiarity of plain-word facts", "forgotten.by_form.plain.probability", .25, "within",
           part="forgotten.plain", none="no prompt has the form 'plain'"),
+    Limit("familiarity after other facts", "forgotten.by_form.reminded.probability", NEAR, "near 0",
+          part="forgotten.reminded", none="there are too few facts to remind of"),
     Limit("choices right, unlearned − control", "forgotten.choice", 5., "equivalent", "points",
           part="forgotten.choice", none=_NO_CONTROL),
     Limit("reading anchored names, unlearned / base", "ratio.reading", .95, "higher",
