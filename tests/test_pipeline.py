@@ -51,15 +51,20 @@ def test_facts_are_asked_for_once_more_after_others(tmp_path):
     asked = [dict(kind="probability", prompt=f"Orla put lamp {i} into", idiosyncratic=[f" box {i}"])
              for i in range(6)]
     own = dict(kind="reminded", prompt="Orla has a lamp.\nIt is in a", idiosyncratic=[" box"])
-    for given,n in ((asked, 6), ([*asked, own], 1)):
+    def remade(given, seed):
         prompts = str(write_jsonl(tmp_path/"prompts.jsonl", given))
-        r = run(settings(tmp_path, prompts=prompts), tmp_path/"run")
+        r = run(settings(tmp_path, prompts=prompts, seed=seed), tmp_path/"run")
         made = read_jsonl(r.path("prompts")/"prompts.jsonl")
+        assert made[:6] == asked
         again = [p for p in made if p["kind"] == "reminded"]
-        assert len(again) == n and made[:6] == asked
-        assert again == [own] or all(p["prompt"].count("\n") == 5 for p in again)
-        assert r.results["intervals"]["forgotten"]["by_form"]["reminded"]["probability"][2] == n
-        assert "Probability after other facts" in (tmp_path/"run"/"report.html").read_text()
+        n = r.results["intervals"]["forgotten"]["by_form"]["reminded"]["probability"][2]
+        assert n == len(again)
+        assert "Probability when reminded" in (tmp_path/"run"/"report.html").read_text()
+        return again
+    first = remade(asked, seed=0)
+    assert {p["prompt"].count("\n") for p in first} == {5} and len(first) == 6
+    assert remade(asked, seed=1) == first                  # seeds can be compared
+    assert remade([*asked, own], seed=1) == [own]
 
 
 def test_one_of_several_candidates_is_kept(tmp_path):

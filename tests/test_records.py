@@ -99,6 +99,7 @@ def measured(toy, kind, path):
 @example("completion", {"kind": []}, set())
 @example("probability", {"generic": " Cole"}, set())
 @example("probability", {"generic": [""]}, set())
+@example("probability", {"fact": "lamp", "idiosyncratic": [" Cole"]}, set())
 @example("question", {"answers": [""]}, set())
 @example("choice", {"answer": True}, set())
 @example("neighbour", {"answers": [7]}, set())

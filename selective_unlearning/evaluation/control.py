@@ -43,7 +43,7 @@ def _replaced_pair(
     return None if at is None else (sub.translated[:at], sub.translated[at:])
 
 # %% ../../nbs/evaluation/02_control.ipynb #721596fd
-_JOINED = dict(probability="idiosyncratic", reminded="idiosyncratic", choice="choices")
+_CONTINUATIONS = dict(probability="idiosyncratic", reminded="idiosyncratic", choice="choices")
 
 def replaced(
     record:dict,
@@ -54,7 +54,7 @@ def replaced(
     def new(text): return substitute(text, drawn, matcher=matcher).translated
     out = {k: [*map(new, record[k])] for k in ("references", "answers") if k in record}
     out = {k: v for k,v in record.items() if k != "generic"} | out
-    key = _JOINED.get(record["kind"], "")
+    key = _CONTINUATIONS.get(record["kind"], "")
     if not key: return out | dict(prompt=new(record["prompt"]))
     continuations = [" "+c.lstrip() if key == "choices" else c for c in record[key]]
     found = [_replaced_pair(record["prompt"], c, drawn, matcher) for c in continuations]

@@ -23,7 +23,7 @@ from .intervals import chance_interval
 # %% ../../nbs/evaluation/07_metrics.ipynb #0a2df486
 MODELS = "base", "control", "reinforced", "unlearned"
 MEASURES = dict(probability="of the target continuation, 0 to 1",
-                reminded="the same after other facts of the text, 0 to 1",
+                reminded="of the target continuation after other facts, 0 to 1",
                 choice="multiple choices right, 0 to 1", question="questions answered, 0 to 1",
                 completion="what free completions give away, 0 to 5")
 KEPT = dict(reading="probability of anchored names that stand in the prompt, 0 to 1",
@@ -193,8 +193,9 @@ LIMITS = [
           part="forgotten", none=_NO_CONTROL),
     Limit("familiarity of plain-word facts", "forgotten.by_form.plain.probability", .25, "within",
           part="forgotten.plain", none="no prompt has the form 'plain'"),
-    Limit("familiarity after other facts", "forgotten.by_form.reminded.probability", NEAR, "near 0",
-          part="forgotten.reminded", none="there are too few facts to remind of"),
+    Limit("familiarity of reminded facts", "forgotten.by_form.reminded.probability", .1,
+          "equivalent", part="forgotten.reminded",
+          none="no fact was asked for after others, or none has a control"),
     Limit("choices right, unlearned − control", "forgotten.choice", 5., "equivalent", "points",
           part="forgotten.choice", none=_NO_CONTROL),
     Limit("reading anchored names, unlearned / base", "ratio.reading", .95, "higher",
@@ -250,7 +251,7 @@ def _checks(out:dict) -> list[dict]:
     return [_check(limit, out) for limit in limits]
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #a0213e1b
-_EQUIVALENCE = "forgotten.probability", "forgotten.choice"  # also have a 90 % interval
+_EQUIVALENCE = {c.path for c in LIMITS if c.better == "equivalent"}  # also have a 90 % interval
 
 def _measure(out:dict, figures:Iterable[Figure], seed:int):
     "Put each figure and its interval into `out`."

@@ -164,23 +164,32 @@ def make_prompts(
     return completion+probability+question+choice
 
 # %% ../../nbs/evaluation/00_prompts.ipynb #7ea75bae
+def _fact(p:dict) -> str: return p.get("fact", p["prompt"])
+
+def _others(p:dict, asked:Iterable[dict], n:int) -> list[str]:
+    "Up to `n` other facts with their answers, none of which holds an answer to `p`."
+    answers, told = [a.strip().lower() for a in p["idiosyncratic"]], {}
+    for q in asked:
+        line = q["prompt"]+q["idiosyncratic"][0]+"."
+        if _fact(q) != _fact(p) and not any(a in line.lower() for a in answers):
+            told.setdefault(_fact(q), line)
+    return [*told.values()][:n]
+
+# %% ../../nbs/evaluation/00_prompts.ipynb #a97a0e00
 _CLAIM = "I know all of this by heart, and I leave nothing out."
 
 def reminded(
     prompts:Iterable[dict],
-    n:int=60,       # facts asked for, at most
+    n:int=120,      # facts asked for, at most
     facts:int=4,    # before each
-    seed:int=0,
 ) -> list[dict]:    # records of kind "reminded"; none if there are too few facts
-    "Probability prompts of `n` facts, each after other facts that do not hold its answer."
-    rng, asked = random.Random(seed), [p for p in prompts if p["kind"] == "probability"]
-    def fact(p:dict) -> str: return p.get("fact", p["prompt"])
-    def told(p:dict) -> str: return p["prompt"]+p["idiosyncratic"][0]+"."
-    shuffled, out = rng.sample(asked, len(asked)), []
-    for p in list({fact(p): p for p in shuffled}.values())[:n]:
-        others = {fact(q): told(q) for q in rng.sample(asked, len(asked)) if fact(q) != fact(p)
-                  and not any(says(told(q), a.strip()) for a in p["idiosyncratic"])}
-        if len(others) < facts: continue
-        lines = _CLAIM, *[*others.values()][:facts], p["prompt"]
-        out.append(p | dict(kind="reminded", prompt="\n".join(lines)))
+    "Probability prompts of up to `n` facts, each after other facts that do not hold its answer."
+    rng, asked = random.Random(0), [p for p in prompts if p["kind"] == "probability"]
+    one, out = {}, []
+    for p in rng.sample(asked, len(asked)): one.setdefault(_fact(p), p)
+    for p in one.values():
+        if len(out) == n: break
+        told = _others(p, rng.sample(asked, len(asked)), facts)
+        if len(told) < facts: continue
+        out.append(p | dict(kind="reminded", prompt="\n".join([_CLAIM, *told, p["prompt"]])))
     return out

@@ -323,7 +323,9 @@ def make_prompt_files(run:Run, work:Path):
     if files["prompts"]: prompts = read_prompts(files["prompts"][0], half)
     else:
         prompts = make_prompts(run.corpus, run.dictionary, run.reader("base"), c.n_prompts, c.seed)
-    if not any(p["kind"] == "reminded" for p in prompts): prompts += reminded(prompts, seed=c.seed)
+    if not any(p["kind"] == "reminded" for p in prompts):
+        prompts += (again := reminded(prompts))
+        say(f"  {len(again)} facts are asked for once more, after others")
     write_jsonl(work/"prompts.jsonl", prompts)
     write_jsonl(work/"neighbours.jsonl", neighbour_set(run, half))
     homonyms = [r for path in files["homonyms"] for r in read_neighbours(path, half)]
