@@ -35,16 +35,16 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "forgotten.by_form.": ("familiarity by form:",
         "The same for the prompts of one form; reminded: after other facts of the text."),
     "forgotten.worst": ("familiarity, worst form", "The form farthest from 0."),
-    "distance.": ("distance to the stranger",
+    "distance.": ("distance to the stranger:",
         "Divergence from what a stranger would say, at every place of a text about the subject, as "
         "a share of the base model's."),
     "ratio.reading": ("reading anchored names",
         "Names that stand in the prompt, as a share of the base model's probability."),
-    "reading_by_form.": ("reading, asked in", "The same for one form of prompt."),
+    "reading_by_form.": ("reading by form:", "The same for one form of prompt."),
     "ratio.reading_other": ("reading other names", "The same passages with other names."),
     "forgotten.choice": ("choices right, points above the control",
         "0 picks as often as one who never read the text; both sides are wrong."),
-    "forgotten.entropy.": ("indecision over the choices",
+    "forgotten.entropy.": ("indecision over the choices:",
         "1 is undecided, 0 is sure; ignorance is undecided, like the control."),
     "ratio.homonyms": ("homonyms", "Anchored words meant otherwise, as a share of the base's."),
     "rings.": ("neighbours, ring",
@@ -78,8 +78,12 @@ def _first_figures(report:dict) -> list[list]:
     return rows
 
 # %% ../../nbs/evaluation/11_report.ipynb #daf328f9
+_NUMBERS = {"value", "measured", "95 % interval", "n"}  # columns that are too short to be broken
+
 def _table(head:Sequence[str], rows:Iterable[Sequence]) -> Html:
-    return table(head, rows, columns=[dict(data_label=h) for h in head])[0]
+    def whole(h:str) -> dict: return dict(class_="whole") if h in _NUMBERS else {}
+    return table(head, rows, columns=[dict(data_label=h) | whole(h) for h in head])[0]
+
 def _noted(text:str, note:str) -> Html: return Html(f"{escape(text)} {tag('small', note)}")
 
 # %% ../../nbs/evaluation/11_report.ipynb #c3047bc5
@@ -222,7 +226,7 @@ def _made_table(report:dict) -> Html:
     facts = {k: ", ".join(_facts(report[k])) for k in order}
     if (k := "peak_memory_bytes") in facts: facts[k] = f"{report[k]/1e9:.2f} GB"
     def name(k): return tag("span", k.removesuffix("_bytes").replace("_", " "), class_="whole")
-    return _table(["what", "value"], [[name(k), v] for k,v in facts.items()])
+    return _table(["what", "which"], [[name(k), v] for k,v in facts.items()])
 
 # %% ../../nbs/evaluation/11_report.ipynb #3faf8a98
 _CSS = f":root{{--mark:{MARK}}}" + """
@@ -234,8 +238,9 @@ background:var(--bg);color:var(--ink);font:1rem/1.5 system-ui,sans-serif}
 h1{font-size:1.7rem;line-height:1.2;margin:1rem 0;overflow-wrap:anywhere}
 h2{font-size:1.2rem;margin:2.2rem 0 .3rem}p{margin:.4rem 0 .8rem}
 .headline{font-size:1.1rem;max-width:52rem}.note{max-width:52rem;color:var(--soft)}
-.whole,small{white-space:nowrap}small{color:var(--soft)}
+.whole{white-space:nowrap}small{color:var(--soft)}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
+table+table{margin-top:1.5rem}
 th,td{padding:.35rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{background:var(--head);white-space:nowrap}td{white-space:pre-wrap;overflow-wrap:anywhere}
 mark{background:var(--mark);color:inherit;text-decoration:underline}
