@@ -9,10 +9,12 @@ from playwright.sync_api import expect
 
 import lab
 from selective_unlearning.core.files import write_json
+from selective_unlearning.evaluation.report import report_html
 from selective_unlearning.job.manifest import STEPS, part_path, step_path
 from selective_unlearning.labels.label_viewer import LabelViewer
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import Entry
+from test_battery import GUESSED, LUCKY, judged
 from test_widgets import HARD, TOKENS
 
 TOUR = "nbs/tutorials/00_tour.ipynb"
@@ -145,6 +147,24 @@ def test_a_static_table_needs_no_script(tmp_path):
         assert table.locator("tbody tr").count() == 4
         assert "such as 'Jon Smith'" in table.inner_text()
         assert not table.locator("input, button").count()
+
+
+BROKEN = """() => [...document.querySelectorAll("td[data-label=n]")].filter(cell => {
+    const range = document.createRange()
+    range.selectNodeContents(cell)
+    return range.getClientRects().length > 1}).length"""
+
+
+@pytest.mark.parametrize("width", [390, 760, 1100])
+def test_figures_of_a_report_stay_in_one_line(tmp_path, width):
+    page_of = report_html(judged(GUESSED, LUCKY)[0], {})
+    (tmp_path/"report.html").write_text(page_of, encoding="utf-8")
+    with lab.browser() as page:
+        page.set_viewport_size(dict(width=width, height=900))
+        page.goto((tmp_path/"report.html").as_uri())
+        assert page.locator("td[data-label=n]").count() > 20
+        assert page.evaluate(BROKEN) == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_token_and_its_row_stand_out_together(tmp_path):
