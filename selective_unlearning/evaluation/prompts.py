@@ -117,7 +117,7 @@ def make_questions(
         whole = q.endswith("?") and len(q.split()) >= 4
         if whole and not says(q, m.term) and {*terms} <= {*m.before}: asked.append((m, q, terms))
     again = [_ANSWER.format(sentence=m.sentence, question=q) for m,q,_ in asked]
-    answers = complete(reader, again, 12)
+    answers = complete(reader, again, 24)                  # a whole sentence, if it says it in one
     out = []
     for (m,q,terms),answer in zip(asked, answers):
         if not says(answer.strip().split("\n")[0], m.term): continue
