@@ -25,6 +25,7 @@ from ..labels.align import Role
 from ..labels.generic import label_features, label_rows
 from ..labels.translated import translate_block, unchanged
 from ..training.losses import label_loss
+from .prompts import fact_of
 
 # %% ../../nbs/evaluation/13_distance.ipynb #da4953c2
 def _divergence(reader:Reader, row:dict) -> torch.Tensor:
@@ -50,7 +51,7 @@ def stranger_rows(
     """What a stranger says at each place of prompts with their answers.
 
     The prompts are those of the kind `probability` in which an anchored term occurs."""
-    texts = [(p["prompt"]+p["idiosyncratic"][0], p.get("fact", p["prompt"])) for p in prompts
+    texts = [(p["prompt"]+p["idiosyncratic"][0], fact_of(p)) for p in prompts
              if p["kind"] == "probability" and any(dictionary.matcher.find(p["prompt"]))]
     drawn = dictionary.draw(seed)
     some = random.Random(seed).sample(texts, min(n, len(texts)))
