@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from selective_unlearning.job import run as job, run_folder, steps
+from selective_unlearning.models.continuations import complete, continuation_logprobs
+from selective_unlearning.models.load import load_model, load_tokenizer
+from selective_unlearning.models.reader import Reader
 from selective_unlearning.training.checkpoints import mend
 from selective_unlearning.job.command import main
 from selective_unlearning.core.errors import DataError, printable
@@ -307,6 +310,17 @@ def test_progress_and_answers_are_shown(capsys, monkeypatch):
     assert not obeyed(said.err+said.out)
     assert said.err == f"[1/10] corpus: writes {SHOWN}\n"
     assert said.out.splitlines()[-1] == SHOWN and said.out.replace("\n", "").count(r"\x1b[2J") == 5
+
+
+def test_no_bar_where_nothing_is_asked(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    folder = save_model(tmp_path/"model", "llama")
+    reader = Reader(load_model(folder), load_tokenizer(folder))
+    for n in (0, 1):
+        continuation_logprobs(reader, [("a", "b")]*n, progress="measured")
+        complete(reader, ["a"]*n, 2, progress="written")
+        err = capsys.readouterr().err
+        assert ("measured" in err, "written" in err) == (n > 0, n > 0)
 
 
 def test_a_name_that_cannot_be_printed(tmp_path):

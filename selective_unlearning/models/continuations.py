@@ -76,7 +76,7 @@ def continuation_logprobs(
     read, out, pad = [*sharing], [(0., 0)]*len(rows), reader.tokenizer.pad_token_id
     with reader.on() as model:
         for group in tqdm(_batches([*map(len, read)], batch_tokens), desc=progress,
-                          disable=quiet(not progress), leave=False):
+                          disable=quiet(not (progress and rows)), leave=False):
             ids, mask = left_pad([[*read[g]] for g in group], pad, model.device, _STEP)
             scored = [(b, k, i) for b,g in enumerate(group) for k,i in enumerate(sharing[read[g]])]
             wanted = ids.new_full((*ids.shape, 1+max(k for _,k,_ in scored)), -100)
@@ -123,7 +123,8 @@ def complete(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     starts = range(0, len(rows), batch_size)
     with reader.on() as model:
-        for start in tqdm(starts, desc=progress, disable=quiet(not progress), leave=False):
+        for start in tqdm(starts, desc=progress, disable=quiet(not (progress and rows)),
+                          leave=False):
             group = order[start:start+batch_size]
             ids, mask = left_pad([rows[i] or [pad] for i in group], pad, model.device)
             written = model.generate(input_ids=ids, attention_mask=mask, do_sample=False,
