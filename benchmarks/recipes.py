@@ -10,7 +10,7 @@ of forgetting. Strengths and retain weights of other methods are the published o
 
 Every figure is a share of the base model's: what is left beyond the control (0 is forgotten, 1
 untouched), without signs and for facts with an everyday answer, or how much is kept. Spread is half
-the range over the seeds. A run takes about twenty minutes. Its figures are added to
+the range over the seeds. A run takes about ten minutes. Its figures are added to
 results/recipes.jsonl, and used again as long as no setting and no file that it reads has changed.
 """
 import argparse, json, shutil, statistics
@@ -35,7 +35,8 @@ RATES, LOWER, STRENGTHS = (4e-4, 1.5e-3), {"ga": (1e-4,)}, (.5, 1., 2.)
 PARTS = {
     "the recipe": {},
     "alpha 0, nothing reinforced": {"labels.alpha": 0},
-    "alpha 5": {"labels.alpha": 5},
+    "alpha 1": {"labels.alpha": 1},
+    "alpha 20": {"labels.alpha": 20},
     "four draws": {"labels.draws": 4},
     "no renamed text": {"written.renamed": 0},
     "no recalled text": {"written.recalled": 0},

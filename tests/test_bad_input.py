@@ -276,9 +276,9 @@ def test_refused(job, tmp_path, capsys, changes, error, message):
 
 NUMBER = "labels.alpha must be a number, at least 0, got"
 SETTINGS = [
-    ("", ["--alpha", "-1"], f"{NUMBER} -1.0: use e.g. 1"),
-    ("", ["--alpha", "nan"], f"{NUMBER} nan: use e.g. 1"),
-    ("labels: {alpha: .inf}", [], f"job.yaml: {NUMBER} inf: use e.g. 1"),
+    ("", ["--alpha", "-1"], f"{NUMBER} -1.0: use e.g. 5"),
+    ("", ["--alpha", "nan"], f"{NUMBER} nan: use e.g. 5"),
+    ("labels: {alpha: .inf}", [], f"job.yaml: {NUMBER} inf: use e.g. 5"),
     ("", ["--lr", "0"],
      "unlearn.lr must be a number above 0, got 0.0: use e.g. 1e-3 for an adapter, "
      "3e-6 for all weights"),

@@ -237,7 +237,7 @@ def test_command(tmp_path, capsys):
             (["--method", "npo", "--set", "strength=nan"],
              "strength must be a number above 0, got nan: method npo was published with 0.1"),
             (["--alpha", "3"],
-             "labels.alpha would do nothing: method ga makes no generic labels; leave it at 1.0")):
+             "labels.alpha would do nothing: method ga makes no generic labels; leave it at 5.0")):
         assert main(command+flags) == 2
         assert why in capsys.readouterr().err and not (tmp_path/"run").exists()
     assert main(command+["--method", "undial", "--set", "strength=3"]) == 0

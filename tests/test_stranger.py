@@ -107,7 +107,7 @@ def test_a_tokenizer_that_pads_is_the_same(tmp_path):
 
 def test_what_would_do_nothing_or_not_work_is_refused(tmp_path):
     config = settings(tmp_path, "gpt2", stranger=before(tmp_path/"before", "gpt2"))
-    for name,value in {"labels.alpha": 5, "labels.rule": "paper", "labels.draws": 2}.items():
+    for name,value in {"labels.alpha": 2, "labels.rule": "paper", "labels.draws": 2}.items():
         with pytest.raises(ConfigError, match=f"{name} would do nothing: the labels are what"):
             configure(config, {name: value})
     for name,why in {config.model: "is the model itself", " ": "must name a model"}.items():

@@ -35,7 +35,7 @@ class LabelsConfig:
     "How the labels are made."
     rule:str = "stranger"      # names in context are swapped back; "paper": suppressed (2310.02238)
     kind:str = "soft"          # "soft": the `top_k` likeliest tokens; "hard": the likeliest one
-    alpha:float = 1.           # strength of the offset, 5 in the paper; 0: translation alone
+    alpha:float = 5.           # strength of the offset, as in the paper; 0: translation alone
     top_k:int = 64             # tokens kept of each soft label, and of a label of retain text
     draws:int = 1              # translations of each name whose labels are averaged
 
@@ -43,7 +43,7 @@ class LabelsConfig:
         one_of(self, "rule", "stranger", "paper")
         one_of(self, "kind", "hard", "soft")
         require(0 <= self.alpha < inf,
-                f"alpha must be a number, at least 0, got {self.alpha}: use e.g. 1")
+                f"alpha must be a number, at least 0, got {self.alpha}: use e.g. 5")
         _at_least(self, 1, "top_k", "draws")
         require(self.draws == 1 or self.rule == "stranger",
                 f"draws={self.draws}: by the rule of the paper there is one translation; use 1")

@@ -314,7 +314,7 @@ def to_yaml(config) -> str:
 PRESETS = dict(
     demo=RunConfig(),
     paper=RunConfig(
-        labels=LabelsConfig(rule="paper", kind="hard", alpha=5.), lora=AdapterConfig(r=0),
+        labels=LabelsConfig(rule="paper", kind="hard"), lora=AdapterConfig(r=0),
         retain=RetainConfig(samples=0, translated=False),
         written=WrittenConfig(recalled=0, renamed=0), reinforce=ReinforceConfig(lr=9e-5),
         unlearn=UnlearnConfig(lr=3e-5, retain_weight=0., anchor_weight=1.)),
