@@ -13,7 +13,8 @@ from tiny import settings
 BEFORE = json.loads((Path(__file__).parent/"figures.json").read_text())
 
 EARLIER = {"lora.targets": "mlp", "lora.first_layer": .25, "unlearn.lr": 3e-3,
-           "unlearn.distance_weight": 0, "unlearn.excess_weight": 0, "unlearn.at_names": False}
+           "unlearn.distance_weight": 0, "unlearn.excess_weight": 0, "unlearn.at_names": False,
+           "labels.alpha": 1}
 RULES = dict(stranger=EARLIER, recipe={},
              paper=EARLIER | {"labels.rule": "paper", "labels.kind": "hard"})
 FIGURES = "familiarity", "neighbours", "utility", "corpus", "dictionary"
