@@ -16,7 +16,7 @@ EARLIER = {"lora.targets": "mlp", "lora.first_layer": .25, "unlearn.lr": 3e-3,
            "unlearn.distance_weight": 0, "unlearn.excess_weight": 0, "unlearn.at_names": False,
            "labels.alpha": 1}
 RULES = dict(stranger=EARLIER, recipe={},
-             paper=EARLIER | {"labels.rule": "paper", "labels.kind": "hard"})
+             paper=EARLIER | {"labels.rule": "paper", "labels.kind": "hard", "labels.alpha": 5})
 FIGURES = "familiarity", "neighbours", "utility", "corpus", "dictionary"
 TRAININGS = "reinforced", "unlearned"
 

@@ -35,7 +35,7 @@ class LabelsConfig:
     "How the labels are made."
     rule:str = "stranger"      # names in context are swapped back; "paper": suppressed (2310.02238)
     kind:str = "soft"          # "soft": the `top_k` likeliest tokens; "hard": the likeliest one
-    alpha:float = 5.           # strength of the offset, as in the paper; 0: translation alone
+    alpha:float = 5.           # strength of the offset, the paper has 5 too; 0: translation alone
     top_k:int = 64             # tokens kept of each soft label, and of a label of retain text
     draws:int = 1              # translations of each name whose labels are averaged
 

@@ -76,7 +76,7 @@ def continuation_logprobs(
     read, out, pad = [*sharing], [(0., 0)]*len(rows), reader.tokenizer.pad_token_id
     with reader.on() as model:
         for group in tqdm(_batches([*map(len, read)], batch_tokens), desc=progress,
-                          disable=quiet(not (progress and rows)), leave=False):
+                          disable=quiet(not (progress and read)), leave=False):
             ids, mask = left_pad([[*read[g]] for g in group], pad, model.device, _STEP)
             scored = [(b, k, i) for b,g in enumerate(group) for k,i in enumerate(sharing[read[g]])]
             wanted = ids.new_full((*ids.shape, 1+max(k for _,k,_ in scored)), -100)
