@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent
 JOB = """
-import json, sys
+import json, math, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -22,13 +22,16 @@ from selective_unlearning.models.load import processes
 from test_finetune import model
 from tiny import Toy
 out, batch, accumulation, save = Path(sys.argv[1]), *map(int, sys.argv[2:])
-rows = Dataset.from_list([
-    {"input_ids": [1+(s+i)%12 for i in range(4+s%5)], "roles": [0]*(3+s%5)+[START]}
-    for s in range(20)])
+def labelled(ids):
+    return {"input_ids": ids, "roles": [0]*(len(ids)-1)+[START],
+            "topk_ids": [[i, 1+i%12] for i in ids],
+            "topk_logprobs": [[math.log(.1), math.log(.8)] for _ in ids]}
+rows = Dataset.from_list([labelled([1+(s+i)%12 for i in range(4+s%5)]) for s in range(20)])
 retain = Dataset.from_list([{"input_ids": [3+(s*i)%9 for i in range(2+s%4)]} for s in range(7)])
 m = model()
 config = FinetuneConfig(lr=1e-2, epochs=2, batch_size=batch,
-                        accumulation=accumulation, held_out=.2, retain_weight=2., save_steps=save)
+                        accumulation=accumulation, held_out=.2, retain_weight=2., save_steps=save,
+                        distance_weight=10., excess_weight=1., at_names=True)
 losses = finetune(m, Toy(), rows, config, retain, out/"c")
 me = processes()
 trained = {n: p.detach().clone() for n,p in m.named_parameters() if p.requires_grad}
