@@ -102,8 +102,7 @@ def main():
         with TemporaryDirectory() as out:
             merged = export_run(WORK/subject/"run", f"{out}/merged", merge_weights=True)
             new = [*measured(subject, (taught(subject), merged, DEFAULT_MODEL))]
-        kept = [r for r in others(NAME, ()) if not r["claim"].startswith(f"{subject},")]
-        save(NAME, kept+new, "bitsandbytes")
+        save(NAME, others(NAME, f"{subject},")+new, "bitsandbytes")
 
 
 if __name__ == "__main__": main()

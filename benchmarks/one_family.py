@@ -76,7 +76,7 @@ def main():
         config = configure(preset("finetuned"), KEEPING | given | dict(
             model=str(taught(SUBJECT)), stranger=DEFAULT_MODEL))
         folder = WORK/SUBJECT/name.replace(",", "").replace(" ", "-")
-        save(NAME, others(NAME, [name]) + rows(name, [run(config, folder).results]))
+        save(NAME, others(NAME, f"{name}:") + rows(name, [run(config, folder).results]))
 
 
 if __name__ == "__main__": main()

@@ -138,7 +138,7 @@ def main():
         parser.error(f"no variant {'; '.join(unknown)}; there are: {'; '.join(VARIANTS)}")
     for variant in args.variants or VARIANTS:
         records = [measured(variant, seed) for seed in range(args.seeds)]
-        save(NAME, others(NAME, [variant]) + rows(variant, records))
+        save(NAME, others(NAME, f"{variant}:") + rows(variant, records))
 
 
 if __name__ == "__main__": main()

@@ -157,7 +157,7 @@ def main():
     for subject in args.subjects or SUBJECTS:
         name = ", ".join(filter(None, (subject, args.variant)))
         results = [unlearned(subject, args.variant, seed) for seed in range(args.seeds)]
-        save(NAME, others(NAME, [name]) + rows(name, results))
+        save(NAME, others(NAME, f"{name}:") + rows(name, results))
 
 
 if __name__ == "__main__": main()
