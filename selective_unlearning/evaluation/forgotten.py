@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'same', 'Figure', 'facts_of', 'Scores', 'with_control', 'familiarity', 'nothing_known', 'little_known',
-           'by_form', 'worst_form', 'choices', 'ring_figures', 'ring_facts', 'distance_figures']
+           'by_form', 'worst_form', 'unreminded', 'choices', 'ring_figures', 'ring_facts', 'distance_figures']
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #b572da11
 import math
@@ -79,20 +79,30 @@ def little_known(s:Scores) -> dict:
     return dict(n=int(few.sum())) | {m: float(x[few].mean()) for m,x in means.items()}
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #7db3b49a
+def _some(s:Scores, column:str, values:Iterable) -> Scores:
+    at = [i for i,r in enumerate(s.records) if r.get(column) in values]
+    return Scores(s.u[at], s.b[at], s.c[at], [s.records[i] for i in at])
+
 def by_form(s:Scores) -> dict[str,Scores]:
     "The scores of the prompts of each form."
     forms = sorted({r["form"] for r in s.records if r.get("form")})
-    out = {}
-    for form in forms:
-        at = [i for i,r in enumerate(s.records) if r.get("form") == form]
-        out[form] = Scores(s.u[at], s.b[at], s.c[at], [s.records[i] for i in at])
-    return out
+    return {form: _some(s, "form", [form]) for form in forms}
 
 def worst_form(forms:dict[str,Scores]) -> str|None:
     "The form whose familiarity is farthest from 0, among those that the base model knows."
     def far(part): return abs((part.u-part.c).sum()/(part.b-part.c).sum())
     known = {form: far(part) for form,part in forms.items() if not nothing_known(part)}
     return max(known, key=known.__getitem__) if known else None
+
+# %% ../../nbs/evaluation/06_forgotten.ipynb #cca51fe5
+def unreminded(s:Scores, again:Scores) -> Scores|None:
+    "The scores of those prompts that `again` asks for after other facts; None if there are none."
+    def without(reminded):
+        ends = [r["prompt"] for r in s.records if reminded["prompt"].endswith("\n"+r["prompt"])]
+        return max(ends, key=len, default=None)
+    asked = {*map(without, again.records)}
+    same = _some(s, "prompt", asked)
+    return same if same.records else None
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #6e2a7254
 def choices(rows:dict[str,list[dict]]) -> list[Figure]:

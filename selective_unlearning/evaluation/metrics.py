@@ -17,7 +17,8 @@ from ..core.errors import DataError
 from .forgotten import LEAST, Figure, Scores, by_form, choices
 from .forgotten import distance_figures, facts_of, familiarity
 from .forgotten import little_known, nothing_known, ring_facts
-from .forgotten import ring_figures, with_control, worst_form
+from .forgotten import ring_figures, unreminded, with_control
+from .forgotten import worst_form
 from .intervals import chance_interval
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #0a2df486
@@ -273,6 +274,10 @@ def _forgotten(out:dict, familiar:dict[str,dict], seed:int):
     if s := with_control(familiar.get("probability", {})):
         _measure(out, familiarity(s), seed)
         out["forgotten"]["little"] = little_known(s)
+        again = with_control(familiar.get("reminded", {}))
+        same = unreminded(s, again) if again else None
+        if same and not nothing_known(same):
+            _measure(out, familiarity(same, "forgotten.unreminded"), seed)
     for form,part in (forms := _forms(familiar)).items():
         _measure(out, familiarity(part, f"forgotten.by_form.{form}"), seed)
     if form := worst_form(forms):

@@ -34,6 +34,8 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
         "The same without signs, so that a name still known and one avoided do not cancel."),
     "forgotten.by_form.": ("familiarity by form:",
         "The same for the prompts of one form; reminded: after other facts of the text."),
+    "forgotten.unreminded.probability": ("familiarity without reminder",
+        "The facts of the form reminded, asked for without other facts before them."),
     "forgotten.worst": ("familiarity, worst form", "The form farthest from 0."),
     "distance.": ("distance to the stranger:",
         "Divergence from what a stranger would say, at every place of a text about the subject, as "
