@@ -24,7 +24,7 @@ class Figure(NamedTuple):
     values:Sequence[float]|np.ndarray
     below:Sequence[float]|np.ndarray|None=None  # divisors
     of:Callable[[float],float]=same         # of the quotient
-    clusters:Sequence[Hashable]|None=None   # what is resampled together
+    clusters:Sequence[Hashable]|None=None   # each counts once, by its mean
 
     def interval(self, seed:int=0, level:float=.95) -> dict:
         "`value`, `low` and `high`, None for what is no number, and `n`."
@@ -65,10 +65,11 @@ LEAST = .01  # share of its maximum, below which a figure or a difference says n
 
 def nothing_known(s:Scores) -> str|None:
     "Why the base model's knowledge cannot be told from a stranger's guesses, or None."
-    known = Figure("", s.b-s.c, clusters=facts_of(s.records)).interval()
+    def over_facts(x): return Figure("", x, clusters=facts_of(s.records)).interval()
+    known = over_facts(s.b-s.c)
     if known["low"] > 0 and known["value"] >= LEAST: return None
-    return (f"the base model ({s.b.mean():.2g}) cannot be told from the control "
-            f"({s.c.mean():.2g})")
+    base, control = (over_facts(x)["value"] for x in (s.b, s.c))
+    return f"the base model ({base:.2g}) cannot be told from the control ({control:.2g})"
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #638ca41b
 def little_known(s:Scores) -> dict:
@@ -76,7 +77,7 @@ def little_known(s:Scores) -> dict:
     few = s.b < 2*s.c
     if not few.any(): return dict(n=0)
     means = dict(base=s.b, control=s.c, unlearned=s.u)
-    return dict(n=int(few.sum())) | {m: float(x[few].mean()) for m,x in means.items()}
+    return dict(n=int(few.sum()), of=len(few)) | {m: float(x[few].mean()) for m,x in means.items()}
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #7db3b49a
 def _some(s:Scores, column:str, values:Iterable) -> Scores:
@@ -90,7 +91,7 @@ def by_form(s:Scores) -> dict[str,Scores]:
 
 def worst_form(forms:dict[str,Scores]) -> str|None:
     "The form whose familiarity is farthest from 0, among those that the base model knows."
-    def far(part): return abs((part.u-part.c).sum()/(part.b-part.c).sum())
+    def far(part): return abs(familiarity(part)[0].interval()["value"])
     known = {form: far(part) for form,part in forms.items() if not nothing_known(part)}
     return max(known, key=known.__getitem__) if known else None
 

@@ -64,9 +64,9 @@ def _forgot(report:dict) -> str|None:
     control = ("the model from before it learnt the text" if _has_stranger(report) else
                "itself, reading the prompts with the names replaced")
     return (f"Of what the base model knows beyond the control ({control}), {_percent(value)} is "
-            f"left in the unlearned model (95 % interval {around}; {less}). Prompt by prompt, the "
-            f"unlearned model is {_percent(absolute)} as far from the control as the base model "
-            "is.")
+            f"left in the unlearned model (95 % interval {around}; {less}), each fact counting "
+            f"once. Prompt by prompt, the unlearned model is {_percent(absolute)} as far from "
+            "the control as the base model is.")
 
 def _has_stranger(report:dict) -> bool: return bool(report.get("config", {}).get("stranger"))
 
@@ -180,12 +180,10 @@ def notes(report:dict) -> list[str]:
     if why := report["unmeasurable"]:
         reasons = [f"{_name(k)} ({why[k]})" for k in (*MEASURES, *KEPT, *why) if k in why]
         out.append(f"Not measurable: {'; '.join(dict.fromkeys(reasons))}.")
-    if little := report["forgotten"].get("little", {}).get("n"):
-        total = report["intervals"]["forgotten"]["probability"][2]
-        means = (f"{m} {number_text(report['forgotten']['little'][m])}"
-                 for m in ("base", "control", "unlearned"))
-        out.append(f"On {little} of {total} prompts the base model is less than twice as sure as "
-                   f"the control; they are counted in (means: {', '.join(means)}).")
+    if (little := report["forgotten"].get("little", {})).get("n"):
+        means = (f"{m} {number_text(little[m])}" for m in ("base", "control", "unlearned"))
+        out.append(f"On {little['n']} of {little['of']} prompts the base model is less than twice "
+                   f"as sure as the control; they are counted in (means: {', '.join(means)}).")
     if few := _few_prompts(report):
         numbers = ", ".join(f"{k.replace('_', ' ')} on {n}" for k,n in few.items())
         out.append(f"Measured on very few prompts: {numbers}.")

@@ -16,27 +16,26 @@ from ..core.errors import DataError
 # %% ../../nbs/evaluation/05_intervals.ipynb #8b514972
 def interval(
     values:Sequence[float]|np.ndarray,
-    below:Sequence[float]|np.ndarray|None=None,  # if given: the ratio sum(values)/sum(below)
+    below:Sequence[float]|np.ndarray|None=None,  # if given: the ratio mean(values)/mean(below)
     seed:int=0, n:int=2000,
-    clusters:Sequence[Hashable]|None=None,  # values of one cluster are drawn together
+    clusters:Sequence[Hashable]|None=None,  # each cluster counts once, by its mean
     level:float=.95,
-) -> dict[str,float]:                 # `value, low, high, n`
+) -> dict[str,float]:                 # `value, low, high`; `n` values or clusters
     "The mean of `values`, or a ratio of two paired means, with a bootstrap interval."
     v = np.asarray(values, float)
     b = np.ones(len(v)) if below is None else np.asarray(below, float)
     if not len(v): raise DataError("no values to average: no prompt of this kind")
-    value = v.sum()/b.sum() if b.sum() else math.nan
-    number = len(v)
     if clusters is not None:
         numbers = {c: i for i,c in enumerate(dict.fromkeys(clusters))}
         at = [numbers[c] for c in clusters]
-        v, b = np.bincount(at, v), np.bincount(at, b)
+        v, b = (np.bincount(at, x)/np.bincount(at) for x in (v, b))
+    value = v.sum()/b.sum() if b.sum() else math.nan
     draws = np.random.default_rng(seed).integers(len(v), size=(n, len(v)))
     with np.errstate(divide="ignore", invalid="ignore"):
         boot = v[draws].sum(1)/b[draws].sum(1)
         ends = [(1-level)/2, (1+level)/2]
         low, high = np.nanquantile(boot, ends) if np.isfinite(boot).any() else (math.nan,)*2
-    return dict(value=float(value), low=float(low), high=float(high), n=number)
+    return dict(value=float(value), low=float(low), high=float(high), n=len(v))
 
 # %% ../../nbs/evaluation/05_intervals.ipynb #304b4d17
 def chance_interval(n:int, p:float=.25) -> tuple[float,float]:
