@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'same', 'Figure', 'facts_of', 'Scores', 'with_control', 'familiarity', 'nothing_known', 'little_known',
-           'by_form', 'worst_form', 'unreminded', 'choices', 'ring_figures', 'ring_facts', 'distance_figures']
+           'by_form', 'worst_form', 'by_said', 'unreminded', 'choices', 'ring_figures', 'ring_facts',
+           'distance_figures']
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #b572da11
 import math
@@ -94,6 +95,14 @@ def worst_form(forms:dict[str,Scores]) -> str|None:
     def far(part): return abs(familiarity(part)[0].interval()["value"])
     known = {form: far(part) for form,part in forms.items() if not nothing_known(part)}
     return max(known, key=known.__getitem__) if known else None
+
+# %% ../../nbs/evaluation/06_forgotten.ipynb #230ee8a5
+def by_said(s:Scores) -> dict[str,Scores]:
+    "The scores of the prompts whose answer the text says never, seldom and often."
+    most = max((r.get("said", 0) for r in s.records), default=0)
+    groups = {"0": range(1), "1 to 3": range(1, 4), "4 or more": range(4, most+1)}
+    found = {name: _some(s, "said", numbers) for name,numbers in groups.items()}
+    return {name: part for name,part in found.items() if part.records}
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #cca51fe5
 def unreminded(s:Scores, again:Scores) -> Scores|None:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import DataError
-from .forgotten import LEAST, Figure, Scores, by_form, choices
+from .forgotten import LEAST, Figure, Scores, by_form, by_said
+from .forgotten import choices
 from .forgotten import distance_figures, facts_of, familiarity
 from .forgotten import little_known, nothing_known, ring_facts
 from .forgotten import ring_figures, unreminded, with_control
@@ -276,8 +277,10 @@ def _forgotten(out:dict, familiar:dict[str,dict], seed:int):
         out["forgotten"]["little"] = little_known(s)
         again = with_control(familiar.get("reminded", {}))
         same = unreminded(s, again) if again else None
-        if same and not nothing_known(same):
-            _measure(out, familiarity(same, "forgotten.unreminded"), seed)
+        parts = {"unreminded": same} if same else {}
+        parts |= {f"by_said.{times}": part for times,part in by_said(s).items()}
+        for name,part in parts.items():
+            if not nothing_known(part): _measure(out, familiarity(part, f"forgotten.{name}"), seed)
     for form,part in (forms := _forms(familiar)).items():
         _measure(out, familiarity(part, f"forgotten.by_form.{form}"), seed)
     if form := worst_form(forms):

@@ -34,6 +34,9 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
         "The same without signs, so that a name still known and one avoided do not cancel."),
     "forgotten.by_form.": ("familiarity by form:",
         "The same for the prompts of one form; reminded: after other facts of the text."),
+    "forgotten.by_said.": ("familiarity by sentences:",
+        "Facts by the number of sentences of the text that hold a term of the prompt and the "
+        "answer."),
     "forgotten.unreminded.probability": ("familiarity without reminder",
         "The facts of the form reminded, asked for without other facts before them."),
     "forgotten.worst": ("familiarity, worst form", "The form farthest from 0."),

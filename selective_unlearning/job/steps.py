@@ -50,6 +50,7 @@ from ..evaluation.distance import STRANGER, distances, stranger_rows
 from ..evaluation.measures import evaluate, read_prompts, theme_words
 from ..evaluation.prior_knowledge import ask_base, knowledge_text
 from ..evaluation.prompts import make_prompts, mentions, reminded
+from ..evaluation.prompts import times_said
 from ..evaluation.reading import reading_prompts
 from ..evaluation.utility import read_general, read_neighbours, utility
 from .run_folder import Run
@@ -323,6 +324,9 @@ def make_prompt_files(run:Run, work:Path):
     if files["prompts"]: prompts = read_prompts(files["prompts"][0], half)
     else:
         prompts = make_prompts(run.corpus, run.dictionary, run.reader("base"), c.n_prompts, c.seed)
+    asked = [p for p in prompts if p["kind"] == "probability"]
+    for p,n in zip(asked, times_said(asked, run.corpus["text"], run.dictionary.matcher)):
+        p["said"] = n
     if not any(p["kind"] == "reminded" for p in prompts):
         prompts += (again := reminded(prompts))
         say(f"  {len(again)} facts are asked for once more, after others")
