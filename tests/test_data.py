@@ -1,14 +1,50 @@
-"What the invented texts and their facts promise."
-import re
+"What the test halves, the invented texts and their facts promise."
+import json, re
 from collections import Counter
 
 import pytest
 
 import tree
-from selective_unlearning.core.files import read_json, read_jsonl
+from selective_unlearning.core.files import read_json, read_jsonl, text_hash
 from selective_unlearning.terms.dictionary import Dictionary
 
 DATA = tree.ROOT/"data"
+FROZEN = {  # SHA-256 of the lines of each test half
+    "harry_potter/homonyms.jsonl":
+        "db4777ff56755a6ac331b3e8552e70e125384b823c83d428e50912f2053d9a52",
+    "harry_potter/prompts.jsonl completion":
+        "517cedd9dbbea1a92552b8cab847021374087a513dedadc88ee5ce945bf69e0c",
+    "harry_potter/prompts.jsonl probability":
+        "54495ba75f1d6ccfbe22442c8774493b3833a047a06fefd7b21ab19b1f895e10",
+    "harry_potter/prompts.jsonl question":
+        "f7106641af577740dc820af1479d20839a4e6f5bcad4deef06a2f003585b3f0d",
+    "harry_potter/prompts.jsonl choice":
+        "de304129e0fe77bbbb0267770ed80b97b44fb02e46d9a557caddf221ef9d43d0",
+    "near.jsonl":
+        "b34cdb77896240966263fb2d5ce6e8f70086a79dc1f499591fd62ed172c6643d",
+    "neighbours.jsonl":
+        "ccf260354688d3ab79158d3cc00ad1b95afc99e33a483a50308da9b7006e22f9",
+}
+CHANGED = ("the test half of {} has changed, so it is a new test half, and figures that were "
+           "measured on the old one are not its own: tell its history in data/README.md (what "
+           "changed and why, and what had been measured or chosen on the old one), then freeze {}")
+
+
+def halves_of_data():
+    "The lines of each test half, by file and kind of probe."
+    out = {}
+    for file in sorted(DATA.rglob("*.jsonl")):
+        for line in file.read_text(encoding="utf-8").strip("\n").split("\n"):
+            probe = json.loads(line)
+            name = f"{file.relative_to(DATA).as_posix()} {probe.get('kind', '')}".strip()
+            if probe.get("half") == "test": out.setdefault(name, []).append(line)
+    return {name: "\n".join(lines) for name,lines in out.items()}
+
+
+def test_no_test_half_has_changed():
+    found = {name: text_hash(text) for name,text in halves_of_data().items()}
+    assert found.keys() == FROZEN.keys()
+    for name,now in found.items(): assert now == FROZEN[name], CHANGED.format(name, now)
 
 
 def texts(folder):
