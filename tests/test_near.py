@@ -31,6 +31,32 @@ def test_keep_rule():
         {"score": .05}, {"score": 1.}]
 
 
+def test_probes_that_share_a_name_with_retain_texts_are_told_apart():
+    def probe(prompt, answer, score, **more):
+        return dict(prompt=prompt, answers=[answer], score=score) | more
+    base = [probe("The Nile flows through", " Egypt", .8, ring=1),
+            probe("The capital of Norway is", " Oslo", .4, ring=1),
+            probe("The star Sirius shines over", " Egypt", .5, term="Sirius"),
+            probe("The star Sirius shines over", " Oslo", .5, term="Sirius")]
+    new = [p | dict(score=s) for p,s in zip(base, (.2, .4, .5, .4))]
+    class Run:
+        "As much of a run as is read."
+        retain_set = {"input_ids": [[0, 1], [2]]}
+        class tokenizer:
+            def decode(ids, **kw):
+                return "".join(["In Egy", "pt we saw", "\nSirius shone."][i] for i in ids)
+    names = near.retained(Run)
+    assert names == {"egypt", "sirius"}
+    found = {(group, which): (i["n"], i["value"])
+             for group,by in near.kept_apart(base, new, names).items() for which,i in by.items()}
+    assert found == {k: (n, pytest.approx(x)) for k,(n,x) in {
+        ("ring 1", "all"): (2, .5), ("ring 1", "they alone"): (1, .25),
+        ("ring 1", "without them"): (1, 1.), ("homonyms", "all"): (2, .9),
+        ("homonyms", "they alone"): (1, 1.), ("homonyms", "without them"): (1, .8)}.items()}
+    Run.retain_set = None
+    assert near.retained(Run) == set()
+
+
 def test_counts():
     n = Counter((p["half"], p["ring"]) for p in PROBES)
     assert all(n["test", ring] >= 110 and n["tune", ring] >= 40 for ring in (1, 2, 3))

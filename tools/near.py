@@ -1,18 +1,21 @@
 """The rules of the fresh probes in `near.jsonl` and `harry_potter/homonyms.jsonl`.
 
-    python tools/near.py
+    python tools/near.py        # counts, and how likely the demo's base model finds the answers
+    python tools/near.py RUN    # what a run kept of the probes whose names its retain texts have
 
-prints how many there are and how likely the demo's base model finds their answers, and ends with
-status 1 if the keep rule or the rule on proper nouns is broken. `tests/test_near.py` holds the
-files to all rules that need no model.
+The first ends with status 1 if the keep rule or the rule on proper nouns is broken.
+`tests/test_near.py` holds the files to all rules that need no model. The rule on proper nouns
+cannot hold for retain texts, since each run's base model writes them anew.
 """
-import re, sys
+import argparse, re, sys
 from functools import cache
 from itertools import chain
 from pathlib import Path
 
 from selective_unlearning.core.files import read_jsonl
 from selective_unlearning.core.text import TITLES
+from selective_unlearning.evaluation.intervals import interval
+from selective_unlearning.evaluation.metrics import interval_text
 from selective_unlearning.terms.dictionary import Dictionary
 
 DATA = Path(__file__).resolve().parent.parent/"data"
@@ -90,10 +93,10 @@ def seen():
     return set().union(*map(proper_nouns, texts)) | names_of(tuned)
 
 
-def known_names(probe):
-    "Proper nouns of a probe that training or tuning may have seen, the term of a homonym apart."
+def known_names(probe, others=None):
+    "Proper nouns of a probe among `others` (what is `seen`), the term of a homonym apart."
     own = {w.lower() for w in WORD.findall(probe.get("term", ""))}
-    return shared(names_of([probe])-own, seen())
+    return shared(names_of([probe])-own, seen() if others is None else others)
 
 
 @cache
@@ -131,6 +134,40 @@ def table(scored, by):
     return "\n".join(lines)
 
 
+def kept_apart(base, new, names):
+    """What is kept of the probes, by group and whether they share a name with `names`.
+
+    `group → {"all", "they alone", "without them"} → value, low, high, n` where there are any."""
+    out = {}
+    for b,u in zip(base, new):
+        group = f"ring {b['ring']}" if "ring" in b else "homonyms"
+        for which in ("all", "they alone" if known_names(b, names) else "without them"):
+            out.setdefault(group, {}).setdefault(which, []).append((u["score"], b["score"]))
+    return {g: {w: interval(*zip(*pairs)) for w,pairs in by.items()} for g,by in out.items()}
+
+
+def retained(run):
+    "The proper nouns of a run's retain texts."
+    if (rows := run.retain_set) is None: return set()
+    ids = list(chain.from_iterable(rows["input_ids"]))
+    lines = run.tokenizer.decode(ids, skip_special_tokens=True).split("\n")
+    return set().union(*map(proper_nouns, lines))
+
+
+def of_run(folder):
+    "Print what the run kept of the probes that share a proper noun with its retain texts."
+    from selective_unlearning.job.run_folder import Run
+    run = Run(folder)
+    base, new = ([*kinds["neighbours"], *kinds["homonyms"]]
+                 for kinds in map(run.report.utility.get, ("base", "unlearned")))
+    print("probes that share a proper noun with a retain text; unlearned / base, 95 % intervals")
+    for group,by in kept_apart(base, new, retained(run)).items():
+        for which in ("all", "they alone", "without them"):
+            if i := by.get(which):
+                print(f"{group:10}{which:13}{i['n']:5}{i['value']:8.3f}   "
+                      + interval_text([i["low"], i["high"]]))
+
+
 def main():
     near, homonyms = read(NEAR), read(HOMONYMS)
     scored = score(near+homonyms)
@@ -144,4 +181,8 @@ def main():
     return int(len(good) < len(scored) or any(map(known_names, half(near+homonyms, "test"))))
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", nargs="?", help="folder of a finished run")
+    folder = parser.parse_args().run
+    sys.exit(of_run(folder) if folder else main())
