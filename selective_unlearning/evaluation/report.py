@@ -53,8 +53,8 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
         "1 is undecided, 0 is sure; ignorance is undecided, like the control."),
     "ratio.homonyms": ("homonyms", "Anchored words meant otherwise, as a share of the base's."),
     "rings.": ("neighbours, ring",
-        "The neighbour set by distance: 1 same genre and place, 2 same form, 3 the rest; shares of "
-        "the base model's probability."),
+        "The neighbour set by distance: 1 same genre and place, 2 same form, 3 the rest. Lost half "
+        "is a share of the probes; mean and median are over them, the ratio is of all together."),
     "stand_ins.rise": ("stand-in names in other answers, points above the base",
         "Answers about the neighbour set in which a generic translation turns up: invented facts."),
     "ratio.probability": ("probability, unlearned / base",
@@ -72,13 +72,16 @@ def _first_figures(report:dict) -> list[list]:
         at = path.removesuffix(".")
         for full,value in _leaves(get_figure(report, at), at):
             around = get_figure(report["intervals"], full)
-            if not isinstance(around, list) or full.endswith(".absolute") and path[-1] == ".":
-                continue
-            which = full.removeprefix(path).removesuffix(".probability").replace("_", " ")
-            title = f"{name} {which.replace('.', ', ')}" if path[-1] == "." else name
-            rows.append([_noted(tag("b", title), meaning),
+            if not isinstance(around, list): around = []
+            if value is None and not around or isinstance(value, str): continue
+            if full.endswith(".absolute") and path[-1] == ".": continue
+            topic = get_figure(report, f"{full}_topic")    # of what is worst
+            which = full.removeprefix(path).removesuffix(".probability") + " topic"*bool(topic)
+            which = which.replace("_", " ").replace(".", ", ")
+            rows.append([_noted(tag("b", f"{name} {which}" if path[-1] == "." else name),
+                                topic or meaning),
                          "not measurable" if value is None else number_text(value),
-                         interval_text(around), around[2]])
+                         *([interval_text(around), around[2]] if around else ["", ""])])
             meaning = ""                                   # is said once
     return rows
 
