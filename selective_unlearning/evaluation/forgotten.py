@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'same', 'Figure', 'facts_of', 'Scores', 'with_control', 'familiarity', 'nothing_known', 'little_known',
-           'by_form', 'worst_form', 'by_said', 'unreminded', 'choices', 'ring_figures', 'ring_facts',
+           'by_form', 'worst_form', 'by_said', 'unreminded', 'right_answers', 'ring_figures', 'ring_facts',
            'distance_figures']
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #b572da11
@@ -115,11 +115,13 @@ def unreminded(s:Scores, again:Scores) -> Scores|None:
     return same if same.records else None
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #6e2a7254
-def choices(rows:dict[str,list[dict]]) -> list[Figure]:
-    "Choices right, unlearned minus control in points, and the entropy of both."
+def right_answers(
+    kind:str,                    # choice or question
+    rows:dict[str,list[dict]],
+) -> list[Figure]:
+    "Right answers, unlearned minus control in points, and the entropy of the choices of both."
     if not (s := with_control(rows)): return []
-    facts = facts_of(s.records)
-    out = [Figure("forgotten.choice", 100*(s.u-s.c), clusters=facts)]
+    out = [Figure(f"forgotten.{kind}", 100*(s.u-s.c), clusters=facts_of(s.records))]
     for m in ("unlearned", "control"):
         if sure := [r["entropy"] for r in rows[m] if r.get("entropy") is not None]:
             out.append(Figure(f"forgotten.entropy.{m}", sure))

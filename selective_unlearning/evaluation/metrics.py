@@ -15,11 +15,10 @@ import numpy as np
 
 from ..core.errors import DataError
 from .forgotten import LEAST, Figure, Scores, by_form, by_said
-from .forgotten import choices
 from .forgotten import distance_figures, facts_of, familiarity
-from .forgotten import little_known, nothing_known, ring_facts
-from .forgotten import ring_figures, unreminded, with_control
-from .forgotten import worst_form
+from .forgotten import little_known, nothing_known, right_answers
+from .forgotten import ring_facts, ring_figures, unreminded
+from .forgotten import with_control, worst_form
 from .intervals import chance_interval
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #0a2df486
@@ -144,6 +143,7 @@ def interval_text(
     return " to ".join(number_text(x if x is None else scale*x or 0.) for x in around[:2]) + unit
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #b7fe5b48
+_ANSWERED = "choice", "question"
 _LEAST_UNKNOWN = .05  # the same as `LEAST`, for a text that the base does not know
 
 def _forms(familiar:dict[str,dict]) -> dict[str,Scores]:
@@ -153,8 +153,8 @@ def _forms(familiar:dict[str,dict]) -> dict[str,Scores]:
 
 def _no_knowledge(familiar:dict[str,dict]) -> dict[str,str]:
     "The reason why a difference from the control says nothing, by what it is a difference of."
-    all_prompts, choice = (with_control(familiar.get(k, {})) for k in ("probability", "choice"))
-    parts = {"forgotten": all_prompts, "forgotten.choice": choice}
+    kinds = {"forgotten": "probability"} | {f"forgotten.{kind}": kind for kind in _ANSWERED}
+    parts = {name: with_control(familiar.get(kind, {})) for name,kind in kinds.items()}
     parts |= {f"forgotten.{form}": part for form,part in _forms(familiar).items()}
     return {name: why for name,s in parts.items() if s and (why := nothing_known(s))}
 
@@ -271,7 +271,7 @@ def _choice_chance(rows:list[dict]) -> list[float]:
 # %% ../../nbs/evaluation/07_metrics.ipynb #b608cab4
 def _forgotten(out:dict, familiar:dict[str,dict], seed:int):
     "Put everything that compares with the control into `out`."
-    _measure(out, choices(familiar.get("choice", {})), seed)
+    for kind in _ANSWERED: _measure(out, right_answers(kind, familiar.get(kind, {})), seed)
     if s := with_control(familiar.get("probability", {})):
         _measure(out, familiarity(s), seed)
         out["forgotten"]["little"] = little_known(s)
@@ -329,4 +329,4 @@ def _blank(out:dict, part:str):
     where, _, form = part.partition(".")
     at = out[where].get("by_form", {}).get(form, {}) if form else out.get(where, {})
     if where == "forgotten": at |= {k: None for k in ("probability", "absolute") if k in at}
-    if part == "forgotten.choice": out["forgotten"]["choice"] = None
+    if form in _ANSWERED: out["forgotten"][form] = None

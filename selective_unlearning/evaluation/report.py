@@ -49,6 +49,8 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "ratio.reading_other": ("reading other names", "The same passages with other names."),
     "forgotten.choice": ("choices right, points above the control",
         "0 picks as often as one who never read the text; both sides are wrong."),
+    "forgotten.question": ("questions answered, points above the control",
+        "The same for open questions."),
     "forgotten.entropy.": ("indecision over the choices:",
         "1 is undecided, 0 is sure; ignorance is undecided, like the control."),
     "ratio.homonyms": ("homonyms", "Anchored words meant otherwise, as a share of the base's."),
