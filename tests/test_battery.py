@@ -1,23 +1,32 @@
 """The measures are measured: they reject a ban on names, and accept who never read the text.
 
-The scores of the first part are made up. In the second, the embedded model is banned from saying
-the names of the demo's dictionary, as a filter on its output would do it."""
-import random
+The scores of the first part are made up. In the second, small models are trained with a text of 48
+facts, without it, and then with the hinge alone. In the third, the embedded model is banned from
+saying the names of the demo's dictionary, as a filter on its output would do it."""
+import copy, random
 from contextlib import contextmanager
 
 import pytest
 import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast
 
 from selective_unlearning.core.files import data_path
+from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.evaluation.control import control
 from selective_unlearning.evaluation.measures import probability_scores, read_prompts
 from selective_unlearning.evaluation.headline import headline
 from selective_unlearning.evaluation.metrics import summarise
 from selective_unlearning.evaluation.reading import reading_prompts
-from selective_unlearning.evaluation.utility import utility
+from selective_unlearning.evaluation.utility import neighbour_scores, utility
+from selective_unlearning.labels.align import Role
 from selective_unlearning.models.load import load_model, load_tokenizer
 from selective_unlearning.models.reader import Reader
 from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.training.trainer import finetune
+from tiny import llama
 
 FORMS = "name", "plain", "reversed", "alias", "indirect"
 rng = random.Random(0)
@@ -129,6 +138,117 @@ def test_too_few_prompts_are_not_a_pass():
     report = summarise(dict(base=some(KNOWN), control=some(GUESSED), unlearned=some(noisy)))
     check = next(c for c in report["checks"] if c["better"] == "equivalent")
     assert check["ok"] is None and "too few prompts to tell" in check["why"]
+
+
+# --- small models that were trained -----------------------------------------------------------
+
+FIRST = "Ada Ben Cora Dan Eve Finn Gwen Hal Ida Jack Kate Leo".split()
+LAST = "Ash Birch Cole Dale Elm Ford Gray Hill Irving Jay King Lake".split()
+ASKED = {"{} works as a": "baker clerk miller smith tailor weaver".split(),
+         "{} lives in": "Ashby Borley Carden Denby Elton Farley".split(),
+         "The friend of {} is": FIRST}
+PEOPLE = random.Random(0).sample([f"{a} {b}" for a in FIRST for b in LAST], 144)
+
+
+def told(people, rng):
+    "Prompts and answers, one of each kind about each of the people, drawn at random."
+    return [(asked.format(p), " "+rng.choice([a for a in answers if a not in p]))
+            for p in people for asked,answers in ASKED.items()]
+
+
+NEAR, TEXT, OTHER = (told(PEOPLE[i:i+16], random.Random(i)) for i in (0, 16, 32))
+SMALL_TALK = [t for i in range(20) for t in told(PEOPLE[48:], random.Random(i))]
+
+
+def word_tokenizer():
+    words = [w for p in PEOPLE for asked in ASKED for w in asked.format(p).split()]
+    words += [a for answers in ASKED.values() for a in answers]
+    ids = {w: i for i,w in enumerate(dict.fromkeys(["?", *words]))}
+    tok = Tokenizer(models.WordLevel(ids, "?"))
+    tok.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token="?")
+
+
+TOK = word_tokenizer()
+
+
+def token_ids(texts):
+    return TOK([p+a for p,a in texts], padding=True, return_tensors="pt")["input_ids"]
+
+
+def has_read(texts, seed=0, steps=300):
+    "A model that knows the texts by heart, and nothing but chances of anybody else."
+    model = llama(seed, vocab_size=len(TOK), hidden_size=64, intermediate_size=128,
+                  num_hidden_layers=1)
+    known, talk = token_ids(texts), token_ids(SMALL_TALK)
+    optimizer = torch.optim.AdamW(model.parameters())
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    for some in torch.randint(len(talk), (steps, 32)):
+        ids = torch.cat([talk[some], known])
+        logits = model(ids).logits[:, :-1]
+        cross_entropy(logits.mT, ids[:, 1:], ignore_index=TOK.pad_token_id).backward()
+        optimizer.step()
+        rate.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def base(): return has_read(NEAR+TEXT)
+
+
+def judged_against(base, model):
+    "The report on a small model, with the base as it reads other names for a control."
+    prompts = [dict(kind="probability", prompt=p, idiosyncratic=[a], fact=p,
+                    form="name" if a[1:] in FIRST else "plain") for p,a in TEXT]
+    near = [dict(prompt=p, answers=[a], ring=1) for p,a in NEAR]
+    names = Dictionary.from_mapping(dict(zip(PEOPLE[16:32], PEOPLE[48:])))
+    scores = dict(control=control(Reader(base, TOK), prompts, names, n=1))
+    kept = {}
+    for name,m in dict(base=base, unlearned=model).items():
+        scores[name] = dict(probability=probability_scores(Reader(m, TOK), prompts))
+        kept[name] = dict(neighbours=neighbour_scores(Reader(m, TOK), near))
+    report = summarise(scores, kept)
+    return report, {c["path"]: c["ok"] for c in report["checks"] if c["ok"] is not None}
+
+
+def test_a_twin_that_read_another_text_passes(base):
+    """The control is the base under other names; the twin was trained like it, without the text.
+
+    Of eight seeds all passed the checks on forgetting, and seven the one on the neighbours."""
+    report, made = judged_against(base, has_read(NEAR+OTHER))
+    assert report["familiarity"]["probability"]["base"] > .9
+    assert report["familiarity"]["probability"]["unlearned"] < .2
+    assert {"forgotten.probability", "forgotten.absolute", "rings.1.ratio",
+            "forgotten.by_form.plain.probability"} <= {*made}
+    assert all(made.values()), made
+
+
+def hinged(model, texts, folder):
+    "The model after training with the hinge alone on the answers in the texts."
+    rows = [TOK(p+a)["input_ids"] for p,a in texts]
+    rows = Dataset.from_list([dict(input_ids=r, labels=[-100]*len(r),
+                                   roles=[Role.CONTEXT]*(len(r)-1)+[Role.START]) for r in rows])
+    model = copy.deepcopy(model)
+    finetune(model, TOK, rows, FinetuneConfig(epochs=8, lr=2e-3, batch_size=8, hinge_weight=1.),
+             out=folder)
+    return model
+
+
+def test_a_hinge_on_all_answers_is_rejected_as_a_ban(base, tmp_path):
+    report, made = judged_against(base, hinged(base, TEXT, tmp_path))
+    assert report["ratio"]["probability"] < .1                # it would have won by this
+    assert report["intervals"]["forgotten"]["probability"][1] < 0
+    assert "names are avoided" in headline(report)
+    assert not made["forgotten.probability"] and not made["rings.1.ratio"]
+
+
+def test_a_hinge_on_names_leaves_what_is_no_name(base, tmp_path):
+    names = [(p, a) for p,a in TEXT if a[1:] in FIRST]
+    report, made = judged_against(base, hinged(base, names, tmp_path))
+    assert report["forgotten"]["by_form"]["name"]["probability"] < .05
+    assert report["forgotten"]["worst_form"] == "plain"
+    assert not made["forgotten.by_form.plain.probability"] and not made["forgotten.absolute"]
 
 
 # --- the embedded model -----------------------------------------------------------------------
