@@ -30,7 +30,8 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 lab: .venv/.installed
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/tutorials/00_tour.ipynb \
+	$(BIN)/jupyter lab --config=tools/jupyter_config.py \
+	  --LabApp.default_url=/lab/tree/nbs/tutorials/00_tour.ipynb \
 	  $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
 .venv/.installed: settings.ini setup.py pyproject.toml constraints.txt | $(BIN)/python

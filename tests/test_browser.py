@@ -51,6 +51,14 @@ def test_tour_in_jupyterlab(root, tmp_path):
         assert rows(view.inner_text()) - rows(before)
 
 
+def test_opening_and_saving_changes_no_notebook(root, tmp_path):
+    shutil.copy2(root/TOUR, tmp_path/"tour.ipynb")
+    with lab.lab(tmp_path) as url, lab.opened(url % "tour.ipynb") as page:
+        assert lab.unchanged(page)
+        page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    assert (tmp_path/"tour.ipynb").read_bytes() == (root/TOUR).read_bytes()
+
+
 NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),
                     Entry("Harry", ["Jon", "Sam"], "person", count=1204, locked=True),
                     Entry("Potter", "Harry Smith", "person", count=310),

@@ -1,7 +1,9 @@
 "Rules that hold across the whole repository."
-import ast, configparser, json, re, subprocess, sys
+import ast, asyncio, configparser, copy, json, re, runpy, shutil, subprocess, sys
 
 import pytest
+from jupyter_client.kernelspec import get_kernel_spec
+from traitlets.config import Config
 
 import docs, selective_unlearning, tree
 
@@ -169,6 +171,27 @@ def test_notebooks_name_their_kernel(path):
     "Without it JupyterLab asks the reader to choose one, and runs nothing before."
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     assert NOTEBOOKS[path]["metadata"] == {"kernelspec": kernel}
+
+
+def test_jupyterlab_opens_and_saves_notebooks_as_they_are(tmp_path):
+    "With the configuration of `make lab`; a notebook of another kernel keeps its own."
+    c = Config()
+    runpy.run_path(tree.ROOT/"tools/jupyter_config.py", init_globals={"get_config": lambda: c})
+    files = c.ServerApp.contents_manager_class(root_dir=str(tmp_path))
+    async def saved(name):
+        content = (await files.get(name))["content"]
+        metadata = copy.deepcopy(content["metadata"])
+        await files.save(dict(type="notebook", format="json", content=content), name)
+        return metadata
+    for p in NOTEBOOKS:
+        own = shutil.copy(tree.ROOT/p, tmp_path/p.name)
+        opened = asyncio.run(saved(p.name))
+        assert opened["language_info"]["version"] == sys.version.split()[0]
+        assert opened["kernelspec"]["display_name"] == get_kernel_spec("python3").display_name
+        assert (tree.ROOT/p).read_bytes() == own.read_bytes(), p
+    other = {"name": "ir", "display_name": "R", "language": "R"}
+    own.write_text(json.dumps(NOTEBOOKS[p] | dict(metadata={"kernelspec": other})))
+    assert asyncio.run(saved(p.name)) == {"kernelspec": other}
 
 
 # --- what no file may hold --------------------------------------------------------------------

@@ -19,7 +19,8 @@ LIMIT = """async (work, seconds, late) => { let timer;
   const over = new Promise((_, no) => { timer = setTimeout(() => no(Error(late)), 1000*seconds) });
   try { return await Promise.race([work, over]) } finally { clearTimeout(timer) } }"""
 READY = """(async () => { const c = jupyterapp.shell.currentWidget.context; await c.ready;
-  await c.sessionContext.ready; await c.sessionContext.session.kernel.info })()"""
+  await c.sessionContext.ready; const kernel = c.sessionContext.session.kernel;
+  await kernel.info; await kernel.spec })()"""
 RUN = "jupyterapp.commands.execute('notebook:run-all-cells')"
 # what a cell writes to stderr carries this type, and so does the traceback of an error
 ERRORS = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
@@ -69,6 +70,7 @@ def lab(root):
         cmd = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
                "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1",
                f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}",
+               f"--config={Path(__file__).with_name('jupyter_config.py')}",
                "--LabApp.expose_app_in_browser=True"]
         log = Path(tmp)/"log"
         with log.open("w") as f:
@@ -101,6 +103,11 @@ def opened(url):
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         within(page, READY, 120, "no kernel came up: does the notebook's metadata name one?")
         yield page
+
+
+def unchanged(page):
+    "Whether JupyterLab takes the notebook to be as it was read."
+    return not page.evaluate("jupyterapp.shell.currentWidget.context.model.dirty")
 
 
 def run_all(page, seconds=900):
