@@ -1,21 +1,26 @@
 "What a person sees: notebooks in JupyterLab, the site, and plain pages. Chromium drives them all."
 import functools, http.server, os, re, shutil, subprocess, sys, threading
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import nbformat, nbformat.v4 as nbf
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from datasets import Dataset
 from playwright.sync_api import expect
 
 import lab
 from selective_unlearning.core.files import write_json
+from selective_unlearning.evaluation.outputs import OutputsViewer
 from selective_unlearning.evaluation.report import report_html
 from selective_unlearning.job.manifest import STEPS, part_path, step_path
 from selective_unlearning.labels.label_viewer import LabelViewer
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import Entry
+from selective_unlearning.terms.replacements import ReplacementViewer
+from selective_unlearning.terms.substitute import substitute
 from test_battery import GUESSED, LUCKY, judged
-from test_widgets import HARD, TOKENS
+from test_widgets import EVIL, HARD, TOKENS
 
 TOUR = "nbs/tutorials/00_tour.ipynb"
 pytestmark = pytest.mark.skipif(
@@ -65,6 +70,17 @@ NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),
                     Entry("house", "home", why="next to <Hogwarts>", count=9)])
 
 
+@contextmanager
+def opened_cells(folder, code):
+    "The page of a new notebook, all of whose cells have run."
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    nb = nbf.new_notebook(cells=[*map(nbf.new_code_cell, code)], metadata={"kernelspec": kernel})
+    (folder/"new.ipynb").write_text(nbf.writes(nb))
+    with lab.lab(folder) as url, lab.opened(url % "new.ipynb") as page:
+        assert lab.run_all(page) == []
+        yield page
+
+
 def test_editing_a_dictionary_in_jupyterlab(tmp_path):
     """A translation is corrected, terms are dropped, locked and accepted; the file holds just that.
 
@@ -75,11 +91,7 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
             "from selective_unlearning.job.run_monitor import RunMonitor",
             f"editor = DictionaryEditor('names.json', [{text!r}])\neditor.widget()", "editor",
             "RunMonitor('run').widget(.2)"]
-    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
-    nb = nbf.new_notebook(cells=[*map(nbf.new_code_cell, code)], metadata={"kernelspec": kernel})
-    (tmp_path/"edit.ipynb").write_text(nbf.writes(nb))
-    with lab.lab(tmp_path) as url, lab.opened(url % "edit.ipynb") as page:
-        assert lab.run_all(page) == []
+    with opened_cells(tmp_path, code) as page:
         box = page.locator(".widget-vbox:has(.su-view)").first
         def shows(text): box.locator(".su-view", has_text=text).wait_for()
         shows("contains the anchored term 'Harry'")
@@ -103,7 +115,7 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
         box.get_by_text("accepted 'Hogwarts'; no entry shown here is left").wait_for()
         box.get_by_role("button", name="Save").click()
         box.get_by_text("saved 3 terms in names.json").wait_for()
-        static = page.locator(".jp-OutputArea .su-dictionary")
+        static = page.locator(".jp-RenderedHTML .su-entries")
         static.get_by_label("search").fill("ashford")
         assert static.locator("tbody tr:visible").count() == 1
         monitor = page.locator(".widget-vbox", has_text="reinforced").last
@@ -118,6 +130,40 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
     assert Dictionary.load(tmp_path/"names.json") == expected
 
 
+def test_viewers_in_jupyterlab(root, tmp_path):
+    "A click on a token of another page turns to its row; models are searched, compared and asked."
+    code = [f"import sys\nsys.path.insert(0, {str(root/'tests')!r})\n"
+            "from datasets import Dataset\nfrom test_widgets import *",
+            "block = Dataset.from_list([{k: v*32 for k,v in HARD[0].items()}])\n"
+            "LabelViewer(block, TOKENS).widget()",
+            "def backwards(prompts): yield [dict(prompt=p, outputs=dict(base=p[::-1]))"
+            " for p in prompts]\nOutputsViewer(records(45), backwards).widget()"]
+    with opened_cells(tmp_path, code) as page:
+        labels, outputs = (page.locator(f".widget-vbox:has(.su-{what})")
+                           for what in ("tokens", "prompts"))
+        def says(box, text): box.locator(".su-view", has_text=text).first.wait_for()
+        says(labels, "tokens 1 to 20 of 256")
+        labels.locator(".su-text > span").nth(200).click()
+        says(labels, "tokens 201 to 220 of 256")
+        row = labels.locator("tr.su-chosen")
+        assert row.locator("td").first.inner_text() == "200"
+        assert labels.locator(".su-text .su-chosen").count() == 1
+        labels.get_by_label("only changed").check()
+        says(labels, "tokens 1 to 20 of 64")
+        labels.locator(".su-text > span").nth(40).click()          # its token does not train
+        says(labels, "tokens 41 to 60 of 256")
+        expect(row.locator("td").first).to_have_text("40")
+        assert not labels.get_by_label("only changed").is_checked()
+        outputs.get_by_label("text", exact=True).fill("nowhere")
+        says(outputs, "no prompts")
+        outputs.get_by_role("button", name="Show all").click()
+        says(outputs, "prompts 1 to 20 of 45")
+        outputs.get_by_label("prompt", exact=True).fill("owl")
+        outputs.get_by_role("button", name="Ask").click()
+        says(outputs, "lwo")
+        assert not page.get_by_label("search", exact=True).count()
+
+
 def test_sorting_and_searching_a_static_table(tmp_path):
     "Two tables on a plain page, by keyboard and mouse: one does not disturb the other."
     (tmp_path/"page.html").write_text(
@@ -126,7 +172,7 @@ def test_sorting_and_searching_a_static_table(tmp_path):
         errors = []
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.goto((tmp_path/"page.html").as_uri())
-        one, two = page.locator(".su-dictionary").all()
+        one, two = page.locator(".su-entries").all()
         def terms(table):
             return table.locator("tbody tr:visible td:nth-child(2)").all_inner_texts()
         heading = one.get_by_role("columnheader", name="count")
@@ -151,7 +197,7 @@ def test_a_static_table_needs_no_script(tmp_path):
     with lab.browser() as page:
         bare = page.context.browser.new_page(java_script_enabled=False)
         bare.goto((tmp_path/"page.html").as_uri())
-        table = bare.locator(".su-dictionary")
+        table = bare.locator(".su-entries")
         assert table.locator("tbody tr").count() == 4
         assert "such as 'Jon Smith'" in table.inner_text()
         assert not table.locator("input, button").count()
@@ -176,24 +222,62 @@ def test_figures_of_a_report_stay_in_one_line(tmp_path, width):
 
 
 def test_a_token_and_its_row_stand_out_together(tmp_path):
-    "By pointing and by clicking, on a page without scripts."
-    viewer = LabelViewer(HARD, TOKENS)
-    (tmp_path/"page.html").write_text(f"<!doctype html><meta charset=utf-8>{viewer._repr_html_()}")
+    "All of a block, by pointing and by clicking, which also brings the row into view."
+    block = Dataset.from_list([{k: v*32 for k,v in HARD[0].items()}])
+    html = LabelViewer(block, TOKENS)._repr_html_()
+    (tmp_path/"page.html").write_text(f"<!doctype html><meta charset=utf-8>{html}")
     with lab.browser() as page:
-        bare = page.context.browser.new_page(java_script_enabled=False)
-        bare.goto((tmp_path/"page.html").as_uri())
-        tokens, trs = bare.locator(".su-text [tabindex]"), bare.locator(".su-view > table tbody tr")
-        def shown(places): return [p.evaluate("x => getComputedStyle(x).backgroundColor")
-                                   for p in places.all()]
-        plain = shown(trs)[0]
-        assert {*shown(trs), *shown(tokens)} == {plain}
+        page.goto((tmp_path/"page.html").as_uri())
+        tokens, trs = page.locator(".su-text > span"), page.locator(".su-rows tbody tr")
+        assert tokens.count() == trs.count() == 256
+        def stand_out(places, mark):
+            return page.evaluate("([a, b]) => [...document.querySelectorAll(a)].flatMap((x, k) =>"
+                                 "x.classList.contains(b) ? [k] : [])", [places, mark])
+        def both(mark):
+            text, row = (stand_out(p, mark) for p in (".su-text > span", ".su-rows tbody tr"))
+            assert text == row
+            return text
         tokens.nth(3).hover()
-        assert [k for k,c in enumerate(shown(trs)) if c != plain] == [3]
+        assert both("su-near") == [3]
         trs.nth(5).hover()
-        assert [k for k,c in enumerate(shown(tokens)) if c != plain] == [5]
-        tokens.nth(1).click()
-        bare.mouse.move(0, 0)
-        assert [k for k,c in enumerate(shown(trs)) if c != plain] == [1]
+        assert both("su-near") == [5]
+        tokens.nth(200).click()
+        page.mouse.move(0, 0)
+        assert (both("su-chosen"), both("su-near")) == ([200], [])
+        expect(trs.nth(200)).to_be_in_viewport()
+        box = page.get_by_label("search")
+        box.fill("first mention")
+        assert page.locator(".su-rows tbody tr:visible").count() == 32
+        tokens.nth(100).click()
+        assert both("su-chosen") == [100] and box.input_value() == ""
+        expect(trs.nth(100)).to_be_in_viewport()
+
+
+def test_a_search_without_a_hit_offers_to_show_all(tmp_path):
+    "In every viewer; what is searched for is text, and nothing in it is run."
+    texts = [f"Harry saw {EVIL} {i}." for i in range(30)]
+    replaced = [substitute(t, {"Harry": "Jon"}) for t in texts]
+    viewers = (LabelViewer(HARD, TOKENS), NAMES, ReplacementViewer(replaced, [EVIL]*30),
+               OutputsViewer([dict(prompt=t, outputs=dict(base=EVIL)) for t in texts]))
+    html = "".join(f"<section>{v._repr_html_()}</section>" for v in viewers)
+    (tmp_path/"page.html").write_text(f"<!doctype html><meta charset=utf-8>{html}")
+    with lab.browser() as page:
+        said = []
+        page.on("pageerror", lambda e: said.append(str(e)))
+        page.on("dialog", lambda d: (said.append(d.message), d.dismiss()))
+        page.goto((tmp_path/"page.html").as_uri())
+        for part,n in zip(page.locator("section").all(), (8, 4, 30, 30), strict=True):
+            seen, box = part.locator(".su-rows tbody tr:visible"), part.get_by_label("search")
+            assert seen.count() == n
+            clear = part.get_by_role("button", name="Show all")
+            assert not clear.is_visible()
+            box.fill("<nowhere>")
+            assert part.locator("output").inner_text() == f"0 of {n} rows" and not seen.count()
+            clear.click()
+            assert seen.count() == n and not clear.is_visible() and box.input_value() == ""
+        part.get_by_label("search").fill("7.")
+        assert seen.count() == 3
+        assert said == []
 
 
 @pytest.fixture(scope="module")

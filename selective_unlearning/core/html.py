@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAGE_ROWS', 'CELL_CHARS', 'VIEW_BYTES', 'BLUE', 'ORANGE', 'GREEN', 'VERMILION', 'SKY', 'MARK', 'MARK_NEW', 'STYLE',
-           'Html', 'escape', 'tag', 'visible', 'highlight', 'found_spans', 'table', 'need_ipywidgets', 'Viewer']
+           'Html', 'escape', 'tag', 'visible', 'highlight', 'found_spans', 'table', 'need_ipywidgets', 'page_html',
+           'Viewer']
 
 # %% ../../nbs/core/03_html.ipynb #e86f0cc2
 import html, math, re
@@ -108,7 +109,6 @@ STYLE = f".su-view {{--mark: {MARK}; --edge: {ORANGE}; --new: {MARK_NEW}; --new-
 .su-view .su-text {line-height: 2.3; white-space: pre-wrap}
 .su-view rt {opacity: .95; font-size: .72em; padding: 0 .2em}
 .su-view u {text-decoration: underline dotted; text-underline-offset: .25em}
-.su-text [tabindex]:is(:hover, :focus) {background: var(--new); outline: 2px solid var(--new-edge)}
 """  # for everything in an element of the class `su-view`
 
 def need_ipywidgets():
@@ -120,48 +120,134 @@ def need_ipywidgets():
     return ipywidgets
 
 # %% ../../nbs/core/03_html.ipynb #1df1afff
-def _linked(marks:Sequence[str]) -> tuple[str,str]:
-    "A class for a view, and the style that links each row of its table to what has its mark."
-    view, style = "-".join(("su", *marks)), ""
-    for k,mark in enumerate(marks, 1):
-        row = f"> table > tbody > :nth-child({k})"
-        style += (f".{view}:has(.{mark}:is(:hover, :focus)) {row},\n"
-                  f".{view}:has({row}:hover) .{mark} {{background: var(--new)}}\n")
-    return view, style
+_SCRIPT = """
+this.onload = null;
+(root => {
+  const make = (tag, more) => Object.assign(document.createElement(tag), more);
+  const frame = root.querySelector('.su-rows'), body = frame.querySelector('tbody');
+  const rows = [...body.rows], widget = root.closest('.widget-vbox');
+  let all = () => {};
+  if (!widget && rows.length > 1) {
+    const box = make('input', {type: 'search'}), found = make('output');
+    const clear = make('button', {type: 'button', textContent: 'Show all', hidden: true});
+    const label = make('label', {textContent: 'search '}), bar = make('p');
+    label.append(box);
+    bar.append(label, ' ', found, ' ', clear);
+    frame.before(bar);
+    box.oninput = () => {
+      const part = box.value.trim().toLowerCase();
+      for (const r of rows) r.hidden = !r.textContent.toLowerCase().includes(part);
+      const n = rows.filter(r => !r.hidden).length;
+      found.value = part ? `${n} of ${rows.length} rows` : '';
+      clear.hidden = n > 0;
+    };
+    clear.onclick = all = () => { box.value = ''; box.oninput(); };
+    const heads = [...frame.querySelectorAll('th')];
+    const order = new Intl.Collator(undefined, {numeric: true}).compare;
+    heads.forEach((head, k) => {
+      const button = make('button', {type: 'button', textContent: head.textContent});
+      if (button.textContent) head.replaceChildren(button);
+      button.onclick = () => {
+        const sign = head.getAttribute('aria-sort') === 'ascending' ? -1 : 1;
+        const text = r => r.cells[k].textContent;
+        heads.forEach(h => h.removeAttribute('aria-sort'));
+        head.setAttribute('aria-sort', sign > 0 ? 'ascending' : 'descending');
+        rows.sort((a, b) => !text(a) - !text(b) || sign*order(text(a), text(b)));
+        body.append(...rows);
+      };
+    });
+  }
+  if (!root.dataset.rows) return;
+  const parts = [...root.querySelectorAll('.su-text > *')], row = {};
+  root.dataset.rows.split(' ').forEach((n, k) => row[n] = rows[k]);
+  const each = (n, mark, on) => [row[n], parts[n]].forEach(x => x?.classList.toggle(mark, on));
+  let chosen;
+  const choose = n => { each(chosen, 'su-chosen', false); each(chosen = n, 'su-chosen', true); };
+  const tell = (field, n) => {
+    field.value = n;
+    field.dispatchEvent(new Event('change', {bubbles: true}));
+  };
+  const pressed = (n, other) => {
+    const field = widget?.querySelector('.su-number input');
+    choose(n);
+    if (field) { tell(field, -1); tell(field, n); }
+    else if (row[n]?.hidden) all();
+    other?.scrollIntoView({block: 'nearest'});
+  };
+  const link = (x, n, other) => Object.assign(x, {
+    onmouseenter: () => each(n, 'su-near', true), onmouseleave: () => each(n, 'su-near', false),
+    onclick: () => pressed(n, other)});
+  for (const n in row) link(row[n], n, parts[n]);
+  parts.forEach((x, n) => link(x, n, row[n]));
+  choose(root.dataset.chosen);
+  if (parts.length) row[chosen]?.scrollIntoView({block: 'nearest'});
+})(this.parentElement)
+"""
+_LIVE = """
+.su-view tr[hidden], .su-view button[hidden] {display: none}
+.su-view button {font: inherit; color: inherit; background: none; border: 0; padding: 0;
+ cursor: pointer; text-decoration: underline dotted}
+.su-view [aria-sort=ascending] button::after {content: " ▲"}
+.su-view [aria-sort=descending] button::after {content: " ▼"}
+.su-view input {font: inherit; color: inherit; background: transparent; padding: .1em .4em;
+ border: 1px solid rgba(128,128,128,.8)}
+.su-view :is(.su-near, .su-chosen) {background: var(--new)}
+.su-text .su-near, .su-view .su-chosen {outline: 2px solid var(--new-edge); outline-offset: -1px}
+"""  # for what the script makes
+
+# %% ../../nbs/core/03_html.ipynb #06412291
+def page_html(
+    kind:str,         # of what is in the rows: a class, and what the region is called
+    above:str,        # HTML, as `shown` and `below`
+    shown:str,        # a table
+    below:str,
+    scroll:bool=True, # rather than to take all the height that the table needs
+    style:str="",     # besides `STYLE`
+    **data,           # of the element around all
+) -> Html:
+    "A table with what stands around it, the style for all of it, and the script."
+    own = tag("style", Html(STYLE+_LIVE+style), onload=_SCRIPT)
+    low = dict(style="max-height:30em;overflow:auto", role="group", aria_label=kind, tabindex=0)
+    frame = tag("div", Html(shown), class_="su-rows", **(low if scroll else {}))
+    return tag("div", own, Html(above), frame, Html(below), class_=f"su-view su-{kind}", **data)
 
 # %% ../../nbs/core/03_html.ipynb #c2d0fae6
 class Viewer:
-    """A table in pages of 20 rows.
+    """A table to search, in a widget in pages of 20 rows.
 
     A subclass has `._what`, a name for its rows, and `._head`, the names of the columns;
     `._controls`, whose values are the choices, `._pick`, which returns the items for these choices,
     and `._row`, which returns an item's cells as text or `Html`."""
+    _room = VIEW_BYTES
 
     def _above(self, *choices) -> str:
         "HTML above the table."
         return ""
 
-    def _mark(self, item) -> str:
-        "The class of what an item is about in the HTML above the table; empty if it is not there."
-        return ""
+    def _number(self, item) -> int|None:
+        "The number of an item that can be chosen: of its part of the text above the table, if any."
+        return None
 
-    def _html(self, page:int=0, *choices, hint:str="") -> str:
-        items, above, start = self._pick(*choices), self._above(*choices), page*PAGE_ROWS
-        on_page = items[start:start+PAGE_ROWS]
-        room = VIEW_BYTES-len((STYLE+above).encode())-8_000
-        shown, n = table(self._head, map(self._row, on_page), room)
-        what, place = self._what, f"{start+1:,} to {start+n:,} of {len(items):,}"
-        note = f"{what} {place}" if n else f"no {what}"
-        if n < len(on_page): note += f"; {len(on_page)-n} more of this page cut: 64 KB are full"
-        if len(items) > PAGE_ROWS: note += hint
-        marks = [self._mark(item) for item in on_page[:n]]
-        linked, style = _linked(marks) if any(marks) else ("", "")
-        kinds = f"su-view su-{what} {linked}".strip()
-        return (f'<style>{STYLE}{style}</style><div class="{kinds}">{above}{shown}'
-                f"<p><small>{note}</small></p></div>")
+    def _html(self,
+        page:int|None=None, # None: all that there is room for
+        *choices,
+        chosen:int=-1,      # an item's number
+    ) -> str:
+        items, above, what = self._pick(*choices), self._above(*choices), self._what
+        start, stop = (0, None) if page is None else (page*PAGE_ROWS, (page+1)*PAGE_ROWS)
+        wanted, room = items[start:stop], self._room-len(page_html(what, above, "", "").encode())
+        shown, n = table(self._head, map(self._row, wanted), .95*room-500)  # then numbers, note
+        note = f"{what} {start+1:,} to {start+n:,} of {len(items):,}" if n else f"no {what}"
+        if n < len(wanted):
+            cut = "the rest is" if page is None else f"{len(wanted)-n} more of this page"
+            note += f"; {cut} cut: {self._room//1000} KB are full"
+            if page is None: note += "; <code>.widget()</code> turns the pages of all"
+        numbers = [str(m) for item in wanted[:n] if (m := self._number(item)) is not None]
+        return page_html(what, above, shown, f"<p><small>{note}</small></p>", page is None,
+                         data_rows=" ".join(numbers) or None,
+                         data_chosen=chosen if str(chosen) in numbers else None)
 
-    def _repr_html_(self) -> str:
-        return self._html(hint="; <code>.widget()</code> turns the pages")
+    def _repr_html_(self) -> str: return self._html()
 
 # %% ../../nbs/core/03_html.ipynb #3cc00c96
 @patch
@@ -170,25 +256,35 @@ def widget(self:Viewer):
     w = need_ipywidgets()
     page = w.IntSlider(1, 1, 1, description="page", continuous_update=False)
     back, forth = w.Button(description="Previous"), w.Button(description="Next")
+    number = w.IntText(-1, layout=w.Layout(display="none")).add_class("su-number")
     clear, controls, view = w.Button(description="Show all"), self._controls(w), w.HTML()
     filters = [(c, c.value) for c in controls if isinstance(c, (w.Text, w.Dropdown, w.Checkbox))]
     def choices(): return [c.value for c in controls]
-    def draw(_=None): view.value = self._html(page.value-1, *choices())
+    def draw(_=None): view.value = self._html(page.value-1, *choices(), chosen=number.value)
+    def filtered(): return any(c.value != all_ for c,all_ in filters)
     def restart(_=None):
         pages = -(-len(self._pick(*choices()))//PAGE_ROWS)
-        page.value, page.max = 1, max(pages, 1)
-        filtered = any(c.value != all_ for c,all_ in filters)
-        clear.layout.display = None if filtered and not pages else "none"
+        page.value, page.max, number.value = 1, max(pages, 1), -1
+        clear.layout.display = None if filtered() and not pages else "none"
         for x in (page, back, forth): x.disabled = pages < 2
         draw()
     def turn(by): page.value = min(max(page.value+by, 1), page.max)
-    def show_all(_):
+    def show_all(_=None):
         for c,all_ in filters: c.value = all_
+    def choose(_):
+        n, numbers = number.value, [self._number(item) for item in self._pick(*choices())]
+        if n in numbers:
+            page.value = numbers.index(n)//PAGE_ROWS+1
+            draw()
+        elif n >= 0 and filtered():
+            show_all()
+            number.value = n
     for c in controls: c.observe(restart, "value")
     page.observe(draw, "value")
+    number.observe(choose, "value")
     back.on_click(lambda _: turn(-1))
     forth.on_click(lambda _: turn(1))
     clear.on_click(show_all)
     restart()
     def row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap"))
-    return w.VBox([row(*controls), row(page, back, forth, clear), view])
+    return w.VBox([row(*controls), row(page, back, forth, clear, number), view])

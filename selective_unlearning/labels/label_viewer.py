@@ -123,7 +123,7 @@ def _ruby(t:_Token) -> str:
         word = tag("ruby", visible(t.text) if blank else word, above)
     elif not t.label: word = tag("u", word, title=t.why)
     word = escape(word) if t.role == CONTEXT else tag("mark", word)
-    word = tag("span", word, class_=f"t{t.at}", tabindex=-1)  # takes clicks, is no stop for Tab
+    word = tag("span", word)
     return word+space if blank else space+word
 
 def _running(tokens:Sequence[_Token]) -> str:
@@ -166,6 +166,7 @@ class LabelViewer(Viewer):
     tokenizer:Tokenizer
 
     _what, _head = "tokens", ("", "token", "what it is", "label", "why")
+    _room = 96_000  # a block of 256 tokens, explained
 
     def __post_init__(self):
         alphas = [a for a in self._by_alpha if not isinstance(a, (int, float, type(None)))]
@@ -209,7 +210,7 @@ class LabelViewer(Viewer):
     def _pick(self, block:int=0, changed:bool=False, alpha:float|None=None) -> list[_Token]:
         return [t for t in self._tokens(block, alpha) if t.changed or not changed]
 
-    def _mark(self, t:_Token) -> str: return f"t{t.at}"
+    def _number(self, t:_Token) -> int: return t.at
 
     def _row(self, t:_Token):
         token = _short(t.text) if t.role == CONTEXT else tag("mark", _short(t.text))

@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'entry_cells', 'by_entry', 'tally', 'entry_table']
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from ..core.html import STYLE, VIEW_BYTES, Html, highlight, table, tag
+from ..core.html import VIEW_BYTES, Html, highlight, page_html, table, tag
 from .entries import Entry
 from .lint import Problem
 
@@ -41,53 +41,12 @@ def tally(problems:Iterable[Problem]) -> str:
     kinds = Counter(p.severity for p in problems)
     return ", ".join(f"{kinds[k]} {k}{'s'*(kinds[k] != 1)}" for k in ("error", "warning"))
 
-# %% ../../nbs/terms/03_entry_table.ipynb #9dbc45c8
-_SCRIPT = """
-this.onload = null;
-(root => {
-  const make = (tag, more) => Object.assign(document.createElement(tag), more);
-  const heads = [...root.querySelectorAll('th')], body = root.querySelector('tbody');
-  const rows = [...body.rows], collator = new Intl.Collator(undefined, {numeric: true});
-  const box = make('input', {type: 'search'}), found = make('output');
-  const label = make('label', {textContent: 'search '}), bar = make('p');
-  label.append(box);
-  bar.append(label, ' ', found);
-  root.querySelector('.su-scroll').before(bar);
-  box.oninput = () => {
-    const part = box.value.trim().toLowerCase();
-    for (const r of rows) r.hidden = !r.textContent.toLowerCase().includes(part);
-    const n = rows.filter(r => !r.hidden).length;
-    found.value = part ? `${n} of ${rows.length} rows` : '';
-  };
-  heads.forEach((head, k) => {
-    const button = make('button', {type: 'button', textContent: head.textContent});
-    head.replaceChildren(button);
-    button.onclick = () => {
-      const sign = head.getAttribute('aria-sort') === 'ascending' ? -1 : 1;
-      const text = r => r.cells[k].textContent;
-      heads.forEach(h => h.removeAttribute('aria-sort'));
-      head.setAttribute('aria-sort', sign > 0 ? 'ascending' : 'descending');
-      rows.sort((a, b) => !text(a) - !text(b) || sign*collator.compare(text(a), text(b)));
-      body.append(...rows);
-    };
-  });
-})(this.parentElement)
-"""
-_STYLE = """
-.su-dictionary .su-scroll {max-height: 30em; overflow: auto}
-.su-dictionary .su-scroll td {max-width: 28em}
-.su-dictionary td:last-child:not(:empty) {min-width: 11em}
-.su-dictionary tr[hidden] {display: none}
-.su-dictionary td:last-child b {border-bottom: 2px solid var(--edge)}
-.su-dictionary button {font: inherit; color: inherit; background: none; border: 0; padding: 0;
- cursor: pointer; text-decoration: underline dotted}
-.su-dictionary [aria-sort=ascending] button::after {content: " ▲"}
-.su-dictionary [aria-sort=descending] button::after {content: " ▼"}
-.su-dictionary input {font: inherit; color: inherit; background: transparent; padding: .1em .4em;
- border: 1px solid rgba(128,128,128,.8)}
-"""
-
 # %% ../../nbs/terms/03_entry_table.ipynb #c9cfaea5
+_STYLE = """
+.su-entries .su-rows td {max-width: 28em}
+.su-entries td:last-child:not(:empty) {min-width: 11em}
+.su-entries td:last-child b {border-bottom: 2px solid var(--edge)}
+"""
 _LEFT = {c: dict(style="text-align:left") for c in ("translations", "why", "problems")}
 
 def _columns(entries:Sequence[Entry]) -> list[int]:
@@ -111,13 +70,12 @@ def entry_table(
     title:str,
 ) -> Html:                      # at most 64 KB
     "A table of the entries with their problems, and a note below on what was cut."
-    style = tag("style", Html(STYLE+_STYLE), onload=_SCRIPT)
     shown, found = _columns(entries), by_entry(problems)
     head = [COLUMNS[k] for k in shown]
     cells = (entry_cells(n, e, found.get(n, ())) for n,e in enumerate(entries, 1))
     rows = ([row[k] for k in shown] for row in cells)
-    room = VIEW_BYTES-len(style.encode())-2_000
+    def page(shown, below): return page_html(
+        "entries", tag("p", f"{title}, {tally(problems)}"), shown, below, style=_STYLE)
+    room = VIEW_BYTES-len(page("", "").encode())-2_000
     body, n = table(head, rows, room, [_LEFT.get(c, {}) for c in head])
-    scroll = tag("div", body, class_="su-scroll", role="region", aria_label="entries", tabindex=0)
-    summary, cut = tag("p", f"{title}, {tally(problems)}"), _cut(n, entries, problems)
-    return tag("div", style, summary, scroll, cut, class_="su-view su-dictionary")
+    return page(body, _cut(n, entries, problems))
