@@ -1,5 +1,5 @@
 "Viewers: what they show, what they never let through, and what their controls do."
-import dataclasses, re, subprocess, sys
+import dataclasses, re, subprocess, sys, time
 from html.parser import HTMLParser
 
 import pytest
@@ -454,6 +454,21 @@ def test_labels_of_several_alphas():
     assert "alpha 2.5" in view.value
     for wrong in ({}, {"a": HARD}, {0.: HARD, 5.: HARD.select([])}):
         with pytest.raises(DataError, match="of the same blocks"): LabelViewer(wrong, TOKENS)
+
+
+def test_a_block_of_256_tokens_is_redrawn_at_once():
+    "By each control; the best of several tries, since the machine may be busy."
+    row = {k: v*32 for k,v in TOLD_SOFT[0].items()}
+    named, _ = controls(box := LabelViewer({a: Dataset.from_list([row]*2) for a in (0, 2)},
+                                           TOKENS).widget())
+    named["token"] = box.children[1].children[-1]
+    for control,values in dict(alpha=(2, 0), block=(1, 0), page=(2, 1), token=(200, 3)).items():
+        took = []
+        for value in values*5:
+            start = time.perf_counter()
+            named[control].value = value
+            took.append(time.perf_counter()-start)
+        assert min(took) < .2, control
 
 
 def test_show_all_keeps_the_place():

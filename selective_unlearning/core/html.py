@@ -274,8 +274,8 @@ def widget(self:Viewer):
     def choose(_):
         n, numbers = number.value, [self._number(item) for item in self._pick(*choices())]
         if n in numbers:
-            page.value = numbers.index(n)//PAGE_ROWS+1
-            draw()
+            before, page.value = page.value, numbers.index(n)//PAGE_ROWS+1
+            if page.value == before: draw()
         elif n >= 0 and filtered():
             show_all()
             number.value = n
