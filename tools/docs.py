@@ -15,6 +15,7 @@ from nbconvert import MarkdownExporter
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, exec_show_docs
 
+from pages import fold_tests, wordless
 from tree import ROOT
 
 ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes through
@@ -141,6 +142,7 @@ def stage(cfg, src):
         nb = nbformat.read(to, 4)
         link = partial(relink, at=f"nbs/{path}", src=src, cfg=cfg)
         nb.metadata.pop("widgets", None)
+        if path.split("/")[0] in ROOMS: fold_tests(nb.cells)
         for c in nb.cells:
             c.pop("has_sd", None)  # nbdev's own mark, which strict readers refuse
             if c.cell_type == "raw": c.source = re.sub(r"(?m)^output-file:.*\n", "", c.source)
@@ -220,10 +222,10 @@ def accessible(html):
 
 
 class Page(HTMLParser):
-    "What a built page can be pointed at, what it points to, and what it loads."
+    "What a built page can be pointed at, what it points to and loads, and pictures without words."
     def __init__(self, text):
         super().__init__()
-        self.ids, self.links, self.loads = set(), [], []
+        self.ids, self.links, self.loads, self.wordless = set(), [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -232,12 +234,15 @@ class Page(HTMLParser):
         if tag == "a" and a.get("href"): self.links.append(a["href"])
         if tag == "link" and a.get("href"): self.loads.append(a["href"])
         if a.get("src"): self.loads.append(a["src"])
+        said = a.get("alt") if tag == "img" else a.get("aria-label") or a.get("aria-hidden")
+        if tag in ("img", "svg") and not said: self.wordless.append(self.get_starttag_text()[:60])
 
 
 def problems(out):
-    "Dead links and anchors, and things loaded from another host, in the pages under `out`."
+    "Dead links, things from another host, and pictures without words, in the pages under `out`."
     pages = {p: Page(p.read_text()) for p in sorted(out.rglob("*.html"))}
-    bad = []
+    bad = [f"{p.relative_to(out)}: no text for the picture {tag}"
+           for p,page in pages.items() for tag in page.wordless]
     for p,page in pages.items():
         for href in [*page.links, *page.loads]:
             why, u = "", urlsplit(href)
@@ -251,6 +256,13 @@ def problems(out):
                 elif anchor and to in pages and anchor not in pages[to].ids: why = "dead anchor"
             if why: bad.append(f"{p.relative_to(out)}: {why} {href}")
     return bad
+
+
+def picture_problems():
+    "Notebooks' pictures without a text for those who cannot see them."
+    return [f"{p.relative_to(ROOT)}: the picture of cell {i} has no fig-alt, or one that is no YAML"
+            for p in sorted((ROOT/"nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts
+            for i in wordless(nbformat.read(p, 4).cells)]
 
 
 def build(out):
@@ -349,11 +361,12 @@ def write_readme(files):
 
 def main():
     a = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    a.add_argument("--check", action="store_true", help="write nothing, only compare README.md")
+    a.add_argument("--check", action="store_true",
+                   help="write nothing: only compare README.md and look for pictures without words")
     a.add_argument("--out", help="build the site in this folder and leave README.md alone")
     a = a.parse_args()
     cfg = get_config(ROOT)
-    bad, done = [], []
+    bad, done = picture_problems(), []
     if not a.out:
         if not a.check: write_rooms(cfg)
         files = readme(cfg)

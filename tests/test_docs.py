@@ -1,0 +1,73 @@
+"What the site is built with: which pictures lack words, which cells are folded."
+import nbformat, nbformat.v4 as nbf
+import pytest
+
+import docs, tree
+from pages import FOLDED, fold_tests, wordless
+
+PICTURE = [nbf.new_output("display_data", {"image/png": "aGk="})]
+
+
+@pytest.mark.parametrize("head, ok", [
+    ("", False), ("#| fig-alt: A curve\n", True), ("#| slow\n#| fig-alt: A curve\n", True),
+    ("#| fig-alt:  \n", False), ("#| fig-alt: Loss: a curve\n", False),
+    ('#| fig-alt: "Loss: a curve"\n', True)])
+def test_a_picture_needs_words(head, ok):
+    "A second colon without quotes is no YAML: the site would show none of the cell's options."
+    cell = nbf.new_code_cell(f"{head}plot()", outputs=PICTURE)
+    assert [*wordless([cell, nbf.new_code_cell("1"), nbf.new_markdown_cell("text")])] == \
+        ([] if ok else [cell.id])
+
+
+def test_each_stored_picture_has_words():
+    assert docs.picture_problems() == []
+
+
+def test_a_built_page_names_each_picture_without_words(tmp_path):
+    (tmp_path/"a.html").write_text(
+        '<img src="data:image/png,1" alt="A curve"><svg aria-hidden="true"></svg>'
+        '<svg aria-label="A plot"></svg>')
+    assert docs.problems(tmp_path) == []
+    (tmp_path/"b.html").write_text('<img src="data:image/png,1"><img src="data:," alt=""><svg>')
+    assert [b.partition(":")[0] for b in docs.problems(tmp_path)] == ["b.html"]*3
+
+
+def folded(*cells):
+    "Which of some cells, (source, whether it shows something), are folded."
+    made = [nbf.new_code_cell(code, outputs=PICTURE if shown else []) for code,shown in cells]
+    fold_tests(made)
+    return [c.source.startswith(FOLDED) for c in made]
+
+
+@pytest.mark.parametrize("code", [
+    "test_eq(f(1), 2)", "assert f(1) == 2", "expect_fail(f, ValueError, args=0)",
+    "with expect_fail(ValueError): f(0)", "for i in range(3):\n    test_close(f(i), i+1)",
+    "x = f(1)\ntest_eq(x, 2)"])
+def test_a_cell_of_tests_is_folded(code):
+    assert folded((code, False)) == [True]
+    assert folded((code, True)) == [False], "what it shows would be hidden"
+
+
+@pytest.mark.parametrize("code", [
+    "f(1)", "x = 1", "test_eq(f(1), 2)\nx = 1", "def f(x): return x+1", "",
+    "for i in range(3):\n    test_eq(i, i)\n    print(i)"])
+def test_other_cells_are_not_folded(code):
+    assert folded((code, False)) == [False]
+
+
+def test_what_a_shown_cell_needs_stays_in_sight():
+    used, unused = "x = f(1)\ntest_eq(x, 2)", "y = 1\nassert y"
+    imported = "import a as b\nassert b"
+    assert folded((used, False), (unused, False), ("x", True)) == [False, True, False]
+    assert folded((used, False), ("test_eq(x, 2)", False)) == [True, True], "only a test needs it"
+    assert folded((used, False), ("x = 3\nx", True)) == [True, False], "it is made anew"
+    assert folded((imported, False), ("b.c", True)) == [False, False]
+    assert folded(("def g(): pass\ng()\nassert g", False), ("g()", True)) == [False, False]
+
+
+def test_the_tests_of_a_chapter_are_folded(tmp_path):
+    docs.process(tree.ROOT/"nbs/terms/05_substitute.ipynb", tmp_path/"nb.ipynb")
+    cells = nbformat.read(tmp_path/"nb.ipynb", 4).cells
+    fold_tests(cells)
+    calls = [c.source.startswith(FOLDED) for c in cells for _ in range(c.source.count("test_eq("))]
+    assert len(calls) > 15 and sum(calls) > .8*len(calls)

@@ -1,0 +1,52 @@
+"What the site's pages have beyond smalldocs: words for pictures, folded tests, formulas."
+import ast, re
+
+import yaml
+
+OPTION = re.compile(r"^#\s*\|\s*([\w-]+):\s(.*)$", re.M)
+
+
+def wordless(cells):
+    "The ids of cells with a stored picture whose `fig-alt` is missing, empty or not read."
+    for c in cells:
+        kinds = {k for o in c.get("outputs", []) for k in o.get("data", {})}
+        if not any(k.startswith("image/") for k in kinds): continue
+        said = "\n".join(f"{k}: {v}" for k,v in OPTION.findall("".join(c["source"])))
+        try: alt = (yaml.safe_load(said) or {}).get("fig-alt")
+        except yaml.YAMLError: alt = None      # such as a second colon, without quotes
+        if not alt: yield c["id"]
+
+
+# --- tests ------------------------------------------------------------------------------------
+
+FOLDED = '#| code-fold: true\n#| code-summary: "Tests"\n'
+
+
+def called(node):
+    "The name of the function that a node calls, if it calls one by name."
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+
+
+def is_test(node):
+    "Whether a statement only tests."
+    match node:
+        case ast.Assert(): return True
+        case ast.Expr(value=v): return called(v).startswith("test_") or called(v) == "expect_fail"
+        case ast.With(items=items) if any(called(i.context_expr) == "expect_fail" for i in items):
+            return True
+        case ast.For(body=body) | ast.With(body=body): return all(map(is_test, body))
+    return False
+
+
+def fold_tests(cells):
+    "Fold the cells that show nothing and end in a test, if no later cell needs a name of theirs."
+    needed = set()
+    for c in reversed([c for c in cells if c["cell_type"] == "code"]):
+        nodes = [*ast.walk(tree := ast.parse(c["source"]))]
+        names = [(n.id, n.ctx) for n in nodes if isinstance(n, ast.Name)]
+        made = {i for i,ctx in names if isinstance(ctx, ast.Store)} | \
+               {n.asname or n.name for n in nodes if isinstance(n, ast.alias)} | \
+               {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        if not c["outputs"] and tree.body and is_test(tree.body[-1]) and not made & needed:
+            c["source"] = FOLDED+c["source"]
+        else: needed = (needed | {i for i,ctx in names if isinstance(ctx, ast.Load)}) - made
