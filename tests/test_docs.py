@@ -3,7 +3,7 @@ import nbformat, nbformat.v4 as nbf
 import pytest
 
 import docs, tree
-from pages import FOLDED, fold_tests, wordless
+from pages import FOLDED, fold_tests, formulas, wordless
 
 PICTURE = [nbf.new_output("display_data", {"image/png": "aGk="})]
 
@@ -71,3 +71,21 @@ def test_the_tests_of_a_chapter_are_folded(tmp_path):
     fold_tests(cells)
     calls = [c.source.startswith(FOLDED) for c in cells for _ in range(c.source.count("test_eq("))]
     assert len(calls) > 15 and sum(calls) > .8*len(calls)
+
+
+SPAN = r'<p>It is <span class="math inline">\(p \lt \frac{1}{2}\)</span></p>'
+BLOCK = r'<span class="math display">\[\sum_k g_k \log q_k \gt &quot;\]</span>'
+SCRIPTS = ('<link rel="stylesheet" href="https://cdn.example/katex@1/dist/katex.min.css">\n'
+           '<script src="https://cdn.example/katex@1/dist/katex.min.js" defer></script>')
+
+
+def test_formulas_need_no_script():
+    "A fraction, an index and a sum are elements; text around them stays, what draws LaTeX goes."
+    pytest.importorskip("latex2mathml")
+    made = formulas(f"<head>{SCRIPTS}</head>{SPAN}{BLOCK}<script src='site.js'></script>")
+    assert "katex" not in made and "<script src='site.js'>" in made and "\\" not in made
+    assert made.startswith("<head></head><p>It is <math ") and "</math></p><math " in made
+    assert "<mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac>" in made
+    assert made.count("<msub>") == 2 and "<munder>" in made
+    assert 'display="block"' in made and 'display="inline"' in made
+    assert '<mi>log</mi><mspace width="0.17em" /><msub>' in made, "log touches what follows"

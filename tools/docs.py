@@ -15,7 +15,7 @@ from nbconvert import MarkdownExporter
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, exec_show_docs
 
-from pages import fold_tests, wordless
+from pages import fold_tests, formulas, wordless
 from tree import ROOT
 
 ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes through
@@ -44,7 +44,8 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
 <path d="M9 8h4" stroke="#E69F00" stroke-width="2" stroke-dasharray="1"/>
 </svg>
 """
-RULES = ("main table { font-size: .9rem }\n"
+RULES = ("math[display=block] { font-size: min(1.1em, 4.2vw); margin: 1rem 0 }\n"
+         "main table { font-size: .9rem }\n"
          ".dataframe :is(th, td) { padding: .1rem .6rem }\n"     # pandas tables: columns apart
          "mark:not(.su-view *) { color: #212529 }\n"              # was white on cream when dark
          ".numberSource a:only-child::after { content: '\\200b' }\n"  # an empty line has a height
@@ -270,7 +271,9 @@ def build(out):
     try:
         from smalldocs.config import load
         from smalldocs.site import Site
-    except ImportError: sys.exit("the site needs smalldocs, which needs Python 3.11 or newer")
+        import latex2mathml                             # noqa: F401
+    except ImportError as e:
+        sys.exit(f"the site needs {e.name}: pip install '.[dev]', with Python 3.11 or newer")
     out = Path(out).resolve()
     if out.is_dir() and any(out.iterdir()) and not (out/"search.json").exists():
         sys.exit(f"{out} holds something else than a site: name another folder")
@@ -285,7 +288,7 @@ def build(out):
         (src/"_smalldocs.yml").write_text(yaml.safe_dump(site_config(cfg, out)))
         site = Site(load(src), quiet=True)
         n = site.build()
-    for page in out.rglob("*.html"): page.write_text(accessible(page.read_text()))
+    for page in out.rglob("*.html"): page.write_text(formulas(accessible(page.read_text())))
     lost = out/"404.html"                                # shown at any address, however deep
     html = lost.read_text().replace('href="#', 'href="404.html#')
     base = f'<base href="{cfg.doc_baseurl.rstrip("/")}/">'

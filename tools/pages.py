@@ -1,5 +1,6 @@
 "What the site's pages have beyond smalldocs: words for pictures, folded tests, formulas."
 import ast, re
+from html import unescape
 
 import yaml
 
@@ -50,3 +51,19 @@ def fold_tests(cells):
         if not c["outputs"] and tree.body and is_test(tree.body[-1]) and not made & needed:
             c["source"] = FOLDED+c["source"]
         else: needed = (needed | {i for i,ctx in names if isinstance(ctx, ast.Load)}) - made
+
+
+# --- formulas ---------------------------------------------------------------------------------
+
+LATEX = re.compile(r'<span class="math (inline|display)">\\[\[(](.*?)\\[\])]</span>', re.S)
+KATEX = re.compile(r'\s*<(?:link|script)\b[^>]*/katex[^>]*>(?:</script>)?')
+
+
+def formulas(html):
+    "LaTeX as MathML, which a browser shows without a script and without a network."
+    from latex2mathml.converter import convert
+    def mathml(found):
+        shown = "block" if found[1] == "display" else "inline"
+        return convert(unescape(found[2]), display=shown).replace(
+            "<mi>log</mi>", '<mi>log</mi><mspace width="0.17em" />')  # or it touches what follows
+    return LATEX.sub(mathml, KATEX.sub("", html))
