@@ -288,15 +288,15 @@ def unread(made, tmp_path, monkeypatch):
 
 
 def test_nothing_to_forget(unread, tmp_path, capsys):
-    "Said after the dictionary, which is kept, and before the first training."
+    "Said after the dictionary, which is kept, and before the base model writes anything."
     argv = ["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]
     assert main(argv) == 1
-    why = error(capsys)
-    assert why.startswith("there is nothing to forget: the base model does not know the text: "
-                          "in 16 sentences")
-    assert why.endswith("; --force goes on all the same")
+    *said, why = capsys.readouterr().err.strip().splitlines()
+    assert [line.split()[:2] for line in said[-3:-1]] == [["in", "16"], ["allowing", "for"]]
+    assert why == ("selective-unlearning: the base model does not know the text: there is nothing "
+                   "to forget; --force goes on all the same")
     made = sorted(p.name for p in (tmp_path/"run").glob("??-*"))
-    assert made == ["01-corpus", "02-dictionary", "03-translated"]
+    assert made == ["01-corpus", "02-dictionary"]
     assert main([*argv, "--force"]) == 0
     err = capsys.readouterr().err
     for which in ("reinforced", "unlearned"): assert f"warning: The {which} model has " in err
@@ -310,10 +310,14 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
     assert "too few to rely on" in page
 
 
-def test_only_a_dictionary(unread, tmp_path):
-    "Whoever asks for a dictionary gets one, known text or not."
+def test_only_a_dictionary(unread, tmp_path, capsys):
+    "Whoever asks for a dictionary gets one, known text or not, and is told which each time."
     argv = ["--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]
-    assert main(["run", "--until", "dictionary", *argv]) == 0
+    for flags in ([], [], ["--quiet"]):
+        assert main(["run", "--until", "dictionary", *argv, *flags]) == 0
+        *_, last = capsys.readouterr().err.splitlines()
+        assert last == ("  warning: the base model does not know the text: "
+                        "there is nothing to forget")
 
 
 # --- from Python -------------------------------------------------------------------------------

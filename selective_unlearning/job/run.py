@@ -20,7 +20,7 @@ from ..core.errors import ConfigError, DataError, UnlearnError
 from ..core.files import data_path, file_hashes, path_hash, path_stamp
 from ..core.files import write_atomic, write_json
 from ..models.load import processes
-from .checks import check, check_worth
+from .checks import check, check_known, check_worth, say_known
 from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
 from .settings import RunConfig, configure, preset as named, to_yaml
@@ -151,6 +151,7 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
         if known and known["key"] == keys[name] and run.path(name).exists():
             say(f"[{i}/{len(STEPS)}] {name}: done before")
         else:
+            if name == "translated": check_known(run)
             if name == "reinforced": check_worth(run)
             say(f"[{i}/{len(STEPS)}] {name}: writes {run.path(name)}")
             if run.path(name).exists() and not known:
@@ -158,6 +159,7 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
             run.release()
             _do(run, step, keys[name], manifest)
             new += 1
+        if name == "dictionary" and (new or until == name): say_known(run, until == name)
         if name == until: break
     run.release()
     main = processes().is_main_process

@@ -219,6 +219,12 @@ def coverage(self:Run) -> dict[str,int]:
     "How often each anchored term occurs in the corpus."
     return read_json(self.made("dictionary")/"coverage.json")
 
+# %% ../../nbs/job/03_run_folder.ipynb #45aa5ef3
+@patch(as_prop=True)
+def known(self:Run) -> dict:
+    "Whether the base model knows the corpus, as `ask_base` found it."
+    return read_json(self.made("dictionary")/"known.json")
+
 # %% ../../nbs/job/03_run_folder.ipynb #39ac0f5d
 @patch(as_prop=True)
 def translated(self:Run) -> Dataset: return _rows(self.path("translated")/"blocks.arrow")

@@ -48,7 +48,7 @@ from ..training.trainer import finetune
 from ..evaluation.control import control
 from ..evaluation.distance import STRANGER, distances, stranger_rows
 from ..evaluation.measures import evaluate, read_prompts, theme_words
-from ..evaluation.prior_knowledge import ask_base, knowledge_text
+from ..evaluation.prior_knowledge import ask_base
 from ..evaluation.prompts import make_prompts, mentions, reminded
 from ..evaluation.prompts import times_said
 from ..evaluation.reading import reading_prompts
@@ -124,7 +124,6 @@ def make_dictionary(run:Run, work:Path):
     if absent := _absent(counts): say(absent, logging.WARNING)
     check_mentions(run, d, texts)
     known = ask_base(run.reader("base"), texts, d, seed=run.config.seed)
-    say(f"  {knowledge_text(known)}")
     write_json(work/"known.json", known)
     write_json(work/"coverage.json", counts)
     d.save(work/"dictionary.json")
