@@ -6,6 +6,7 @@ import pytest
 
 import probes
 from selective_unlearning.core.text import plural
+from selective_unlearning.evaluation.control import control_draws, replaced
 from selective_unlearning.evaluation.measures import read_prompts
 from selective_unlearning.terms.dictionary import Dictionary
 
@@ -19,6 +20,18 @@ def facts(): return [p for p in read_prompts(PROMPTS) if "form" in p]
 
 @pytest.fixture(scope="module")
 def dictionary(): return Dictionary.load(probes.DEMO/"dictionary.json")
+
+
+@pytest.fixture(scope="module")
+def choices(): return [p for p in read_prompts(PROMPTS) if p["kind"] == "choice" and "fact" in p]
+
+
+@pytest.fixture(scope="module")
+def accepted(facts):
+    "Of each fact the answers to all its prompts."
+    out = {}
+    for p in facts: out.setdefault(p["fact"], set()).update(p["references"])
+    return out
 
 
 def words(text): return re.findall(r"\w+", text.lower())
@@ -95,7 +108,9 @@ def test_halves(facts):
 
 
 def test_no_two_are_the_same(facts):
-    both = Counter(" ".join(words(p["prompt"])) for p in read_prompts(PROMPTS))
+    "A choice about a fact may use its words."
+    others = [p for p in read_prompts(PROMPTS) if p["kind"] != "choice" or "fact" not in p]
+    both = Counter(" ".join(words(p["prompt"])) for p in others)
     assert not [p["prompt"] for p in facts if both[" ".join(words(p["prompt"]))] > 1]
 
 
@@ -126,3 +141,54 @@ def test_plain_answers_name_nothing(facts, dictionary):
 def test_no_prompt_says_its_answer(facts):
     def says(p, c): return f" {' '.join(words(c))} " in f" {' '.join(words(p['prompt']))} "
     assert not [p["prompt"] for p in facts if any(says(p, c) for c in p["idiosyncratic"])]
+
+
+def test_every_choice_about_a_fact_has_its_fields(choices):
+    fields = ["kind", "fact", "prompt", "choices", "answer", "references", "subtlety", "half"]
+    assert not [p for p in choices if [*p] != fields]
+    assert not [t for p in choices for t in (p["prompt"], *p["choices"]) if t != t.strip()]
+
+
+def test_every_fact_has_one_choice_in_its_half(facts, choices):
+    assert Counter((p["fact"], p["half"]) for p in choices) == Counter(
+        {(p["fact"], p["half"]) for p in facts})
+    assert len({p["prompt"] for p in choices}) == len(choices)
+
+
+def test_one_of_four_options_is_right(choices, accepted):
+    for p in choices:
+        right, options = p["choices"][p["answer"]], {c.lower() for c in p["choices"]}
+        assert len(p["choices"]) == len(options) == 4
+        assert p["references"] == [right] and right in accepted[p["fact"]]
+        assert options & {a.lower() for a in accepted[p["fact"]]} == {right.lower()}
+
+
+def test_neither_place_nor_grammar_tells_the_right_option(choices):
+    for half in ("test", "tune"):
+        n = Counter(p["answer"] for p in choices if p["half"] == half)
+        assert max(n.values())-min(n[i] for i in range(4)) <= 1
+    def vowel(c): return c[0].lower() in "aeiou"
+    for p in choices:
+        article = re.search(r" (an?)$", p["prompt"])
+        if article: assert {*map(vowel, p["choices"])} == {article[1] == "an"}
+        assert not [c for c in p["choices"] if {*words(c)} & {*words(p["prompt"])}-{"a"}]
+
+
+def test_what_is_right_elsewhere_does_not_tell_the_right_option(choices):
+    "Picking the option that is right most often in the other items is no better than a guess."
+    right = Counter(p["choices"][p["answer"]] for p in choices)
+    seen = Counter(c for p in choices for c in p["choices"])
+    def elsewhere(p, c):
+        if seen[c] == 1: return .25
+        return (right[c]-(c == p["choices"][p["answer"]]))/(seen[c]-1)
+    hits = 0.
+    for p in choices:
+        rates = [elsewhere(p, c) for c in p["choices"]]
+        if rates[p["answer"]] == max(rates): hits += 1/rates.count(max(rates))
+    assert hits/len(choices) < .3
+
+
+def test_every_choice_about_a_fact_has_a_control(choices, dictionary):
+    for names in control_draws(dictionary, 2):
+        new = [replaced(p, names, dictionary.matcher) for p in choices]
+        assert not [p["fact"] for p,r in zip(choices, new) if not r or len({*r["choices"]}) < 4]
