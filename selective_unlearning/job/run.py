@@ -21,6 +21,7 @@ from ..core.files import data_path, file_hashes, path_hash, path_stamp
 from ..core.files import write_atomic, write_json
 from ..models.load import processes
 from .checks import check, check_known, check_worth, say_known
+from .checks import say_time
 from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
 from .settings import RunConfig, configure, preset as named, to_yaml
@@ -146,15 +147,21 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process is ready
     manifest, start, new = run.manifest | {"keys": keys}, time.time(), 0
+    def done(name):
+        known = manifest["steps"].get(name)
+        return known and known["key"] == keys[name] and run.path(name).exists()
     for i,step in enumerate(STEP_LIST, 1):
-        name, known = step.name, manifest["steps"].get(step.name)
-        if known and known["key"] == keys[name] and run.path(name).exists():
+        name = step.name
+        if done(name):
             say(f"[{i}/{len(STEPS)}] {name}: done before")
         else:
-            if name == "translated": check_known(run)
+            if name == "translated":
+                check_known(run)
+                last = STEPS.index(until or STEPS[-1])
+                say_time(run, [s for s in STEPS[:last+1] if not done(s)])
             if name == "reinforced": check_worth(run)
             say(f"[{i}/{len(STEPS)}] {name}: writes {run.path(name)}")
-            if run.path(name).exists() and not known:
+            if run.path(name).exists() and name not in manifest["steps"]:
                 raise DataError(f"{run.path(name)}: does not belong to the run; move it away")
             run.release()
             _do(run, step, keys[name], manifest)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['say', 'make_corpus', 'propose_dictionary', 'check_mentions', 'make_dictionary', 'make_translated', 'sharded',
-           'make_reinforced', 'make_labels', 'make_retain', 'make_unlearned', 'make_prompt_files',
+           'trainable', 'make_reinforced', 'make_labels', 'make_retain', 'make_unlearned', 'make_prompt_files',
            'make_base_evaluation', 'make_evaluation']
 
 # %% ../../nbs/job/05_steps.ipynb #69accdc2
@@ -177,18 +177,22 @@ def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], ad
     if not adapter: return load_model(str(folder), torch.float32, **kw)
     return load_adapter(load_model(run.config.model, **kw), which, folder/which)
 
+# %% ../../nbs/job/05_steps.ipynb #bca38cf3
+def trainable(run:Run, which:str) -> Any:
+    "The base model, loaded anew, as it is trained: with a fresh adapter if there are any."
+    c, lora = run.config, run.config.lora
+    if not lora.r: return run.load_base(torch.float32)
+    return add_adapter(run.load_base(), which, lora.r, lora.alpha, lora.targets, lora.first_layer,
+                       c.seed, read_peft(c.adapter) if c.adapter else None)
+
 # %% ../../nbs/job/05_steps.ipynb #d1169c2f
 def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None=None, **kw):
     if (work/"loss.json").exists():       # stopped while removing checkpoints
         if processes().is_main_process: shutil.rmtree(work/"checkpoints", ignore_errors=True)
         return
-    c, lora, adapted = run.config, run.config.lora, run.config.lora.r > 0
-    model:Any = run.load_base(None if adapted else torch.float32)
-    if adapted:
-        model = add_adapter(model, which, lora.r, lora.alpha, lora.targets, lora.first_layer,
-                            c.seed, read_peft(c.adapter) if c.adapter else None)
-    losses = finetune(model, run.tokenizer, rows, config, out=work/"checkpoints", seed=c.seed,
-                      callbacks=(watch,) if watch else (), **kw)
+    model, adapted = trainable(run, which), run.config.lora.r > 0
+    losses = finetune(model, run.tokenizer, rows, config, out=work/"checkpoints",
+                      seed=run.config.seed, callbacks=(watch,) if watch else (), **kw)
     if not processes().is_main_process: return
     if sharded(): model = _from_checkpoint(run, which, work/"checkpoints", losses, adapted)
     run.save(Reader(model, run.tokenizer, which if adapted else None), work)
