@@ -19,7 +19,7 @@ FROZEN = {  # SHA-256 of the lines of each test half
     "harry_potter/prompts.jsonl question":
         "f7106641af577740dc820af1479d20839a4e6f5bcad4deef06a2f003585b3f0d",
     "harry_potter/prompts.jsonl choice":
-        "de304129e0fe77bbbb0267770ed80b97b44fb02e46d9a557caddf221ef9d43d0",
+        "d47f3bd3cb6375e8ae10a96310779d9c138a91ce7f0a514d079fc49001df8f6a",
     "near.jsonl":
         "b34cdb77896240966263fb2d5ce6e8f70086a79dc1f499591fd62ed172c6643d",
     "neighbours.jsonl":
