@@ -131,13 +131,13 @@ def test_stand_ins_in_other_answers_are_seen():
     assert report["stand_ins"] == pytest.approx(dict(base=.1, unlearned=.2, rise=10.))
 
 
-def test_too_few_prompts_are_not_a_pass():
+def test_too_few_facts_are_not_a_pass():
     few = slice(0, 8)
     def some(known): return dict(probability=asked(known, LUCKY)["probability"][few])
     noisy = [g+d for g,d in zip(GUESSED, [.3, -.3]*100)]
     report = summarise(dict(base=some(KNOWN), control=some(GUESSED), unlearned=some(noisy)))
     check = next(c for c in report["checks"] if c["better"] == "equivalent")
-    assert check["ok"] is None and "too few prompts to tell" in check["why"]
+    assert check["ok"] is None and "too few facts to tell" in check["why"]
 
 
 # --- small models that were trained -----------------------------------------------------------

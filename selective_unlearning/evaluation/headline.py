@@ -91,7 +91,8 @@ def _right(report:dict) -> str|None:
     if "control" in at: against = f"; the control gets {_percent(at['control'])}"
     elif guesses := report["chance"].get("choice"):
         against = f"; guessing gets {interval_text(guesses, 100, ' %')}"
-    return f"Of {n} multiple choices about the text it gets {_percent(right)} right{against}{why}."
+    return (f"Of multiple choices about {n} facts of the text it gets {_percent(right)} right"
+            f"{against}{why}.")
 
 # %% ../../nbs/evaluation/08_headline.ipynb #bdf9940b
 def _kept(report:dict) -> list[str]:
@@ -143,7 +144,7 @@ Ring 1 of the neighbours was made for this text: names of which the base model w
 wrote about the text's own words. Much of that is general knowledge. Ring 2 was not measured."""
 
 FEW_STEPS = 30  # of training, below which little is learnt or forgotten
-_FEW = 8        # prompts, below which an interval says little
+_FEW = 8        # facts, below which an interval says little
 
 def few_steps(
     steps:dict[str,int],  # name of a fine-tuning → its steps
@@ -153,8 +154,8 @@ def few_steps(
             "too few to rely on." for name,n in steps.items() if 0 < n < FEW_STEPS]
 
 # %% ../../nbs/evaluation/08_headline.ipynb #9b7262ed
-def _few_prompts(report:dict) -> dict[str,int]:
-    "The number of prompts of each part that was measured on very few."
+def _few_facts(report:dict) -> dict[str,int]:
+    "The number of facts (or texts) of each part that was measured on very few."
     parts = (*MEASURES, *KEPT)
     found = {p: get_figure(report["intervals"], figure_path(p, "base")) for p in parts}
     return {p: figure[2] for p,figure in found.items() if figure and figure[2] < _FEW}
@@ -184,9 +185,9 @@ def notes(report:dict) -> list[str]:
         means = (f"{m} {number_text(little[m])}" for m in ("base", "control", "unlearned"))
         out.append(f"On {little['n']} of {little['of']} prompts the base model is less than twice "
                    f"as sure as the control; they are counted in (means: {', '.join(means)}).")
-    if few := _few_prompts(report):
+    if few := _few_facts(report):
         numbers = ", ".join(f"{k.replace('_', ' ')} on {n}" for k,n in few.items())
-        out.append(f"Measured on very few prompts: {numbers}.")
+        out.append(f"Measured on very few facts or texts: {numbers}.")
     if _made_near(report): out.append(MADE_NEAR)
     outside = OUTSIDE_OF_STRANGER if _has_stranger(report) else OUTSIDE
     return out + [outside]*METHODS[report.get("method", "whp")].uses_labels

@@ -218,7 +218,7 @@ _NO_RINGS = Limit("neighbour set, unlearned / base", "neighbours.ratio", .95, "h
                   part="neighbours")
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #cba4c4c9
-_TOO_FEW = "too few prompts to tell: its 90 % interval is {}"
+_TOO_FEW = "too few facts to tell: its 90 % interval is {}"
 
 def _kept_to(limit:Limit, value:float, around:list, narrow:list|None) -> tuple[bool|None,str]:
     "Whether a figure keeps to its limit, and why that cannot be decided."

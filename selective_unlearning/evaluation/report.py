@@ -301,8 +301,9 @@ def report_html(
     parts = by_part(scores, MEASURES) | by_part(utility or {}, KEPT)
     plots = _grid(plot(report) for path,plot in _PLOTS.items()
                   if get_figure(report, path) not in (None, {}))
-    means = ("Means over n prompts (for perplexity: over the tokens of n pieces of text) with "
-             "bootstrap 95 % intervals.")
+    means = ("Means over n facts with bootstrap 95 % intervals. Prompts that ask for the same fact "
+             "count once, together; what names no fact counts by itself. Perplexity is over the "
+             "tokens of n pieces of text.")
     main = tag("main", tag("h1", title), *_answer(report), plots,
                tag("h2", "All figures"), tag("p", means), _figures_table(report),
                *(_section(part, parts[part]) for part in _SECTIONS if part in parts),
