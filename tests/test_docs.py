@@ -1,9 +1,15 @@
 "What the site is built with: which pictures lack words, which cells are folded."
+import json, re
+
 import nbformat, nbformat.v4 as nbf
-import pytest
+import pytest, yaml
+
+from nbdev.config import get_config
 
 import docs, tree
-from pages import FOLDED, fold_tests, formulas, wordless
+import selective_unlearning
+from pages import FOLDED, fold_tests, formulas, with_summaries, wordless
+from test_how_to import PARSER, commands, prose, settings_of, unknown_flags, unknown_settings
 
 PICTURE = [nbf.new_output("display_data", {"image/png": "aGk="})]
 
@@ -89,3 +95,59 @@ def test_formulas_need_no_script():
     assert made.count("<msub>") == 2 and "<munder>" in made
     assert 'display="block"' in made and 'display="inline"' in made
     assert '<mi>log</mi><mspace width="0.17em" /><msub>' in made, "log touches what follows"
+
+
+def places(entries):
+    "The pages of the sidebar, in its order; links into a page are left out."
+    for e in entries:
+        if isinstance(e, str): yield e
+        else: yield from places(e.get("contents", []))
+
+
+def test_each_page_has_one_place_in_the_sidebar():
+    side = docs.sidebar(get_config(tree.ROOT))
+    nbs = [p.relative_to("nbs").as_posix() for p in tree.files() if p.suffix == ".ipynb"]
+    assert sorted(places(side)) == sorted([*map(docs.short, nbs), *docs.PROJECT])
+    named = {e["section"]: [*places(e["contents"])] for e in side if isinstance(e, dict)}
+    assert named["Start"] == ["index.ipynb", "start/quickstart.ipynb", "how_to/install.ipynb",
+                              "method.ipynb", "start/concepts.ipynb"]
+    assert "how_to/questions.ipynb" in side and "how_to/resume.ipynb" in named["How to"]
+    assert "tutorials/evidence.ipynb" in named["Results"]
+    assert "reference/cite.ipynb" in named["Project"]
+
+
+def entry(href, section="", text=""):
+    return dict(objectID=href, href=href, title="T", section=section, text=text)
+
+
+def test_search_has_each_page_itself_first():
+    "Also a page without a word before its first section; a page without a summary is as it was."
+    given = [entry("a.html", text="intro"), entry("a.html#x", "X", "x"), entry("b.html#y", "Y"),
+             entry("c.html")]
+    assert [*with_summaries(given, {"a.html": "About a", "b.html": "About b"})] == [
+        entry("a.html", "About a", "intro"), entry("a.html#x", "X", "x"),
+        entry("b.html", "About b"), entry("b.html#y", "Y"), entry("c.html")]
+
+
+@pytest.mark.parametrize("name", ["00_quickstart", "01_concepts"])
+def test_what_the_first_pages_say_exists(name):
+    "Commands, flags and settings, as on the pages of how_to."
+    text = prose(json.loads((tree.ROOT/f"nbs/start/{name}.ipynb").read_text()))
+    assert not unknown_flags(text) and not unknown_settings(text)
+    shown = [*commands(text)]
+    for words in shown:
+        args = PARSER.parse_args(words)
+        if args.command in ("run", "demo"): settings_of(args)
+    assert len(shown) >= 4*(name == "00_quickstart")
+
+
+def test_the_citation_is_of_this_version_and_names_what_the_notebooks_cite():
+    cff = yaml.safe_load((tree.ROOT/"CITATION.cff").read_text(encoding="utf-8"))
+    assert cff["version"] == selective_unlearning.__version__
+    assert cff["authors"] == [{"name": "The selective_unlearning developers"}]
+    given = [r["doi"].removeprefix("10.48550/arXiv.") for r in cff["references"]]
+    texts = [prose(json.loads((tree.ROOT/p).read_text())) for p in tree.files()
+             if p.suffix == ".ipynb"]
+    cited = {n for t in texts for n in re.findall(r"arXiv[ :](\d{4}\.\d{5})", t)}
+    assert len({*given}) == len(given) and cited <= {*given} and given[0] == "2310.02238"
+    assert all(int(n[:2])+2000 == r["year"] for n,r in zip(given, cff["references"]))

@@ -3,8 +3,9 @@
 The site shows the outputs saved in the notebooks. It is complete without a network: a page that
 would load something from another host is a problem, as is a link, or an anchor, that leads nowhere.
 """
-import argparse, ast, os, posixpath, re, shutil, sys, tempfile
+import argparse, ast, json, os, posixpath, re, shutil, sys, tempfile
 from functools import partial
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,7 @@ from nbconvert import MarkdownExporter
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, exec_show_docs
 
-from pages import fold_tests, formulas, wordless
+from pages import fold_tests, formulas, with_summaries, wordless
 from tree import ROOT
 
 ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes through
@@ -28,14 +29,19 @@ ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes th
     "evaluation": "prompts, measures, figures with intervals, the report",
     "job": "the whole job in one folder, from Python and from a terminal",
 }
-SECTIONS = {  # of the sidebar -> folders and notebooks of nbs/, and sections inside
-    "Start": [".", "how_to/00_install.ipynb"],
+PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # pages that are no notebooks
+SECTIONS = {  # of the sidebar -> its page, or pages, folders of nbs/, links and sections inside
+    "Start": ["index.ipynb", "start/00_quickstart.ipynb", "how_to/00_install.ipynb",
+              "00_method.ipynb", "start"],
     "Tutorials": ["tutorials"],
     "How to": ["how_to"],
+    "Results": ["results", "tutorials/03_evidence.ipynb",
+                {"text": "Methods compared", "href": "training/methods.html#on-the-demo"}],
+    "FAQ": "how_to/12_questions.ipynb",
     "Reference": ["reference", {r.capitalize(): [r] for r in ROOMS}],
     "Notes": ["notes"],
+    "Project": ["reference/02_cite.ipynb", *PROJECT],
 }
-PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # further pages
 THEMES = {"light": "cosmo", "dark": "darkly"}
 DARKER = {"#2780e3": "#1c66b5", "39,128,227": "28,102,181"}  # cosmo's blue, legible on white
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
@@ -173,31 +179,39 @@ def themes(src):
         (src/f"{mode}.css").write_text(f"{text}\n:root {{ color-scheme: {mode} }}\n{RULES}")
 
 
-def sections(cfg, named, seen):
-    "Entries of the sidebar for sections by title; a page is in the first that has it."
+def sections(cfg, named, placed):
+    "Entries of the sidebar for sections by title; of a folder, the pages not `placed` by name."
     out = []
     for title,parts in named.items():
+        if isinstance(parts, str):
+            out.append(short(parts))
+            continue
         pages = []
         for part in parts:
-            if isinstance(part, dict): pages += sections(cfg, part, seen)
+            if isinstance(part, dict):
+                pages += [part] if "href" in part else sections(cfg, part, placed)
+            elif posixpath.splitext(part)[1]: pages.append(short(part))
             else:
-                at = cfg.nbs_path/part
-                nbs = [at] if at.is_file() else at.glob("[!._]*.ipynb")
-                nbs = sorted(nbs, key=lambda p: (p.stem != "index", p.name))
+                nbs = sorted((cfg.nbs_path/part).glob("[!._]*.ipynb"))
                 found = [short(p.relative_to(cfg.nbs_path).as_posix()) for p in nbs]
-                pages += [p for p in found if p not in seen]
-                seen |= {*found}
-        if pages: out.append({"section": title, "contents": pages})
+                pages += [p for p in found if p not in placed]
+        out.append({"section": title, "contents": pages})
     return out
+
+
+def sidebar(cfg):
+    "The entries of the sidebar."
+    parts = [p for ps in SECTIONS.values() for p in ([ps] if isinstance(ps, str) else ps)]
+    return sections(cfg, SECTIONS, {short(p) for p in parts if isinstance(p, str)})
 
 
 def site_config(cfg, out):
     "The site's settings: titles, sidebar, search."
-    side = [*sections(cfg, SECTIONS, set()), {"section": "Project", "contents": PROJECT}]
     web = {"title": cfg.title, "description": cfg.description, "favicon": "icon.svg",
            "navbar": {"search": True}, "page-navigation": True, "llms-txt": True,
            "page-footer": f"{cfg.title} {cfg.version}, Apache 2.0",
-           "sidebar": {"style": "floating", "contents": side}}  # docked is white on white when dark
+           # a docked one is white on white when dark
+           "sidebar": {"style": "floating", "contents": sidebar(cfg)}}
     return {"project": {"output-dir": str(out)}, "website": web, "toc": True, "code-copy": True,
             "code-overflow": "wrap", "theme": {mode: f"{mode}.css" for mode in THEMES}}
 
@@ -266,6 +280,16 @@ def picture_problems():
             for i in wordless(nbformat.read(p, 4).cells)]
 
 
+def summarise_search(out):
+    "Let the search find a page by the words of its summary too."
+    said = {p.relative_to(out).as_posix(): re.search(r'<meta name="description" content="(.*?)"',
+                                                     p.read_text()) for p in out.rglob("*.html")}
+    file = out/"search.json"
+    entries = with_summaries(json.loads(file.read_text()),
+                             {p: unescape(m[1]) for p,m in said.items() if m})
+    file.write_text(json.dumps([*entries], ensure_ascii=False))
+
+
 def build(out):
     "Build the site in `out`; the number of pages, and what is wrong with them."
     try:
@@ -289,6 +313,7 @@ def build(out):
         site = Site(load(src), quiet=True)
         n = site.build()
     for page in out.rglob("*.html"): page.write_text(formulas(accessible(page.read_text())))
+    summarise_search(out)
     lost = out/"404.html"                                # shown at any address, however deep
     html = lost.read_text().replace('href="#', 'href="404.html#')
     base = f'<base href="{cfg.doc_baseurl.rstrip("/")}/">'

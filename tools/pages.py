@@ -67,3 +67,17 @@ def formulas(html):
         return convert(unescape(found[2]), display=shown).replace(
             "<mi>log</mi>", '<mi>log</mi><mspace width="0.17em" />')  # or it touches what follows
     return LATEX.sub(mathml, KATEX.sub("", html))
+
+
+# --- search -----------------------------------------------------------------------------------
+
+def with_summaries(entries, summaries):
+    "Search entries, each page's own first and with its summary as section, by {page: summary}."
+    own, seen = {e["href"]: e for e in entries if "#" not in e["href"]}, set()
+    for e in entries:
+        page = e["href"].partition("#")[0]
+        if page not in seen:
+            first = own.get(page) or dict(objectID=page, href=page, title=e["title"], text="")
+            yield first | dict(section=summaries.get(page, ""))
+            seen.add(page)
+        if e is not own.get(page): yield e
