@@ -383,6 +383,33 @@ def test_every_page_keeps_the_rules_of_axe(site, scheme):
     assert not broken_rules(site, names, scheme)
 
 
+CUT = """() => [...document.querySelectorAll("main pre, main .stacks, main .stacks td")]
+    .filter(e => e.scrollWidth > e.clientWidth || e.getBoundingClientRect().right > innerWidth)
+    .map(e => e.innerText.slice(0, 60))"""
+HINT = """() => [...document.querySelectorAll("main .sd-table, main .cell-output-display")]
+    .filter(e => e.querySelector("table:not(.su-view *)") && e.scrollWidth > e.clientWidth)
+    .map(e => [getComputedStyle(e).backgroundImage.split("linear-gradient").length-1,
+               getComputedStyle(e.querySelector("tbody td")).backgroundColor])"""
+
+
+@pytest.mark.parametrize("width", [390, 640, 1280])
+def test_nothing_is_cut_off(site, width):
+    "What is printed is broken into lines; a table fits, or has a shadow where it goes on."
+    hints = []
+    with lab.browser() as page:
+        page.set_viewport_size(dict(width=width, height=900))
+        for name in ("index", "tutorials/own_corpus", "training/methods", "reference/settings"):
+            page.goto(f"{site}/{name}.html")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(CUT) == []
+            hints += map(tuple, page.evaluate(HINT))
+        page.goto(f"{site}/index.html")
+        limit = page.locator("td[data-label=limit]").first
+        name = limit.evaluate("e => getComputedStyle(e, '::before').content")
+        assert name == ('"limit"' if width == 390 else "none") and limit.is_visible()
+    assert {*hints} == {(4, "rgba(0, 0, 0, 0)")}, "no shadow, or cells that cover it"
+
+
 MEANT = {"install": "how_to/install.html", "resume": "how_to/resume.html",
          "GPU": "how_to/install.html#gpu", "alpha": "how_to/preset.html#alpha",
          "how long": "how_to/preset.html#how-long-a-run-takes",

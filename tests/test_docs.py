@@ -8,7 +8,7 @@ from nbdev.config import get_config
 
 import docs, tree
 import selective_unlearning
-from pages import FOLDED, fold_tests, formulas, with_summaries, wordless
+from pages import FOLDED, fold_tests, formulas, name_cells, with_summaries, wordless
 from test_how_to import PARSER, commands, prose, settings_of, unknown_flags, unknown_settings
 
 PICTURE = [nbf.new_output("display_data", {"image/png": "aGk="})]
@@ -151,3 +151,22 @@ def test_the_citation_is_of_this_version_and_names_what_the_notebooks_cite():
     cited = {n for t in texts for n in re.findall(r"arXiv[ :](\d{4}\.\d{5})", t)}
     assert len({*given}) == len(given) and cited <= {*given} and given[0] == "2310.02238"
     assert all(int(n[:2])+2000 == r["year"] for n,r in zip(given, cff["references"]))
+
+
+def table(*heads):
+    row = "".join(f'<td style="">{h.upper()}</td>\n' for h in heads)
+    names = "".join(f"<th>{h}</th>" for h in heads)
+    return (f'<table class="caption-top table"><thead><tr>\n{names}</tr></thead><tbody>'
+            f"<tr>\n{row}</tr>\n<tr>\n{row}</tr></tbody></table>")
+
+
+def test_cells_of_a_wide_table_know_their_columns():
+    made = name_cells(table("check", "<code>limit</code>", ""))
+    cells = re.findall(r'<td data-label="(.*?)" style="">(.*?)</td>', made)
+    assert cells == [("check", "CHECK"), ("limit", "<CODE>LIMIT</CODE>"), ("", "")]*2
+    assert made.startswith('<table class="stacks ')
+
+
+@pytest.mark.parametrize("html", [table("setting", "effect"), "<p>none</p>",
+                                  '<table class="dataframe"><th>a<th>b<th>c</table>'])
+def test_other_tables_stay(html): assert name_cells(html) == html

@@ -16,7 +16,7 @@ from nbconvert import MarkdownExporter
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, exec_show_docs
 
-from pages import fold_tests, formulas, with_summaries, wordless
+from pages import fold_tests, formulas, name_cells, with_summaries, wordless
 from tree import ROOT
 
 ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes through
@@ -50,18 +50,7 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
 <path d="M9 8h4" stroke="#E69F00" stroke-width="2" stroke-dasharray="1"/>
 </svg>
 """
-RULES = ("math[display=block] { font-size: min(1.1em, 4.2vw); margin: 1rem 0 }\n"
-         "main table { font-size: .9rem }\n"
-         ".dataframe :is(th, td) { padding: .1rem .6rem }\n"     # pandas tables: columns apart
-         "mark:not(.su-view *) { color: #212529 }\n"              # was white on cream when dark
-         ".numberSource a:only-child::after { content: '\\200b' }\n"  # an empty line has a height
-         # A line of code is 100 characters: it should not hide behind two sidebars.
-         "html:root { --sd-body-width: 900px; --sd-sidebar-width: 220px;\n"
-         "  --sd-margin-width: 180px }\n"
-         "@media (min-width: 992px) and (max-width: 1199.98px) {\n"
-         "  html #quarto-content.has-sidebar.has-margin { grid-template-columns:\n"
-         "    [sidebar] var(--sd-sidebar-width) [body] minmax(0, var(--sd-body-width)) }\n"
-         "  .has-sidebar.has-margin #quarto-margin-sidebar { display: none }\n}\n")
+RULES = (ROOT/"tools/site.css").read_text()
 LOST = """---
 title: There is no such page
 search: false
@@ -230,6 +219,7 @@ ACCESSIBLE = {  # what a page lacks for those who read it without a mouse or wit
 
 
 def accessible(html):
+    html = name_cells(html)
     for old,new in ACCESSIBLE.items(): html = re.sub(old, new, html)
     head, main, text = html.partition("<main")
     before, section, rest = text.partition("<h2")   # where no section comes first, a name is one

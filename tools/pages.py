@@ -81,3 +81,22 @@ def with_summaries(entries, summaries):
             yield first | dict(section=summaries.get(page, ""))
             seen.add(page)
         if e is not own.get(page): yield e
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+MARKDOWN_TABLE = re.compile(r'<table class="caption-top table">.*?</table>', re.S)
+WIDE = 3  # columns: on a narrow page, the cells of a row stand below each other, each with its name
+
+
+def name_cells(html):
+    "Give each cell of a wide table the name of its column, which a narrow page shows beside it."
+    def named(table):
+        heads = [re.sub("<[^>]*>", "", h) for h in re.findall(r"<th\b[^>]*>(.*?)</th>", table[0])]
+        if len(heads) < WIDE: return table[0]
+        def row(cells):
+            names = iter(heads)
+            return re.sub("<td", lambda _: f'<td data-label="{next(names)}"', cells[0])
+        rows = re.sub("<tr>.*?</tr>", row, table[0], flags=re.S)
+        return rows.replace('class="', 'class="stacks ', 1)
+    return MARKDOWN_TABLE.sub(named, html)
