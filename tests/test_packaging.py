@@ -84,6 +84,7 @@ def test_building_warns_of_nothing(built):
 def test_sdist_holds_sources(built):
     with tarfile.open(built["sdist"]) as t: held = {n.partition("/")[2] for n in t.getnames()}
     assert {"settings.ini", "setup.py", "pyproject.toml", "constraints.txt", "LICENSE", "README.md",
+            "CITATION.cff", "tools/site.css",
             "nbs/index.ipynb", *(f"data/{d}" for d in DATA)} <= held
 
 
