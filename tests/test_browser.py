@@ -99,8 +99,10 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
             box.get_by_label("entry", exact=True).select_option(label=entry)
             term = box.get_by_label("term", exact=True)
             expect(term).to_have_value(entry.split()[1], timeout=60_000)
-        choose("3. Potter")
+        box.locator(".su-entries td", has_text=re.compile("^Harry Smith$")).click()
+        expect(box.get_by_label("term", exact=True)).to_have_value("Potter")
         box.get_by_text("saw the").first.wait_for()
+        assert box.locator("tr.su-chosen td").first.inner_text() == "3"
         field = box.get_by_label("translations", exact=True)
         field.fill("Smith")
         field.blur()
@@ -128,6 +130,31 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
     expected = NAMES.change("Potter", translations="Smith", locked=True).drop("house")
     expected = expected.change("Hogwarts", locked=True)
     assert Dictionary.load(tmp_path/"names.json") == expected
+
+
+def test_reviewing_with_one_key_in_jupyterlab(tmp_path):
+    "Enter accepts one entry after the other, over two pages; no field is wider than a narrow page."
+    names = Dictionary([Entry(f"Wizard{i}", f"Name{i}") for i in range(1, 24)])
+    names.save(tmp_path/"names.json")
+    code = ["from selective_unlearning.terms.editor import DictionaryEditor\n"
+            "editor = DictionaryEditor('names.json')\neditor.widget()"]
+    with opened_cells(tmp_path, code) as page:
+        box = page.locator(".widget-vbox:has(.su-view)").first
+        accept = box.get_by_role("button", name="Accept")
+        accept.focus()
+        for i in range(1, 22):
+            page.keyboard.press("Enter")
+            box.get_by_text(f"accepted 'Wizard{i}'").wait_for()
+        expect(accept).to_be_focused()
+        expect(box.get_by_label("term", exact=True)).to_have_value("Wizard22")
+        expect(box.locator("tr.su-chosen td").first).to_have_text("22")
+        box.locator(".su-view", has_text="21 locked").wait_for()
+        page.set_viewport_size(dict(width=640, height=1000))
+        page.wait_for_function("document.querySelector('.widget-vbox').clientWidth < 500")
+        room = box.bounding_box()["width"]
+        fields = box.locator("input, select, textarea").all()
+        assert all(f.bounding_box()["width"] < room for f in fields if f.is_visible())
+        assert box.evaluate("x => x.scrollWidth <= x.clientWidth")
 
 
 def test_viewers_in_jupyterlab(root, tmp_path):

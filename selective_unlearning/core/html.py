@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAGE_ROWS', 'CELL_CHARS', 'VIEW_BYTES', 'BLUE', 'ORANGE', 'GREEN', 'VERMILION', 'SKY', 'MARK', 'MARK_NEW', 'STYLE',
            'Html', 'escape', 'tag', 'visible', 'highlight', 'found_spans', 'table', 'need_ipywidgets', 'page_html',
-           'Viewer']
+           'Viewer', 'row_of']
 
 # %% ../../nbs/core/03_html.ipynb #e86f0cc2
 import html, math, re
@@ -191,6 +191,8 @@ _LIVE = """
 .su-view [aria-sort=descending] button::after {content: " ▼"}
 .su-view input {font: inherit; color: inherit; background: transparent; padding: .1em .4em;
  border: 1px solid rgba(128,128,128,.8)}
+.widget-html-content:has(> .su-view) {min-width: 0}
+.su-view[data-rows] :is(tbody tr, .su-text > *) {cursor: pointer}
 .su-view :is(.su-near, .su-chosen) {background: var(--new)}
 .su-text .su-near, .su-view .su-chosen {outline: 2px solid var(--new-edge); outline-offset: -1px}
 """  # for what the script makes
@@ -249,6 +251,13 @@ class Viewer:
 
     def _repr_html_(self) -> str: return self._html()
 
+# %% ../../nbs/core/03_html.ipynb #017a7488
+def row_of(*widgets):
+    "An ipywidgets box that is never wider than the page: it breaks its row, and its fields shrink."
+    w = need_ipywidgets()
+    for x in widgets: x.layout.max_width = "calc(100% - 4px)"  # the rest: an ipywidget's margins
+    return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap"))
+
 # %% ../../nbs/core/03_html.ipynb #3cc00c96
 @patch
 def widget(self:Viewer):
@@ -286,5 +295,4 @@ def widget(self:Viewer):
     forth.on_click(lambda _: turn(1))
     clear.on_click(show_all)
     restart()
-    def row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap"))
-    return w.VBox([row(*controls), row(page, back, forth, clear, number), view])
+    return w.VBox([row_of(*controls), row_of(page, back, forth, clear, number), view])

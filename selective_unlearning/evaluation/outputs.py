@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from ..core.errors import DataError
 from ..core.html import Html, Viewer, escape, found_spans, highlight
-from ..core.html import need_ipywidgets, tag, visible
+from ..core.html import need_ipywidgets, row_of, tag, visible
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #efe875e8
 _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
@@ -79,7 +79,7 @@ def _ask_box(
             answer.value = f"<p><b>no answer:</b> {error}</p>"
         finally: ask.disabled = False
     ask.on_click(on_ask)
-    return [w.HBox([prompt, ask]), answer]
+    return [row_of(prompt, ask), answer]
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #b4b025db
 @dataclass(frozen=True, eq=False, repr=False)

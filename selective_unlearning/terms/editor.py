@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..core.errors import DataError
 from ..core.files import data_path, path_hash
-from ..core.html import PAGE_ROWS, Viewer, escape, tag
+from ..core.html import PAGE_ROWS, Viewer, escape, row_of, tag
 from .dictionary import Dictionary, Diff
 from .entries import KINDS, Entry
 from .entry_table import COLUMNS, by_entry, entry_cells, tally
@@ -135,6 +135,9 @@ def _row(self:DictionaryEditor, item:_Item) -> list:
     return [no, tag("mark", term) if item.problems else term, *more]
 
 @patch
+def _number(self:DictionaryEditor, item:_Item) -> int: return item.number
+
+@patch
 def _above(self:DictionaryEditor, *choices) -> str:
     d, problems = self._steps[-1]
     state = "saved" if d == self._saved else "not saved yet"
@@ -201,6 +204,8 @@ class _Actions:
 
     def _choose(self):
         self.at = self.form.which.value
+        shown = {i.number for i in self._shown()}
+        self.number.value = self.at if self.at in shown else -1
         self.form.fill(self._entry if self.at else None)
         self.actions["Lock"].description = "Unlock" if self.at and self._entry.locked else "Lock"
         for name in ("Accept", "Lock", "Drop", "Merge"): self.actions[name].disabled = not self.at
@@ -261,7 +266,8 @@ class _Panel(_Actions):
     "The form and the buttons of an editor's widget."
     def __init__(self, w, editor:DictionaryEditor, box):
         self.editor, self.at, self.size, self.drawing = editor, None, 0, False
-        (*self.choices, self.tick), (self.page, *_) = (row.children for row in box.children[:2])
+        (*self.choices, self.tick), (self.page, *_, self.number) = (
+            row.children for row in box.children[:2])
         self.form, self.seen, self.status = _Form(w, self._changed), w.HTML(), w.HTML()
         self.new = w.Text(description="new term")
         self.into = w.Text(description="merge into", placeholder="a term")
@@ -273,9 +279,14 @@ class _Panel(_Actions):
         for c in (*self.choices, self.page):
             c.observe(lambda _: self.drawing or self._list(), "value")
         self.form.which.observe(lambda _: self.form.filling or self._choose(), "value")
+        self.number.observe(self._clicked, "value")
 
     def _press(self, name:str): _attempt(self._say, getattr(self, f"_{name.lower()}"))
     def _say(self, html:str): self.status.value = f'<p role="status">{html}</p>'
+
+    def _clicked(self, _):
+        "Choose the entry whose row was clicked."
+        if self.number.value > 0: self.form.which.value = self.number.value
 
     def _shown(self) -> list[_Item]: return self.editor._pick(*(c.value for c in self.choices))
 
@@ -309,11 +320,10 @@ def widget(self:DictionaryEditor):
     panel = _Panel(w, self, box)
     self._watchers.append(panel.redraw)
     panel._list()
-    f, act, wrap = panel.form, panel.actions, w.Layout(flex_flow="row wrap")
-    def row(*parts): return w.HBox(parts, layout=wrap)
+    f, act = panel.form, panel.actions
     *controls, view = box.children
-    form = row(w.VBox([f.which, f.term, f.translations]), w.VBox([f.kind, f.why]))
+    form = row_of(f.which, w.VBox([row_of(x) for x in f.fields]))
     return w.VBox([*controls, form, panel.seen,
-                   row(act["Accept"], act["Lock"], act["Drop"], panel.into, act["Merge"]),
-                   row(panel.new, act["Add"], act["Undo"]), row(panel.file, act["Save"]),
+                   row_of(act["Accept"], act["Lock"], act["Drop"], panel.into, act["Merge"]),
+                   row_of(panel.new, act["Add"], act["Undo"]), row_of(panel.file, act["Save"]),
                    panel.status, view])
