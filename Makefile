@@ -30,6 +30,7 @@ bench: .venv/.bench
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 lab: .venv/.installed
+	$(BIN)/jupyter trust nbs/*.ipynb nbs/*/*.ipynb >/dev/null  # else their styles are left out
 	$(BIN)/jupyter lab --config=tools/jupyter_config.py \
 	  --LabApp.default_url=/lab/tree/nbs/tutorials/00_tour.ipynb \
 	  $$([ "$$(id -u)" != 0 ] || echo --allow-root)

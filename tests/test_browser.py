@@ -56,6 +56,22 @@ def test_tour_in_jupyterlab(root, tmp_path):
         assert rows(view.inner_text()) - rows(before)
 
 
+def test_tutorials_in_jupyterlab(root, tmp_path):
+    "As they are stored: nothing is broken or marked as changed, and the viewers' script works."
+    tutorials = sorted((root/"nbs/tutorials").glob("*.ipynb"))
+    for p in tutorials: shutil.copy2(p, tmp_path)
+    names = [p.name for p in tutorials]
+    with lab.lab(tmp_path, *names) as url, lab.browser() as page:
+        said, searched = [], 0
+        page.on("pageerror", lambda e: said.append(str(e)))
+        page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
+        for name in names:
+            lab.show(page, url % name)
+            assert (name, lab.wrong(page), said, lab.unchanged(page)) == (name, [], [], True)
+            searched += page.get_by_label("search", exact=True).count()
+        assert searched > 1
+
+
 def test_opening_and_saving_changes_no_notebook(root, tmp_path):
     shutil.copy2(root/TOUR, tmp_path/"tour.ipynb")
     with lab.lab(tmp_path) as url, lab.opened(url % "tour.ipynb") as page:
