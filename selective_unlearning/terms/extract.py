@@ -15,7 +15,8 @@ import regex
 
 from ..core.errors import DataError
 from ..core.text import ARTICLES, WORD, plural, sentences
-from .kinds import agreeing, given_names, kind_of, parts_of_people
+from .kinds import KEPT_HEADS, agreeing, families, given_names, kind_of
+from .kinds import parts_of_people, parts_of_places
 from .match import TermMatcher, term_key
 from .runs import NO_NAMES, join_runs, read_runs, split_runs
 from .word_stats import Counts, count_words, frequency, surprise_of
@@ -150,16 +151,23 @@ def _without_covered(why:Mapping[str, str], count:Counter, titles:Counter) -> di
     return {t: reason for t,reason in why.items() if t not in gone and t not in parts}
 
 # %% ../../nbs/terms/10_extract.ipynb #a6be7383
-def _kinds(owns:Mapping[str, float], around:Mapping[str, Counter], texts:Mapping[str, str],
-           c:Counts, zipf, given:frozenset[str]) -> dict[str, str]:
+def _kinds(owns:Mapping[str, float], pronouns:Mapping[str, float], around:Mapping[str, Counter],
+           texts:Mapping[str, str], c:Counts, zipf, given:frozenset[str]) -> dict[str, str]:
     "The kind of each term."
     def common(word):
         if not word.isalpha(): return False
         forms = {word.lower(), word.lower().removesuffix("s")}
         return zipf(word) >= _COMMON_END or any(zipf(w) >= _RARE and c.small[w] for w in forms)
-    people = parts_of_people(around, given, common)
-    return agreeing({t: kind_of(t, around[t], owns[t], texts[t], people, given, common)
-                     for t in owns})
+    owners = parts_of_places(owns) | families(around, given)
+    people = parts_of_people(around, given, common, owners)
+    return agreeing({t: kind_of(t, around[t], owns[t], texts[t], people, given, common, pronouns[t],
+                                owners) for t in owns})
+
+# %% ../../nbs/terms/10_extract.ipynb #9519dbbf
+def _without_heads(why:Mapping[str, str], kinds:Mapping[str, str]) -> dict[str, str]:
+    "`why` without the nouns that a translation keeps, unless they are people's names too."
+    people = {w for t,k in kinds.items() if k == "person" and " " in t for w in t.split(" ")}
+    return {t: r for t,r in why.items() if t.lower() not in KEPT_HEADS or t in people}
 
 # %% ../../nbs/terms/10_extract.ipynb #93c7c56c
 def extract_terms(
@@ -180,8 +188,10 @@ def extract_terms(
         term = term.rstrip(".")
         count[term] += n
         around[term] += c.around[run]
-        if run[0].endswith(term): he_she[term] += c.he_she[run]
-        if run[0].endswith(term): own[term] += c.own[run]
+        if run[0].startswith(f"The {term}"): around[term]["-the"] += n
+        if run[0].endswith(term):
+            he_she[term] += c.he_she[run]
+            own[term] += c.own[run]
         if c.example[run] not in example[term] and len(example[term]) < 5:
             example[term].append(c.example[run])
     why, stems, words = _named(count, c, zipf, given), Counter(), Counter()
@@ -198,7 +208,9 @@ def extract_terms(
     why = {t: r for t,r in why.items() if _surely(t, count, words, stems, c, zipf)}
     why = _without_covered(why, count, c.titles)
     owns, seen = {t: own[t]/count[t] for t in why}, {t: " ".join(example[t]) for t in why}
-    kinds = _kinds(owns, {t: around[t] for t in why}, seen, c, zipf, given)
+    pronouns = {t: abs(he_she[t]["he"]-he_she[t]["she"])/count[t] for t in why}
+    kinds = _kinds(owns, pronouns, {t: around[t] for t in why}, seen, c, zipf, given)
+    why = _without_heads(why, kinds)
     links, out = links_of(why), []
     for t,reason in why.items():
         possessive = own[t] == count[t] > 1 and t[-1] != "s"

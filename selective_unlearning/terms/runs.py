@@ -93,11 +93,15 @@ def split_runs(runs:list[_Run]) -> list[_Run]:
     return runs
 
 # %% ../../nbs/terms/08_runs.ipynb #0ce6e48c
+_FIRMS = " Company", " Corporation", " Society", " Union", " Association", " Bank", " Trust"
+
 def _joint_holds(left:str, joint:str, right:str, together:int, seen:Counter) -> bool:
     "Whether two units and the joint between them, seen `together` so often, are one name."
     word, often = joint.strip(), together >= .3*seen[left]
     if not (left and right and word): return False
     if word[0] in "'’": return together >= .5*seen[right]
+    if word == "and" and right.endswith(_FIRMS) and together == seen[left] == seen[right]:
+        return True
     if word.startswith("and"):
         return " " not in right and together > 1 and together >= .7*max(seen[left], seen[right])
     if word.startswith(("for", "the")): return together > 1 and often

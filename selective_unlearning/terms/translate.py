@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, count, islice
 
-from ..core.text import FEMALE_TITLES, MALE_TITLES, POLITE_TITLES
-from ..core.text import SMALL_IN_NAMES, TITLES
-from ..core.text import in_case_of, looks_plural, plural_by_ending, title_before
+from ..core.text import SMALL_IN_NAMES
+from ..core.text import in_case_of, looks_plural, plural_by_ending
 from .dictionary import Dictionary
 from .entries import Entry, joined
 from .extract import Term
-from .kinds import KEPT_HEADS, given_names
+from .kinds import FAMILY_TITLES, FEMALE_TITLES, GIVEN_TITLES
+from .kinds import MALE_TITLES, TITLES, given_names, title_of
+from .kinds import FIRST_HEADS, KEPT_HEADS, QUALIFIERS
 from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/11_translate.ipynb #9bc77938
@@ -123,36 +124,41 @@ def _name_words(term:str) -> list[str]:
     none = {t for t in _NO_NAMES if t not in TITLES or len(words) == 1}
     return [w for w in words if w not in none and w[-1:] != "."]
 
-def _votes(word:str, term:str, he:int, she:int) -> Counter:
-    "The signs of each gender for a given name in one person's name."
+def _vote(word:str, term:str, he:float, she:float) -> float:
+    "How much a person's name says that a given name in it is a man's; below zero, a woman's."
     male, female = given_names("en")
-    words, one = {*term.split(" ")}, " and " not in term
-    return Counter(male=4*bool(MALE_TITLES & words) + 2*(word in male-female) + he*one,
-                   female=4*bool(FEMALE_TITLES & words) + 2*(word in female-male) + she*one)
+    words = {*term.split(" ")}
+    title = bool(MALE_TITLES & words) - bool(FEMALE_TITLES & words)
+    return 4*title + 2*((word in male)-(word in female)) + (he-she)*(" and " not in term)
+
+def _sounds_female(t:Term) -> float:
+    "Half a vote for a first name of the text's own that ends like most women's, with `a` or `e`."
+    return .5*(t.count > 0 and [*_name_words(t.term), ""][0][-1:] in ("a", "e"))
 
 def _titled(term:str, examples:Iterable[str]) -> str:
-    "A single name with the polite title that it has in a sentence, if it has one."
-    title = title_before(term, "\n".join(examples), POLITE_TITLES)
+    "A single name with the title that it has in a sentence, if it has one."
+    title = title_of(term, "\n".join(examples))
     return f"{title} {term}" if title and " " not in term else term
 
-def _roles(people:Sequence[tuple[str, int, int]]) -> dict[str, str]:
+def _roles(people:Sequence[tuple[str, float, float]]) -> dict[str, str]:
     "The role of every word of a name: `male`, `female` or `family`."
-    family, votes = set(), {}
+    family, given, known = set(), set(), set().union(*given_names("en"))
+    votes:dict[str, float] = {}
     for term,he,she in people:
-        full = len(_name_words(term)) > 1 and not re.search(r" and \w+$", term)
-        polite = term.split(" ")[0] in POLITE_TITLES and len(_name_words(term)) == 1
-        if full or polite: family.update(_name_words(term)[-1:])
-        for w in _name_words(term)[:-1 if full else None]:
-            votes.setdefault(w, Counter()).update(_votes(w, term, he, she))
-    known = frozenset().union(*given_names("en"))
-    given = {w for term,*_ in people if len(_name_words(term)) > 1
-             for w in _name_words(term)[:-1]} | (known-family)
+        words, title = _name_words(term), term.split(" ")[0]
+        full = len(words) > 1 and not re.search(r" and \w+$", term)
+        if full or title in FAMILY_TITLES and len(words) == 1: family.update(words[-1:])
+        if len(words) > 1: given.update(words[:-1])
+        elif title in GIVEN_TITLES or title in words and she >= he+1: known.update(words)
+        for w in words[:-1 if full else None]:
+            votes[w] = votes.get(w, 0) + _vote(w, term, he, she)
+    given |= known-family
     roles = dict.fromkeys(sorted(family | votes.keys()), "family")
-    return roles | {w: v.most_common(1)[0][0] for w,v in votes.items() if w in given}
+    return roles | {w: "female" if v < 0 else "male" for w,v in votes.items() if w in given}
 
 # %% ../../nbs/terms/11_translate.ipynb #f3aeeb31
 def _new_words(
-    people:Sequence[tuple[str, int, int]],
+    people:Sequence[tuple[str, float, float]],
     things:set[str],  # terms that are no people: they get no given name
     seed:str, free:_Free,
 ) -> dict[str, str]:
@@ -178,7 +184,9 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
     "A translation of a term that is not a person."
     (article, core), = re.findall(r"^((?:[Tt]he |[Aa]n? )?)(.+)", e.term)
     words, h = core.split(" "), _hash(seed, e.term)
-    nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[e.kind]]
+    guessed = e.kind == "other" and examples or e.kind == "person"
+    kind = "object" if guessed else e.kind  # the nouns of `other` are people
+    nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[kind]]
     phrases = (f"{a} {n}" for i in range(len(nouns))
                for a,n in zip(_from(_ADJECTIVES, h+i), _from(nouns, h//97+i)))
     def take(candidates, before="", after=""):
@@ -189,9 +197,11 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
         def letters(i): return re.sub("[A-Z]", lambda m: chr(65+_hash(h, i, m.start())%26), core)
         return take(map(letters, range(100)))
     if of := re.fullmatch(r"([\w'’-]+) (of(?: the)?|for) .+", core):
-        head = of[1] if of[1].lower() in KEPT_HEADS else _cased(next(_from(nouns, h)), of[1])
+        kept = of[1].lower() in KEPT_HEADS or of[1] in TITLES
+        head = of[1] if kept else _cased(next(_from(nouns, h)), of[1])
         of_what = _NOUNS["creature"] if of[2].endswith("the") else _DEPARTMENTS
-        return take([] if e.kind == "place" else _from(of_what, h), f"{head} {of[2]} ")
+        return take([] if e.kind in ("place", "person") else _from(of_what, h), f"{head} {of[2]} ")
+    if len(words) == 2 and words[0].lower() in FIRST_HEADS: return take([], f"{words[0]} ")
     if len(words) > 1 and words[-1].lower() in KEPT_HEADS: return take([], after=f" {words[-1]}")
     if e.kind in ("place", "organisation"):
         villages = (f"{v} {n}" for v,n in zip(_villages(h), _from(nouns, h)))
@@ -222,16 +232,18 @@ def _shared(terms:Sequence[str]) -> list[str]:
     from wordfreq import zipf_frequency
     word = re.compile(r"\w\w+(?=['’]s |[ -]|$)")
     inside = Counter(w for t in terms if " " in t for w in {*word.findall(t)})
+    named = {t.split(" ", 1)[1] for t in terms if t.split(" ")[0] in QUALIFIERS and " " in t}
     return sorted(w for w,n in inside.items() if n > 1 and w[0].isupper()
-                  and w not in {*terms} and zipf_frequency(w, "en") < 3)
+                  and w not in {*terms} and zipf_frequency(w, "en") < (4 if w in named else 3))
 
 # %% ../../nbs/terms/11_translate.ipynb #0079781c
 def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, village) -> str|None:
     "`term` with the terms in it and its rare words replaced, if there are terms in it."
     from wordfreq import zipf_frequency
     def plain(m):
-        known = not m[0].isalpha() or zipf_frequency(m[0], "en") >= 2.5
-        return m[0] if known else village(m[0])
+        known = not m[0].isalpha() or m[0].lower() in KEPT_HEADS
+        return m[0] if known or zipf_frequency(m[0], "en") >= least else village(m[0])
+    least = 3.2 if "&" in term else 2.5  # partners have rare names
     found, out, last = inner.find(term), "", 0
     for s,e,i in found:
         out += re.sub(r"\w\w+", plain, term[last:s]) + _cased(done[inner.terms[i]], term[s:e])
@@ -241,7 +253,8 @@ def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, village)
 # %% ../../nbs/terms/11_translate.ipynb #7f4043a0
 def _is_plural(e:Entry, examples:Sequence[str]) -> bool:
     "Whether a term is a plural: `Dementors`, but not `Fawkes`, who never has an article."
-    if e.kind not in ("creature", "object", "other") or not looks_plural(e.term): return False
+    head = e.term.split(" of ")[0] if examples else e.term
+    if e.kind not in ("creature", "object", "other") or not looks_plural(head): return False
     many = rf"(?i:\b(?:the|these|those|some|many|few|all|of|two|three|four)) {re.escape(e.term)}\b"
     return not (examples and e.term[0].isupper()) or any(re.search(many, x) for x in examples)
 
@@ -251,8 +264,10 @@ def _rank(e:Entry): return len(content_words(e.term)), len(e.term), not e.term.i
 # %% ../../nbs/terms/11_translate.ipynb #2ec1f775
 def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_Free):
     "One translation for each term, by term."
-    known = [clues[e.term] for e in entries if e.kind == "person"]
-    people = [(_titled(c.term, c.examples), c.he, c.she) for c in known]
+    def by_words(e):  # not `Duke of Dunmarrow`
+        return e.kind == "person" and not (e.term.split(" ")[0] in TITLES and " of " in e.term)
+    known = [clues[e.term] for e in entries if by_words(e)]
+    people = [(_titled(c.term, c.examples), c.he, c.she+_sounds_female(c)) for c in known]
     things = {e.term for e in entries if e.kind != "person"}
     names, size = _new_words(people, things, seed, free), 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
@@ -266,7 +281,7 @@ def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_F
     shared = (w for w in _shared([e.term for e in entries]) if w not in names)
     done = names | {w: village(w) for w in shared} | done
     inner = TermMatcher(list(done))
-    for e in sorted((e for e in entries if e.kind != "person"), key=_rank):
+    for e in sorted((e for e in entries if not by_words(e)), key=_rank):
         examples = clues[e.term].examples
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
         done[e.term] = (done.get(e.term) or _related(e.term, done)

@@ -96,12 +96,32 @@ def _count_pairs(sentence:str, c:Counts):
             c.pairs[f"{a} {b}"] += 1
             c.named[f"{a} {b}"] += a[0].isupper() and before in ARTICLES
 
+# %% ../../nbs/terms/07_word_stats.ipynb #27cfc019
+_MEN = """man boy gentleman husband father son brother uncle nephew grandfather grandson
+    widower bachelor lad landlord monk fisherman ferryman nobleman""".split()
+_WOMEN = """woman girl wife mother daughter sister aunt niece grandmother granddaughter widow lass
+    landlady nun noblewoman""".split()
+KIN = dict.fromkeys(_MEN, "he") | dict.fromkeys(_WOMEN, "she")
+_OTHER = {"he": "she", "she": "he"}
+_CALLED = regex.compile(rf"\b({'|'.join(KIN)}),?(?: called| named)? $")
+_IS_ONE = regex.compile(r"(?:,? (?:was |is )?(?:an?|the|his|her|their)(?: [\p{Ll}-]+)?? "
+                        rf"(?P<kin>{'|'.join(KIN)})|['’]s (?P<spouse>wife|husband|widow))\b")
+
+def _kin(before:str, after:str) -> list[str]:
+    "The pronoun for somebody whom a word beside the name calls a brother, a wife and so on."
+    if m := _IS_ONE.match(after): return [KIN[m["kin"]] if m["kin"] else _OTHER[KIN[m["spouse"]]]]
+    return [KIN[m[1]]] if (m := _CALLED.search(before)) else []
+
 # %% ../../nbs/terms/07_word_stats.ipynb #58593cc1
 _CAPITALISED = rf"(?:{ACRONYM}|\p{{Lu}}\.(?= \p{{Lu}})|\p{{Lu}}{WORD_TAIL}(?: \d{{1,4}}\b)?)"
 JOIN = rf"['’]s? | (?:(?:of|for|and)(?: the)?|&|the|{'|'.join(PARTICLES)}) "
 _RUN = regex.compile(rf"(?<![\w'’-]){_CAPITALISED}(?:(?:{JOIN}| ){_CAPITALISED})*(?P<own>['’]s\b)?")
 
 _PRONOUNS = dict.fromkeys(("he", "him", "his"), "he") | dict.fromkeys(("she", "her", "hers"), "she")
+
+def _he_she(text:str) -> list[str]:
+    "The pronouns for men and women in a text, each as `he` or `she`."
+    return [*filter(None, (_PRONOUNS.get(w.lower()) for w in WORD.findall(text)))]
 
 def _about_the_same(sentence:str) -> str:
     "The sentence up to its first name if it begins with a pronoun, otherwise nothing."
@@ -114,16 +134,18 @@ def _count_runs(sentence:str, c:Counts, following:str=""):
     "Count the runs of a sentence; a pronoun with which the `following` begins is the last one's."
     runs = list(_RUN.finditer(sentence))
     for m,end in zip(runs, [*(r.start() for r in runs[1:]), None]):
-        near = sentence[m.end():end] + (_about_the_same(following) if end is None else "")
-        run = m[0].removesuffix(m["own"] or ""), not WORD.search(sentence[:m.start()])
+        start, before = sentence[:m.start()], sentence[max(0, m.start()-40):m.start()]
+        others = {*_he_she(start)}             # whoever they are, they go on to be meant
+        near = [p for p in _he_she(sentence[m.end():end]) if p not in others]
+        if end is None: near += _he_she(_about_the_same(following))
+        run = m[0].removesuffix(m["own"] or ""), not WORD.search(start)
         c.runs[run] += 1
         c.own[run] += m["own"] is not None
-        before = WORD.findall(sentence[max(0, m.start()-40):m.start()])[-1:]
         after = WORD.match(sentence, m.end()+1)
-        c.around[run].update("-"+w.lower() for w in before)
+        c.around[run].update("-"+w.lower() for w in WORD.findall(before)[-1:])
         if after: c.around[run]["+"+after[0]] += 1
-        cues = (_PRONOUNS.get(w.lower()) for w in WORD.findall(near))
-        c.he_she[run].update(filter(None, cues))
+        near += 3*_kin(before, sentence[m.start()+len(run[0]):])  # surer than a pronoun
+        c.he_she[run].update(near)
         c.example.setdefault(run, sentence)
 
 # %% ../../nbs/terms/07_word_stats.ipynb #4ad12fb6

@@ -1,0 +1,106 @@
+"""How many entries of an automatic dictionary need no hand.
+
+A folder of invented texts, `corpora`, has for each a file that says how each of its names is built:
+its kind, and the role of each word in it, as in `f title family` or `place name head`. A person's
+kind is m, f, or u for both. Nothing in those files says what a word should become."""
+import json, re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from selective_unlearning.terms.entries import Entry
+from selective_unlearning.terms.extract import extract_terms
+from selective_unlearning.terms.kinds import KIND_OF_HEAD, given_names, surnames
+from selective_unlearning.terms.translate import propose_translations
+
+CORPORA = sorted((Path(__file__).parent/"corpora").glob("*.md"))
+SMALL = {*"of the and & in for".split()}
+MEN, WOMEN = given_names("en")
+GIVEN = {"m": MEN, "f": WOMEN, "u": MEN | WOMEN}
+VILLAGE = re.compile("(b[uy]r[nyg]h?|by|combe|[td]on|den|ham|ford|ley|mere|wick|well|worth)$")
+
+
+def words_of(text): return [re.sub("['’]s?$", "", w) for w in text.split(" ") if w not in SMALL]
+
+
+def fits(old, new, role, kind):
+    "Whether a word may become another."
+    if role == "title": return new == old
+    if role == "head": return new == old or KIND_OF_HEAD.get(new.lower()) == kind
+    if role == "given": return new in GIVEN[kind if kind in GIVEN else "u"]
+    if role == "family": return new not in GIVEN["u"]-surnames()
+    return role != "name" or new not in GIVEN["u"] or bool(VILLAGE.search(new))
+
+
+def wrong_words(term, new, kind, roles):
+    "What is wrong with a translation by itself."
+    old, new = words_of(term), words_of(new)
+    if roles[0] == "head" and {*roles[1:]} == {"plain"}: new, roles = new[:1], roles[:1]
+    if len(new) != len(roles): return ["has more or fewer words"]
+    if {*roles} == {"plain"} and new[0] in GIVEN["u"] and new[-1] in surnames():
+        return ["looks like a person"]
+    return [f"{n} is no {r}" for o,n,r in zip(old, new, roles) if not fits(o, n, r, kind)]
+
+
+def need_a_hand(dictionary, built, text):
+    "The entries that somebody would have to change, with the reasons."
+    why, became, came_from = defaultdict(list), defaultdict(Counter), defaultdict(set)
+    corpus = {*re.findall(r"\w+", text.casefold())}
+    pairs = []
+    for e in dictionary:
+        term = re.sub("['’]s$", "", e.term)
+        if term not in built:
+            why[e.term].append("is no name")
+            continue
+        kind, *roles = built[term].split(" ")
+        if (e.kind == "person") != (kind in GIVEN): why[e.term].append(f"is no {e.kind}")
+        why[e.term] += wrong_words(term, e.translations[0], kind, roles)
+        for old,new,role in zip(words_of(term), words_of(e.translations[0]), roles):
+            if new != old and {*re.findall(r"\w+", new.casefold())} & corpus:
+                why[e.term].append(f"{new} is in the text")
+            if role in ("name", "family", "given"):
+                pairs.append((e.term, old, new))
+                became[old][new] += 1
+                came_from[new].add(old)
+    for term,old,new in pairs:
+        if new != became[old].most_common(1)[0][0]: why[term].append(f"{old} differs elsewhere")
+        if len(came_from[new]) > 1: why[term].append(f"{new} is somebody else too")
+    return {term: reasons for term,reasons in why.items() if reasons}
+
+
+def proposed(text, seed=0): return propose_translations(extract_terms([text]), seed, taken=[text])
+
+
+@pytest.mark.parametrize("path", CORPORA, ids=lambda p: p.stem)
+def test_few_entries_need_a_hand(path):
+    text, built = path.read_text(), json.loads(path.with_suffix(".json").read_text())
+    for seed in range(3):
+        d = proposed(text, seed)
+        hands = need_a_hand(d, built, text)
+        assert len(hands) <= .05*len(d), hands
+        assert len(d) >= 40
+
+
+def test_what_needs_a_hand_is_noticed():
+    text = "Adelka Mertz, her uncle Orrin Mertz and Canon Mertz live in Drossett at Drossett Mill."
+    built = {"Adelka Mertz": "f given family", "Orrin Mertz": "m given family",
+             "Canon Mertz": "m title family", "Drossett": "place name",
+             "Drossett Mill": "place name head"}
+    kinds = {t: "place" if "Drossett" in t else "person" for t in built}
+    good = {"Adelka Mertz": "Emma Hughes", "Orrin Mertz": "David Hughes", "Drossett": "Ashmere",
+            "Canon Mertz": "Canon Hughes", "Drossett Mill": "Ashmere Mill"}
+    def hands(**changed):
+        new = good | {t.replace("_", " "): x for t,x in changed.items()}
+        entries = [Entry(t, x, kinds.get(t, "other")) for t,x in new.items()]
+        return need_a_hand(entries, built, text).keys()
+    assert not hands()
+    assert hands(Adelka_Mertz="David Hughes") >= {"Adelka Mertz"}       # another gender
+    assert hands(Adelka_Mertz="Emma Hill") == {"Adelka Mertz"}          # another family
+    assert hands(Drossett="Emma", Drossett_Mill="Emma Mill") >= {"Drossett", "Drossett Mill"}
+    assert hands(Drossett_Mill="Ashmere Baker") == {"Drossett Mill"}
+    assert hands(Drossett_Mill="Mill Near Ashmere") == {"Drossett Mill"}
+    assert hands(Canon_Mertz="Bishop Hughes") == {"Canon Mertz"}
+    assert hands(Drossett="Hughes", Drossett_Mill="Hughes Mill") == {*built}  # one for two
+    assert hands(Orrin_Mertz="Brother Hughes") == {"Orrin Mertz"}       # stands in the text
+    assert hands(Mill="Park") == {"Mill"}                               # no name
