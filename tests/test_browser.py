@@ -427,6 +427,7 @@ def test_every_page_keeps_the_rules_of_axe(site, scheme):
 
 
 CUT = """() => [...document.querySelectorAll("main pre, main .stacks, main .stacks td")]
+    .filter(e => getComputedStyle(e).display == "block")       // no table: that may scroll
     .filter(e => e.scrollWidth > e.clientWidth || e.getBoundingClientRect().right > innerWidth)
     .map(e => e.innerText.slice(0, 60))"""
 HINT = """() => [...document.querySelectorAll("main .sd-table, main .cell-output-display")]
