@@ -36,10 +36,41 @@ def pictures(notebook):
     return [i for i,c in enumerate(cells) if pictured(c)]
 
 
-def test_tour_in_jupyterlab(root, tmp_path):
+@pytest.fixture(scope="module")
+def tutorials(root, tmp_path_factory):
+    "A folder with copies of the tutorials."
+    folder = tmp_path_factory.mktemp("tutorials")
+    for p in root.glob("nbs/tutorials/*.ipynb"): shutil.copy2(p, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def jupyter(tutorials, tmp_path_factory):
+    "A JupyterLab that trusts the tutorials: from a notebook in a temporary folder to its address."
+    base = tmp_path_factory.getbasetemp()
+    def place(p): return p.relative_to(base).as_posix()
+    with lab.lab(base, *map(place, tutorials.glob("*.ipynb"))) as url:
+        yield lambda p: url % place(p)
+
+
+def test_tutorials_in_jupyterlab(root, tutorials, jupyter):
+    "As stored: nothing is broken, or marked as changed or changed by saving; viewers are alive."
+    with lab.browser() as page:
+        said, searched = [], 0
+        page.on("pageerror", lambda e: said.append(str(e)))
+        page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
+        for p in sorted(tutorials.glob("*.ipynb")):
+            lab.show(page, jupyter(p))
+            assert (p.name, lab.wrong(page), said, lab.unchanged(page)) == (p.name, [], [], True)
+            searched += page.get_by_label("search", exact=True).count()
+            page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+            assert p.read_bytes() == (root/"nbs/tutorials"/p.name).read_bytes()
+        assert searched > 1
+
+
+def test_tour_in_jupyterlab(root, tutorials, jupyter):
     "Every cell runs, pictures show where they are stored, and a viewer's next page has other rows."
-    shutil.copy2(root/TOUR, tmp_path/"tour.ipynb")
-    with lab.lab(tmp_path) as url, lab.opened(url % "tour.ipynb") as page:
+    with lab.opened(jupyter(tutorials/"00_tour.ipynb")) as page:
         assert lab.run_all(page) == []
         drawn = [i for i,c in enumerate(page.locator(".jp-Notebook .jp-Cell").all())
                  if c.locator(".jp-RenderedImage img").count()]
@@ -56,30 +87,6 @@ def test_tour_in_jupyterlab(root, tmp_path):
         assert rows(view.inner_text()) - rows(before)
 
 
-def test_tutorials_in_jupyterlab(root, tmp_path):
-    "As they are stored: nothing is broken or marked as changed, and the viewers' script works."
-    tutorials = sorted((root/"nbs/tutorials").glob("*.ipynb"))
-    for p in tutorials: shutil.copy2(p, tmp_path)
-    names = [p.name for p in tutorials]
-    with lab.lab(tmp_path, *names) as url, lab.browser() as page:
-        said, searched = [], 0
-        page.on("pageerror", lambda e: said.append(str(e)))
-        page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
-        for name in names:
-            lab.show(page, url % name)
-            assert (name, lab.wrong(page), said, lab.unchanged(page)) == (name, [], [], True)
-            searched += page.get_by_label("search", exact=True).count()
-        assert searched > 1
-
-
-def test_opening_and_saving_changes_no_notebook(root, tmp_path):
-    shutil.copy2(root/TOUR, tmp_path/"tour.ipynb")
-    with lab.lab(tmp_path) as url, lab.opened(url % "tour.ipynb") as page:
-        assert lab.unchanged(page)
-        page.evaluate("jupyterapp.commands.execute('docmanager:save')")
-    assert (tmp_path/"tour.ipynb").read_bytes() == (root/TOUR).read_bytes()
-
-
 NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),
                     Entry("Harry", ["Jon", "Sam"], "person", count=1204, locked=True),
                     Entry("Potter", "Harry Smith", "person", count=310),
@@ -87,17 +94,17 @@ NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),
 
 
 @contextmanager
-def opened_cells(folder, code):
-    "The page of a new notebook, all of whose cells have run."
+def opened_cells(jupyter, folder, code):
+    "The page of a new notebook in a folder, all of whose cells have run."
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     nb = nbf.new_notebook(cells=[*map(nbf.new_code_cell, code)], metadata={"kernelspec": kernel})
     (folder/"new.ipynb").write_text(nbf.writes(nb))
-    with lab.lab(folder) as url, lab.opened(url % "new.ipynb") as page:
+    with lab.opened(jupyter(folder/"new.ipynb")) as page:
         assert lab.run_all(page) == []
         yield page
 
 
-def test_editing_a_dictionary_in_jupyterlab(tmp_path):
+def test_editing_a_dictionary_in_jupyterlab(jupyter, tmp_path):
     """A translation is corrected, terms are dropped, locked and accepted; the file holds just that.
 
     Beside it, a run's folder is watched while another process, this one, works in it."""
@@ -107,7 +114,7 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
             "from selective_unlearning.job.run_monitor import RunMonitor",
             f"editor = DictionaryEditor('names.json', [{text!r}])\neditor.widget()", "editor",
             "RunMonitor('run').widget(.2)"]
-    with opened_cells(tmp_path, code) as page:
+    with opened_cells(jupyter, tmp_path, code) as page:
         box = page.locator(".widget-vbox:has(.su-view)").first
         def shows(text): box.locator(".su-view", has_text=text).wait_for()
         shows("contains the anchored term 'Harry'")
@@ -148,13 +155,13 @@ def test_editing_a_dictionary_in_jupyterlab(tmp_path):
     assert Dictionary.load(tmp_path/"names.json") == expected
 
 
-def test_reviewing_with_one_key_in_jupyterlab(tmp_path):
+def test_reviewing_with_one_key_in_jupyterlab(jupyter, tmp_path):
     "Enter accepts one entry after the other, over two pages; no field is wider than a narrow page."
     names = Dictionary([Entry(f"Wizard{i}", f"Name{i}") for i in range(1, 24)])
     names.save(tmp_path/"names.json")
     code = ["from selective_unlearning.terms.editor import DictionaryEditor\n"
             "editor = DictionaryEditor('names.json')\neditor.widget()"]
-    with opened_cells(tmp_path, code) as page:
+    with opened_cells(jupyter, tmp_path, code) as page:
         box = page.locator(".widget-vbox:has(.su-view)").first
         accept = box.get_by_role("button", name="Accept")
         accept.focus()
@@ -173,7 +180,7 @@ def test_reviewing_with_one_key_in_jupyterlab(tmp_path):
         assert box.evaluate("x => x.scrollWidth <= x.clientWidth")
 
 
-def test_viewers_in_jupyterlab(root, tmp_path):
+def test_viewers_in_jupyterlab(root, jupyter, tmp_path):
     "A click on a token of another page turns to its row; models are searched, compared and asked."
     code = [f"import sys\nsys.path.insert(0, {str(root/'tests')!r})\n"
             "from datasets import Dataset\nfrom test_widgets import *",
@@ -181,7 +188,7 @@ def test_viewers_in_jupyterlab(root, tmp_path):
             "LabelViewer(block, TOKENS).widget()",
             "def backwards(prompts): yield [dict(prompt=p, outputs=dict(base=p[::-1]))"
             " for p in prompts]\nOutputsViewer(records(45), backwards).widget()"]
-    with opened_cells(tmp_path, code) as page:
+    with opened_cells(jupyter, tmp_path, code) as page:
         labels, outputs = (page.locator(f".widget-vbox:has(.su-{what})")
                            for what in ("tokens", "prompts"))
         def says(box, text): box.locator(".su-view", has_text=text).first.wait_for()

@@ -121,10 +121,11 @@ def show(page, url):
 
 @contextmanager
 def opened(url):
-    "The page of a notebook whose kernel is there and idle."
+    "The page of a notebook whose kernel is there and idle; in the end it is gone."
     with browser() as page:
         show(page, url)
-        yield page
+        try: yield page
+        finally: page.evaluate("jupyterapp.serviceManager.sessions.shutdownAll()")
 
 
 def wrong(page):
