@@ -23,6 +23,7 @@ from test_battery import GUESSED, LUCKY, judged
 from test_widgets import EVIL, HARD, TOKENS
 
 TOUR = "nbs/tutorials/00_tour.ipynb"
+KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
 pytestmark = pytest.mark.skipif(
     not lab.chromium() and not os.environ.get("CI"),
     reason="no Chromium: apt-get install chromium, or name one in CHROMIUM")
@@ -68,6 +69,17 @@ def test_tutorials_in_jupyterlab(root, tutorials, jupyter):
         assert searched > 1
 
 
+def test_what_is_broken_in_a_notebook_is_seen(jupyter, tmp_path):
+    broken = nbf.new_markdown_cell("![an owl](none.png) and $\\frac{a}$")
+    (tmp_path/"new.ipynb").write_text(nbf.writes(nbf.new_notebook(cells=[broken], metadata=KERNEL)))
+    with lab.opened(jupyter(tmp_path/"new.ipynb")) as page:
+        page.locator("mjx-container").wait_for()
+        assert lab.wrong(page) == ["picture missing: an owl", "formula: \\frac{a}"]
+        assert lab.unchanged(page)
+        page.evaluate("jupyterapp.commands.execute('notebook:insert-cell-below')")
+        assert not lab.unchanged(page)
+
+
 def test_tour_in_jupyterlab(root, tutorials, jupyter):
     "Every cell runs, pictures show where they are stored, and a viewer's next page has other rows."
     with lab.opened(jupyter(tutorials/"00_tour.ipynb")) as page:
@@ -96,8 +108,7 @@ NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),
 @contextmanager
 def opened_cells(jupyter, folder, code):
     "The page of a new notebook in a folder, all of whose cells have run."
-    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
-    nb = nbf.new_notebook(cells=[*map(nbf.new_code_cell, code)], metadata={"kernelspec": kernel})
+    nb = nbf.new_notebook(cells=[*map(nbf.new_code_cell, code)], metadata=KERNEL)
     (folder/"new.ipynb").write_text(nbf.writes(nb))
     with lab.opened(jupyter(folder/"new.ipynb")) as page:
         assert lab.run_all(page) == []
