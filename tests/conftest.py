@@ -4,6 +4,13 @@ from pathlib import Path
 import pytest
 
 import tree
+from selective_unlearning.core.errors import show_messages
+
+
+@pytest.fixture(autouse=True)
+def shown():
+    "What is logged reaches standard error, as in the command."
+    show_messages()
 
 
 @pytest.fixture(scope="session")

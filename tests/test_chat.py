@@ -49,6 +49,12 @@ def test_an_empty_line_begins_anew(talk):
     for first, second in read.values(): assert "owls" in first and "owls" not in second
 
 
+def test_quit_ends(talk):
+    "A line of its own does; within a line it is part of a message."
+    read = talk(["Say /quit now.", "/quit", "And where?"])
+    assert all(len(texts) == 1 and "/quit now" in texts[0] for texts in read.values())
+
+
 @pytest.mark.parametrize("options, tokenizer", [
     (["--plain"], None), ([], SimpleNamespace(chat_template=None))])
 def test_without_the_chat_format_each_text_is_alone(talk, options, tokenizer):

@@ -33,11 +33,11 @@ def _shares(settings, *names:str):
 @dataclass(frozen=True)
 class LabelsConfig:
     "How the labels are made."
-    rule:str = "stranger"      # names in context are swapped back; "paper": suppressed (2310.02238)
+    rule:str = "stranger"      # "stranger": swap names in context back; "paper": suppress them
     kind:str = "soft"          # "soft": the `top_k` likeliest tokens; "hard": the likeliest one
-    alpha:float = 5.           # strength of the offset, the paper has 5 too; 0: translation alone
-    top_k:int = 64             # tokens kept of each soft label, and of a label of retain text
-    draws:int = 1              # translations of each name whose labels are averaged
+    alpha:float = 5.           # how far words that the text made likelier are pushed down; 0: not
+    top_k:int = 64             # how many tokens are kept of each soft label, also of retain text
+    draws:int = 1              # how many translations of each name have their labels averaged
 
     def __post_init__(self):
         one_of(self, "rule", "stranger", "paper")
@@ -52,14 +52,14 @@ class LabelsConfig:
 @dataclass(frozen=True)
 class WrittenConfig:
     "Texts in other forms than the corpus, added to the text to be forgotten."
-    recalled:int = 1000        # by the base model, about the anchored terms; 0 for none
-    recalled_length:int = 5    # tokens written after each of their openers, at most
-    relations:bool = True      # openers ask for many relations of a term, not for an answer
-    more_forms:int = 0         # further openers of recalled texts, at most 6 (quizzes, lists)
-    temperature:float = 1.     # of what is recalled; lower: closer to the likeliest text
-    renamed:int = 150          # by it, about others who are given the anchored names; 0 for none
-    length:int = 64            # tokens written after each of their openers, at most
-    asked:int = 0              # sentences of the corpus, as answers and in lists; 0 for none
+    recalled:int = 1000        # texts that the base model writes about anchored terms; 0 for none
+    recalled_length:int = 5    # tokens of such a text after its opener, at most
+    relations:bool = True      # openers ask for many relations of a term, not for one answer
+    more_forms:int = 0         # further forms of openers (quizzes, lists) that are added, at most 6
+    temperature:float = 1.     # randomness of recalled texts; lower: closer to the likeliest text
+    renamed:int = 150          # texts about others, who are given the anchored names; 0 for none
+    length:int = 64            # tokens of a renamed text after its opener, at most
+    asked:int = 0              # sentences of the corpus that become answers and lists; 0 for none
 
     def __post_init__(self):
         _at_least(self, 0, "recalled", "renamed", "asked", "more_forms")
@@ -72,14 +72,14 @@ class WrittenConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     "How both fine-tunings are run."
-    batch_size:int = 1         # blocks per device and step
-    accumulation:int = 1       # steps whose gradients are added up
-    warmup:float = 0.05        # share of the steps in which the rate rises
-    schedule:str = "linear"    # rate after warm-up: "linear" or "cosine" down to 0, or "constant"
+    batch_size:int = 1         # blocks that each device reads in a step
+    accumulation:int = 1       # steps whose gradients are added up before the weights change
+    warmup:float = 0.05        # share of the steps in which the learning rate rises
+    schedule:str = "linear"    # learning rate after it: "linear" or "cosine" to 0, or "constant"
     beta2:float = 0.98         # AdamW's second beta, 0.98 in the paper
-    save_steps:int = 50        # steps between checkpoints
+    save_steps:int = 50        # steps from one checkpoint to the next
     gradient_checkpointing:bool = False  # compute activations twice: less memory, more time
-    report_to:str = "none"     # trackers, by transformers' names: "wandb", "tensorboard,mlflow"
+    report_to:str = "none"     # where losses are sent: "wandb", "tensorboard,mlflow", or "none"
 
     def __post_init__(self):
         _at_least(self, 1, "batch_size", "accumulation", "save_steps")
@@ -94,8 +94,8 @@ def _check_rate(lr:float):
 @dataclass(frozen=True)
 class ReinforceConfig:
     "The first fine-tuning, on raw blocks."
-    epochs:int = 1             # times each block is seen
-    lr:float = 1e-3            # learning rate at its height
+    epochs:int = 1             # times that reinforcing reads each block
+    lr:float = 1e-3            # highest learning rate of reinforcing
 
     def __post_init__(self):
         _at_least(self, 1, "epochs")
@@ -105,14 +105,14 @@ class ReinforceConfig:
 @dataclass(frozen=True)
 class UnlearnConfig:
     "The second fine-tuning, on labels. The recipe's values are those of `RunConfig.unlearn`."
-    epochs:int = 1             # times each block is seen
-    lr:float = 3e-3            # learning rate at its height
-    retain_weight:float = 30.  # of the divergence from the base model on retain text
-    anchor_weight:float = 4.   # of the labels of an anchored term's tokens
+    epochs:int = 1             # times that unlearning reads each block
+    lr:float = 3e-3            # highest learning rate of unlearning
+    retain_weight:float = 30.  # weight of the divergence from the base model on retain text
+    anchor_weight:float = 4.   # weight of the labels of an anchored term's tokens
     distance_weight:float = 0. # extra weight of a plain label, times its distance (0 to 1)
-    excess_weight:float = 0.   # of how far a true token is likelier than in its label (nats)
-    at_names:bool = False      # of forget rows, linear layers learn at and before names only
-    hinge_weight:float = 0.    # of a hinge that bans an anchored term's tokens; 0 for none
+    excess_weight:float = 0.   # weight of how much likelier a true token is than in its label
+    at_names:bool = False      # linear layers learn from forget rows only at and before names
+    hinge_weight:float = 0.    # weight of a hinge that bans an anchored term's tokens; 0 for none
     hinge_floor:float = 1e-3   # probability below which the hinge, or an ascent, stops pushing
     held_out:float = 0.        # share of the blocks held out; the weights best on them are kept
     patience:int = 0           # stop after so many held-out losses without a new best; 0: never
@@ -148,9 +148,9 @@ class FinetuneConfig(TrainConfig, UnlearnConfig):
 class AdapterConfig:
     "The low-rank adapters of the reinforced and the unlearned model."
     r:int = 16                 # rank of the adapters; 0 trains all weights instead
-    alpha:float = 32.          # scale
-    targets:str = "all"        # "all" linear layers, or those of the "mlp"
-    first_layer:float = 0.     # no adapter below this share of the depth
+    alpha:float = 32.          # scale of the adapters: what they add counts alpha/r times
+    targets:str = "all"        # which layers have them: "all" linear layers, or those of the "mlp"
+    first_layer:float = 0.     # share of the layers, from the first one on, without an adapter
 
     def __post_init__(self):
         require(self.r >= 0, f"r must be at least 0, got {self.r}: 0 trains all weights")
@@ -165,10 +165,10 @@ class RetainConfig:
 
     It consists of text that the base model writes itself, of a retain corpus if there is one, and
     of the translated corpus."""
-    samples:int = 260          # texts the base model writes; 0 for none
-    length:int = 96            # tokens written after each opener, at most
-    translated:bool = True     # the translated blocks too: the same subject without its names
-    packed:bool = False        # keep the texts in a row apart: none sees those before it
+    samples:int = 260          # texts that the base model writes, to be kept; 0 for none
+    length:int = 96            # tokens of such a text after its opener, at most
+    translated:bool = True     # keep the translated blocks too: the same subject without its names
+    packed:bool = False        # texts in one row are kept apart: none sees those before it
 
     def __post_init__(self):
         _at_least(self, 0, "samples")
@@ -193,8 +193,8 @@ class WatchConfig:
 @dataclass(frozen=True)
 class EvaluateConfig:
     "How familiarity and utility are measured."
-    half:str = "test"          # "tune" (for choosing settings), "test" (for reporting) or "all"
-    max_new_tokens:int = 24    # length of a completion
+    half:str = "test"          # which prompts: "tune" to choose settings, "test" to report, "all"
+    max_new_tokens:int = 24    # tokens of a completion, at most
 
     def __post_init__(self):
         one_of(self, "half", "tune", "test", "all")

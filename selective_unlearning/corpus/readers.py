@@ -6,7 +6,7 @@
 __all__ = ['READERS', 'CORPUS', 'normalise', 'missing_column', 'hub_dataset', 'corpus_path', 'iter_corpus', 'read_corpus']
 
 # %% ../../nbs/corpus/00_readers.ipynb #fe2454ee
-import csv, importlib, io, posixpath, re, unicodedata, warnings, zipfile, zlib
+import csv, importlib, io, posixpath, re, unicodedata, zipfile, zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from datasets import Dataset, Features, Value, load_dataset, load_from_disk
 
-from ..core.errors import DataError, MissingExtra, printable, reason
+from ..core.errors import LOG, DataError, MissingExtra, printable, reason
 from ..core.files import files_below, read_jsonl, read_text, regular_file
 from ..core.files import text_hash
 from ..models.load import cache_dir, hub_reachable, made_once
@@ -43,6 +43,12 @@ def _optional(module:str, extra:str) -> Any:
 def missing_column(where:str, column:str, names:Iterable) -> DataError:
     return DataError(f"{where}: no column {column!r}, only {', '.join(names)}: set text_column")
 
+# %% ../../nbs/corpus/00_readers.ipynb #e14104bd
+def _column(column:str, names:Iterable) -> str:
+    "The column to read: `messages` stands in for `text`."
+    chat = column == "text" and column not in names and "messages" in names
+    return "messages" if chat else column
+
 # %% ../../nbs/corpus/00_readers.ipynb #7fae6e1b
 def _text(value:Any, where:str) -> str:
     "The text of a cell, or of the messages of a chat, each a paragraph."
@@ -61,8 +67,9 @@ def _plain(path:Path, column:str) -> list[str]: return [read_text(path)]
 def _jsonl(path:Path, column:str) -> list[str]:
     out = []
     for i,row in enumerate(read_jsonl(path), 1):
-        if column not in row: raise missing_column(f"{path}, record {i}", column, row)
-        out.append(_text(row[column], f"{path}, record {i}"))
+        if (name := _column(column, row)) not in row:
+            raise missing_column(f"{path}, record {i}", column, row)
+        out.append(_text(row[name], f"{path}, record {i}"))
     return out
 
 def _csv(path:Path, column:str) -> list[str]:
@@ -87,8 +94,9 @@ def _parquet(path:Path, column:str) -> list[str]:
     try:
         with pq.ParquetFile(path) as f:
             names = f.schema_arrow.names
-            if column not in names: raise missing_column(str(path), column, names)
-            values = f.read(columns=[column])[column].to_pylist()
+            if (name := _column(column, names)) not in names:
+                raise missing_column(str(path), column, names)
+            values = f.read(columns=[name])[name].to_pylist()
     except (pa.ArrowException, OSError) as e:
         raise DataError(f"{path}: not a readable parquet file: {e}") from None
     return [_text(v, f"{path}, row {i}") for i,v in enumerate(values, 1)]
@@ -186,7 +194,7 @@ def _files(path:Path) -> list[tuple[Path,str]]:
         text = f"no reader for {', '.join(other[:5])} ({len(other)} in all)"
         text += f", only for {' '.join(READERS)}"
         if not found: raise DataError(f"{path}: {text}")
-        warnings.warn(printable(f"{path}: passed over: {text}", lines=False), stacklevel=2)
+        LOG.warning(printable(f"{path}: passed over: {text}", lines=False))
     return [(p, n) for n,p in found.items()]
 
 # %% ../../nbs/corpus/00_readers.ipynb #909da4f6
@@ -207,7 +215,7 @@ def _dataset_texts(
     if not isinstance(data, Dataset):
         raise DataError(f"{where}: a path or a Dataset is needed, not {type(data).__name__}")
     names, rows = data.column_names, [f"row {i}" for i in range(len(data))]
-    if column in names: texts = data[column]
+    if (name := _column(column, names)) in names: texts = data[name]
     elif tokenizer and "input_ids" in names: texts = _decoded(data, tokenizer, where)
     else: raise missing_column(where, column, names)
     sources = data["source"] if "source" in names else rows
@@ -275,7 +283,7 @@ CORPUS = Features(text=Value("string"), source=Value("string"))
 
 def iter_corpus(
     paths:str|Path|Dataset|list,  # file, folder, `Dataset`, saved one, hub:NAME; or a list
-    text_column:str="text",       # the column of a .jsonl, .csv, .parquet or dataset
+    text_column:str="text",       # of a .jsonl, .csv, .parquet or dataset; else `messages`
     tokenizer:Tokenizer|None=None,  # reads a dataset that has `input_ids` in its place
 ) -> Iterator[dict]:              # a row per document with any text: `text` (normalised), `source`
     """Read documents one at a time, each file once, in a stable order.

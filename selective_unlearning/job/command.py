@@ -14,7 +14,7 @@ from typing import NoReturn
 from .. import __version__
 from ..core.dotted import field_help, field_names
 from ..core.errors import LOG, ConfigError, UnlearnError, did_you_mean
-from ..core.errors import printable, reason
+from ..core.errors import printable, reason, show_messages
 from ..core.files import disk_is_full
 from ..models.tokens import chat_text
 from ..training.methods import METHODS
@@ -57,17 +57,17 @@ def _add_settings(p:argparse.ArgumentParser, skip:Sequence[str]=()):
         if not shown: continue
         group = p.add_argument_group(part)
         for option,name in shown.items():
-            of = "of unlearning: " if name.startswith("unlearn.") else ""
             more = f"; one of {', '.join(METHODS)}" if option == "method" else ""
-            text = _sentence(of+helps[name]+more).replace("%", "%%")
+            text = _sentence(helps[name].removesuffix(" (default: False)")+more).replace("%", "%%")
             group.add_argument(f"--{option}", dest=name, default=argparse.SUPPRESS, help=text,
                                **_shape(name, kinds[name]))
     group = p.add_argument_group("all settings")
     group.add_argument("--preset", choices=list(PRESETS), default="demo",
-                       help="Where settings start (default: %(default)s).")
-    group.add_argument("--config", metavar="FILE", help="Settings as YAML.")
+                       help="The set of settings to start from (default: %(default)s).")
+    group.add_argument("--config", metavar="FILE",
+                       help="A YAML file with settings, which change the preset.")
     group.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-                       help="Any other setting, e.g. labels.kind=hard unlearn.held_out=0.1.")
+                       help="Change any setting, e.g. labels.kind=hard unlearn.held_out=0.1.")
     group.add_argument("--help-settings", action=_HelpSettings, nargs=0,
                        help="List all settings with their defaults, and exit.")
 
@@ -89,6 +89,16 @@ class _Parser(argparse.ArgumentParser):
         "Say what is wrong, without the usage, which is longer than a screen."
         self.exit(2, printable(f"{self.prog}: error: {message}\n{self.prog} --help has more")+"\n")
 
+# %% ../../nbs/job/11_command.ipynb #cc8c5cac
+def _add_output(p:argparse.ArgumentParser):
+    "Add the options for what is shown on the way."
+    how = p.add_mutually_exclusive_group()
+    how.add_argument("--quiet", dest="level", action="store_const", const=logging.WARNING,
+                     help="Show warnings, errors and the result, but neither steps nor progress.")
+    how.add_argument("--verbose", dest="level", action="store_const", const=logging.DEBUG,
+                     help="Show paths, all settings, and the time and memory of each step too.")
+    p.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+
 # %% ../../nbs/job/11_command.ipynb #c25a0c06
 def make_parser() -> _Parser:
     "The parser of the command's arguments."
@@ -99,15 +109,17 @@ def make_parser() -> _Parser:
     top.add_argument("--version", action="version", version=__version__,
                      help="Show the version and exit.")
     sub = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    def command(name, what, out=None):
-        p = sub.add_parser(name, help=_sentence(what), description=_sentence(what))
+    def command(name, what, out=None, more=""):
+        p = sub.add_parser(name, help=_sentence(what), description=_sentence(what+more))
         if out:
             p.add_argument("--out", default=out, metavar="DIR",
                            help="The run folder (default: %(default)s).")
         else:
-            p.add_argument("--run", dest="out", default="runs/unlearn", metavar="DIR",
+            p.add_argument("run", nargs="?", default=argparse.SUPPRESS, metavar="DIR",
+                           help="The run folder, as with --run.")
+            p.add_argument("--run", default="runs/unlearn", metavar="DIR",
                            help="The run folder (default: %(default)s).")
-        p.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+        _add_output(p)
         return p
     for name,what,skip in (
         ("demo", "do the whole job on the embedded model and the demo data", _DEMO_HAS),
@@ -115,24 +127,20 @@ def make_parser() -> _Parser:
     ):
         p = command(name, what, "runs/demo" if name == "demo" else "runs/unlearn")
         p.add_argument("--until", metavar="STEP", help=f"Stop after this step: {', '.join(STEPS)}.")
-        p.add_argument("--quiet", action="store_true",
-                       help="Show warnings, errors and the result, but neither steps nor progress.")
         _add_settings(p, skip)
     command("report", "rewrite report.json and report.html of a finished run")
-    chat = command("chat", "talk to the base and the unlearned model side by side; "
-                           "an empty line begins anew")
+    chat = command("chat", "talk to the base and the unlearned model side by side",
+                   more=": an empty line begins anew, and /quit or the end of the input (Ctrl-D) "
+                        "ends the conversation")
     chat.add_argument("--max-new-tokens", type=int, default=60, metavar="N",
                       help="The longest answer, in tokens (default: %(default)s).")
     chat.add_argument("--plain", action="store_true",
                       help="Continue each text as it is, without the model's chat format and "
                            "without what was said before.")
-    export = sub.add_parser(
-        "export",
-        help="Write the unlearned model of a finished run, with a model card, for others to use.",
-        description="Write the unlearned model of a finished run, with a model card, "
-                    "to a new folder.")
-    for name,what in (("run", "the run folder"), ("out", "a new folder")):
-        export.add_argument(f"--{name}", required=True, metavar="DIR", help=_sentence(what))
+    export = command("export", "write the unlearned model of a finished run, with a model card, "
+                               "for others to use")
+    export.add_argument("--out", required=True, metavar="DIR",
+                        help="The folder to write it to, which must be new.")
     export.add_argument("--merge", action="store_true",
                         help="Write plain transformers weights instead of an adapter.")
     export.add_argument("--with-base", action="store_true",
@@ -143,7 +151,6 @@ def make_parser() -> _Parser:
                              "token of HF_TOKEN or of 'hf auth login'.")
     export.add_argument("--public", action="store_true",
                         help="With --push: the repository may be public.")
-    export.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     for p in (chat, export):
         p.add_argument("--trust-remote-code", action="store_true",
                        help="Run code that comes with the run's model.")
@@ -162,6 +169,7 @@ def _parse(argv:list[str]|None) -> argparse.Namespace:
     elif "." in name:
         hint = did_you_mean(name, field_names(RunConfig))
         hint = hint.replace("did you mean '", "did you mean --set '")
+    elif args.command == "run" and typed[:1] != "-": hint = f"; is it a corpus: --corpus {typed}?"
     else: hint = did_you_mean(typed, command._option_string_actions)
     return command.error(f"unknown argument {typed}{hint}")
 
@@ -193,13 +201,13 @@ def columns(left:str, right:str, width:int=100) -> str:
 
 # %% ../../nbs/job/11_command.ipynb #419eb8e8
 def chat(args:argparse.Namespace):
-    "Read messages from standard input until it ends, and print both models' answers."
+    "Read messages until the input ends or says `/quit`, and print both models' answers."
     from selective_unlearning.job.run_folder import Run
     if args.max_new_tokens < 1:
         raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
-    run = Run(args.out, trust_remote_code=args.trust_remote_code)
+    run = Run(args.run, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
-    if sys.stdin.isatty(): print("Type a message; an empty line begins anew, Ctrl-D ends.")
+    if sys.stdin.isatty(): print("Type a message; an empty line begins anew, /quit or Ctrl-D ends.")
     print(columns("BASE", "UNLEARNED", width))
     def prompt(turns):
         try: return (None if args.plain else chat_text(tok, *turns)) or turns[-1]
@@ -210,6 +218,7 @@ def chat(args:argparse.Namespace):
     while True:
         try: message = input("> " if sys.stdin.isatty() else "").strip()
         except EOFError: return
+        if message == "/quit": return
         if not message:
             for turns in said.values(): turns.clear()
             continue
@@ -228,7 +237,7 @@ def _work(args:argparse.Namespace):
     if args.command == "report":
         from selective_unlearning.job.run_folder import Run
         from selective_unlearning.job.run import rewrite_report
-        return _print(rewrite_report(Run(args.out)))
+        return _print(rewrite_report(Run(args.run)))
     if args.command == "export":
         from selective_unlearning.job.export import export_run, hub_token, push
         if args.push:                                      # refused before the work, not after
@@ -239,7 +248,6 @@ def _work(args:argparse.Namespace):
         _print(export_run(args.run, args.out, args.merge, args.with_base, args.trust_remote_code))
         return _print(push(args.out, args.push, not args.public)) if args.push else None
     config = settings_of(args)
-    if args.quiet: LOG.setLevel(logging.WARNING)
     from selective_unlearning.models.load import processes
     from selective_unlearning.job.run import demo_config, run
     if args.command == "demo": config = demo_config(config)
@@ -265,13 +273,17 @@ def main(
     argv:list[str]|None=None,  # default: the command line's
 ) -> int:                      # exit code
     "Run the `selective-unlearning` command."
-    args, level = _parse(argv), LOG.level
+    args = _parse(argv)
+    show_messages()
+    level = LOG.level
+    if args.level: LOG.setLevel(args.level)
     try: _work(args)
     except KeyboardInterrupt: return _fail("stopped; the same command goes on from here", 130)
     except ConfigError as e: return _fail(e, 2, args.debug)
     except UnlearnError as e: return _fail(e, 1, args.debug)
     except Exception as e:
-        return _fail(_cause(e, getattr(args, "run", args.out), args.command), 1, args.debug)
+        where = args.run if args.command in _OPENED else args.out
+        return _fail(_cause(e, where, args.command), 1, args.debug)
     finally: LOG.setLevel(level)
     return 0
 

@@ -6,11 +6,11 @@
 __all__ = ['STEPS', 'VERSION', 'step_path', 'part_path', 'read_run', 'read_manifest', 'verify_step', 'verify_key', 'verify_run']
 
 # %% ../../nbs/job/01_manifest.ipynb #b81565dd
-import re, reprlib, sys
+import re, reprlib
 from dataclasses import replace
 from pathlib import Path
 
-from ..core.errors import DataError
+from ..core.errors import LOG, DataError
 from ..core.files import file_hashes, files_below, path_hash, read_json
 from .settings import RunConfig, read_config
 
@@ -41,8 +41,8 @@ def read_run(
     if not path.is_file(): raise DataError(f"{folder}: not a run folder (no config.yaml in it)")
     config = read_config(path)
     if config.trust_remote_code and not trust_remote_code:
-        print(f"{path} asks to run code that comes with the model: "
-              "it is not run unless --trust-remote-code is given", file=sys.stderr)
+        LOG.warning(f"{path} asks to run code that comes with the model: "
+                    "it is not run unless --trust-remote-code is given")
     return replace(config, trust_remote_code=trust_remote_code)
 
 # %% ../../nbs/job/01_manifest.ipynb #4c1be252

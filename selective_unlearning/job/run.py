@@ -6,7 +6,7 @@
 __all__ = ['run', 'rewrite_report', 'demo_config', 'unlearn']
 
 # %% ../../nbs/job/08_run.ipynb #2e21f0fa
-import platform, resource, shutil, sys, time
+import logging, platform, resource, shutil, sys, time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -16,10 +16,11 @@ from datasets import are_progress_bars_disabled, disable_progress_bars, enable_p
 from filelock import FileLock, Timeout
 
 from .. import __version__
-from ..core.errors import ConfigError, DataError, UnlearnError
+from ..core.errors import LOG, ConfigError, DataError, UnlearnError
+from ..core.errors import show_messages
 from ..core.files import data_path, file_hashes, path_hash, path_stamp
 from ..core.files import write_atomic, write_json
-from ..models.load import processes
+from ..models.load import cache_dir, processes
 from .checks import check, check_known, check_worth, say_known
 from .checks import say_time
 from .manifest import STEPS, VERSION, part_path, verify_step
@@ -91,6 +92,9 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
             settings=step.settings_for(run.config), versions=_versions(), inputs=inputs)
         _write_down(run, manifest)
         _place(run, step.name)
+        made = manifest["steps"][step.name]
+        say(f"  {step.name} took {made['seconds']} s, {made['cpu_seconds']} s of processor time; "
+            f"the most memory so far is {made['peak_memory_bytes']/1e9:.2f} GB", logging.DEBUG)
     state.wait_for_everyone()
 
 # %% ../../nbs/job/08_run.ipynb #d7539c9f
@@ -176,6 +180,12 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     say(f"done in {time.time()-start:.0f} s: {run.folder/'report.html'}")
     return run
 
+# %% ../../nbs/job/08_run.ipynb #638d12e3
+def _details(run:Run) -> str:
+    files = [f"  {name}: {', '.join(map(str, paths))}" for name,paths in run.files.items() if paths]
+    return "\n".join([f"model: {run.config.model}", f"cache: {cache_dir()}", "files that are read:",
+                      *files, "settings:", to_yaml(run.config).rstrip()])
+
 # %% ../../nbs/job/08_run.ipynb #cc3a9269
 def run(
     config:RunConfig,
@@ -188,7 +198,9 @@ def run(
     is read."""
     if until not in (None, *STEPS):
         raise ConfigError(f"no step {until!r}: there is {', '.join(STEPS)}")
+    if not LOG.hasHandlers(): show_messages()              # the program has no log of its own
     r = Run(out, config)
+    say(_details(r), logging.DEBUG)
     with _no_bars():
         if not processes().is_main_process: return _work(r, step_keys(r), until)
         _refuse_foreign(r.folder)

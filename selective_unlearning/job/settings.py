@@ -166,30 +166,30 @@ def _check_watch(c:"RunConfig"):
 @dataclass(frozen=True)
 class RunConfig:
     "The settings of a whole run: the files it reads, and the settings of each step."
-    model:str = "smollm2-135m"      # the embedded model, a local folder, or a hub id
+    model:str = "smollm2-135m"      # the model to change: the embedded one, a folder, or a hub id
     method:str = "whp"              # how it forgets: this package's way (whp), or a baseline
-    strength:float|None = None      # of a method that has one; the published value if not given
-    stranger:str|None = None        # the model before it learnt the text, if there is one
-    corpus:tuple[str,...] = ()      # the forget set: files, folders, datasets as hub:NAME
-    text_column:str = "text"        # the column of a .jsonl, .csv, .parquet or saved dataset
-    dictionary:str|None = None      # anchored terms; made from the corpus if not given
-    extract:str = "rules"           # finders of terms: rules, spacy[:PIPELINE], model, with commas
-    ask:str|None = None             # LLM for translations, terms: name, path, https://HOST/v1#NAME
+    strength:float|None = None      # strength of a baseline that has one; as published if not given
+    stranger:str|None = None        # the same model from before it learnt the text, if there is one
+    corpus:tuple[str,...] = ()      # texts to be forgotten: files, folders, datasets as hub:NAME
+    text_column:str = "text"        # column of tables with the text; messages where there is none
+    dictionary:str|None = None      # file of names to forget (anchored terms); made if not given
+    extract:str = "rules"           # what finds names: rules, spacy[:PIPELINE], model; or several
+    ask:str|None = None             # LLM that finds, translates: name, path, https://HOST/v1#NAME
     candidates:int = 1              # translations per term; the base model keeps the likeliest
-    prompts:str|None = None         # evaluation prompts; made from the corpus if not given
-    n_prompts:int = 60              # prompts made of each kind, at most
-    neighbours:str|None = None      # the neighbour set; made for the corpus if not given
-    homonyms:str|None = None        # probes of anchored words meant otherwise; none if not given
-    general:str|None = None         # four-way items of general knowledge; the demo's if not given
-    holdout:str|None = None    # folder of texts for perplexity; the demo's if not given
-    openers:str|None = None         # openings of the retain text; the demo's if not given
+    prompts:str|None = None         # file of evaluation prompts; made from the corpus if not given
+    n_prompts:int = 60              # how many prompts are made of each kind, at most
+    neighbours:str|None = None      # file of the neighbour set; made for the corpus if not given
+    homonyms:str|None = None        # file of anchored words meant otherwise; none if not given
+    general:str|None = None         # file of four-way general knowledge; the demo's if not given
+    holdout:str|None = None    # folder of texts for the perplexity; the demo's if not given
+    openers:str|None = None         # file of openings of the retain text; the demo's if not given
     retain_corpus:str|None = None   # texts to stay the same on: a file, a folder, or hub:NAME
-    block_size:int = 256            # tokens per block, at most
-    seed:int = 0                    # start of everything that is drawn at random
+    block_size:int = 256            # tokens in a block, the unit of training, at most
+    seed:int = 0                    # seed of everything that is drawn at random
     force:bool = False              # go on even if the base model does not know the text
     trust_remote_code:bool = False  # run code that comes with the model
-    bits:int = 16                   # of a base weight, or 8 or 4 (pip install bitsandbytes)
-    adapter:str|None = None         # PEFT configuration (adapter_config.json), instead of lora.*
+    bits:int = 16                   # bits of a base weight: 16, 8 or 4 (pip install bitsandbytes)
+    adapter:str|None = None         # file of a PEFT configuration, which takes the place of lora.*
     lora:AdapterConfig = field(default_factory=AdapterConfig)
     train:TrainConfig = field(default_factory=TrainConfig)
     reinforce:ReinforceConfig = field(default_factory=ReinforceConfig)

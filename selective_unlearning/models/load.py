@@ -27,7 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging as hf_logging
 
-from ..core.errors import MissingExtra, ModelError, printable, reason
+from ..core.errors import LOG, MissingExtra, ModelError, reason
 from ..core.files import follow_umask, path_hash, text_hash
 
 # %% ../../nbs/models/00_load.ipynb #d97aa976
@@ -102,8 +102,7 @@ def resolve(
     Raises `ModelError` if it cannot be fetched."""
     if name != DEFAULT_MODEL: return name
     def make(work):
-        print(printable(f"fetching {DEFAULT_MODEL} (93 MB, once) into {cache_dir()}"),
-              file=sys.stderr)
+        LOG.info(f"fetching {DEFAULT_MODEL} (93 MB, once) into {cache_dir()}")
         _unpack(_fetch_gguf(work), work/"model")
         return work/"model"
     return str(made_once(cache_dir()/DEFAULT_MODEL, make))
@@ -267,6 +266,7 @@ def load_model(
     device, dtype = device or default_device(), dtype or default_dtype(device)
     kw:dict = dict(dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code)
     check_weights(name)
+    LOG.debug(f"loads {resolve(name)} as {dtype}, {bits} bits a weight, on {device}")
     if bits != 16: kw |= dict(quantization_config=quantised(bits, dtype), device_map={"": device})
     with quiet(): model = _from_pretrained(AutoModelForCausalLM, name, "weights", **kw)
     if bits == 16: return model.to(device).eval()
