@@ -36,7 +36,9 @@ def fits(old, new, role, kind):
 def wrong_words(term, new, kind, roles):
     "What is wrong with a translation by itself."
     old, new = words_of(term), words_of(new)
-    if roles[0] == "head" and {*roles[1:]} == {"plain"}: new, roles = new[:1], roles[:1]
+    for i in (0, -1):  # everyday words beside the head may be fewer
+        if roles[i] == "head" and {*roles} == {"head", "plain"}:
+            old, new, roles = [old[i]], [new[i]], ["head"]
     if len(new) != len(roles): return ["has more or fewer words"]
     if {*roles} == {"plain"} and new[0] in GIVEN["u"] and new[-1] in surnames():
         return ["looks like a person"]
@@ -56,7 +58,8 @@ def need_a_hand(dictionary, built, text):
         kind, *roles = built[term].split(" ")
         if (e.kind == "person") != (kind in GIVEN): why[e.term].append(f"is no {e.kind}")
         why[e.term] += wrong_words(term, e.translations[0], kind, roles)
-        for old,new,role in zip(words_of(term), words_of(e.translations[0]), roles):
+        words = words_of(e.translations[0])
+        for old,new,role in zip(words_of(term), words, roles if len(words) == len(roles) else ()):
             if new != old and {*re.findall(r"\w+", new.casefold())} & corpus:
                 why[e.term].append(f"{new} is in the text")
             if role in ("name", "family", "given"):

@@ -66,10 +66,10 @@ _HEADS = {  # kind: nouns that a translation keeps, others
         wharf jetty weir lock ford ferry falls pool pond marsh fen moor flats heath common brook
         stream creek canal glen dale vale pass gap ridge peak mount crag cliff cliffs cape headland
         isle islands coast beach sands shoal shoals reef roads strait straits channel sound gulf
-        ocean desert plain plains fields meadow meadows terrace row close mews corner crossing yard
-        gallery arcade heights quarter campus workshop foundry forge mine quarry orchard vineyard
-        barn granary warehouse exchange observatory archive dome well spring light fort province
-        duchy borough parish loft court""",
+        ocean desert plain plains fields meadow meadows terrace row wall close mews corner crossing
+        yard gallery arcade heights quarter campus workshop foundry forge mine quarry orchard
+        vineyard barn granary warehouse exchange observatory archive dome well spring light fort
+        province duchy borough parish loft court""",
         """palace town city mountain woods hollow platform store pub prison shack kitchen corridor
         cave county region planet hamlet settlement suburb district kingdom capital crescent
         green"""),
@@ -79,8 +79,8 @@ _HEADS = {  # kind: nouns that a translation keeps, others
         lab labs newspaper magazine guild trust board fund firm partnership brotherhood sisterhood
         fellowship congregation parliament senate assembly commission authority mission orchestra
         choir regiment brigade fleet navy railway line circle service forum works systems industries
-        holdings enterprises technologies freight castings gazette courier herald chronicle mercury
-        observer tribune bulletin journal""",
+        holdings enterprises technologies brothers sons freight castings gazette courier herald
+        chronicle mercury observer tribune bulletin journal""",
         "eaters squad"),
     "spell": ("", "charm charms curse curses spell spells hex jinx incantation magic"),
     "creature": ("", """dragon owl elf elves goblin troll dog cat rat toad horse snake spider wolf
@@ -115,7 +115,10 @@ def head_of(words:Sequence[str]) -> str:
 _PLACE_CUES = {"-"+w for w in "in at near into inside outside visit".split()}
 _WEAK_PLACE_CUES = _PLACE_CUES | {"-"+w for w in "from towards through reached".split()}
 _THING_CUES = {"-"+w for w in "a an every each no".split()}
-_PERSON_CUES = {"+"+w for w in "who said asked told himself herself married whose".split()}
+_PERSON_CUES = {"+"+w for w in """who said asked told himself herself married whose went walked
+    wrote laughed cried smiled slept thought knew died wore swore sang""".split()}
+_OBJECT_CUES = _WEAK_PLACE_CUES | {"-to", "-of"}
+_SAID_CUES = {"-"+w for w in "said asked told replied cried".split()}
 
 # %% ../../nbs/terms/09_kinds.ipynb #fe4e9481
 def _share(around:Counter, cues:set[str]) -> float:
@@ -145,14 +148,17 @@ def kind_of(
     if len(words) == 2 and words[1] not in people:
         if words[0] in QUALIFIERS and words[1] not in given and pronouns < .5: return "place"
         if words[0] in owners and words[0] not in given: return "object"
-    thing = _thing(words, given, lambda w: w not in people and common(w))
+    everyday = _thing(words, given, lambda w: w not in people and common(w))
+    thing = everyday and words[-1] not in people
     if _person(words, bare, people, given, thing) or title_of(term, text):
         return "person"
     if term.islower(): return "other" if len(words) > 1 else "object"
     if _share(around, _THING_CUES) > .2 or not bare and len(words) > 1: return "object"
     placed = words[0] in owners or _share(around, _WEAK_PLACE_CUES) > .3
     if placed and len(words) == 1: return "place"
-    acts = not thing and (owns > .05 or pronouns > .5) or _share(around, _PERSON_CUES) > .05
+    meant = pronouns > (.3 if _share(around, _OBJECT_CUES) < .1 else .5)
+    speaks = _share(around, _PERSON_CUES) > .05 or _share(around, _SAID_CUES) > .1
+    acts = speaks or not thing and (owns > .05 or meant)
     return "person" if acts and _share(around, {"-the"}) < .2 else "object" if thing else "other"
 
 # %% ../../nbs/terms/09_kinds.ipynb #41bdc042
@@ -166,7 +172,7 @@ def _person(words:Sequence[str], bare:bool, people:set[str], given:frozenset[str
             thing:bool) -> bool:
     "Whether the words of a name show that it is a person's; `bare` if it seldom has an article."
     titled = words[0] in TITLES and (bare or words[0] in _WITH_ARTICLE)
-    ends = {words[0], words[-1], words[-1].removesuffix("s")}
+    ends = {words[0], *(words[-1].removesuffix(s) for s in ("", "s", "es"))}
     part = ends & people and not thing and (bare or len(words) == 1)
     return bool(titled or part or bare and words[0] in given)
 
@@ -215,8 +221,8 @@ def families(
     given:frozenset[str],          # first names
 ) -> set[str]:
     "The words that end names which begin with a first name or a title such as `Captain`."
-    return {last for first,*between,last in _bare(around) if first in given | FAMILY_TITLES
-            and not {"of", "and", "&"} & {*between}
+    return {last for first,*between,last in _bare(around)
+            if {first, *between} & (given | FAMILY_TITLES) and not {"of", "and", "&"} & {*between}
             and not last.islower() and head_of((first, last)) not in KIND_OF_HEAD}
 
 # %% ../../nbs/terms/09_kinds.ipynb #d06e9121

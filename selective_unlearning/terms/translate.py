@@ -20,7 +20,7 @@ from .entries import Entry, joined
 from .extract import Term
 from .kinds import FAMILY_TITLES, FEMALE_TITLES, GIVEN_TITLES
 from .kinds import MALE_TITLES, TITLES, given_names, title_of
-from .kinds import FIRST_HEADS, KEPT_HEADS, QUALIFIERS
+from .kinds import FIRST_HEADS, KEPT_HEADS, KIND_OF_HEAD, QUALIFIERS
 from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/11_translate.ipynb #9bc77938
@@ -149,7 +149,7 @@ def _roles(people:Sequence[tuple[str, float, float]]) -> dict[str, str]:
         full = len(words) > 1 and not re.search(r" and \w+$", term)
         if full or title in FAMILY_TITLES and len(words) == 1: family.update(words[-1:])
         if len(words) > 1: given.update(words[:-1])
-        elif title in GIVEN_TITLES or title in words and she >= he+1: known.update(words)
+        elif title in GIVEN_TITLES or title in words and abs(he-she) >= 1: known.update(words)
         for w in words[:-1 if full else None]:
             votes[w] = votes.get(w, 0) + _vote(w, term, he, she)
     given |= known-family
@@ -201,7 +201,9 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
         head = of[1] if kept else _cased(next(_from(nouns, h)), of[1])
         of_what = _NOUNS["creature"] if of[2].endswith("the") else _DEPARTMENTS
         return take([] if e.kind in ("place", "person") else _from(of_what, h), f"{head} {of[2]} ")
-    if len(words) == 2 and words[0].lower() in FIRST_HEADS: return take([], f"{words[0]} ")
+    upper = words[0] in QUALIFIERS and words[-1].lower() not in KIND_OF_HEAD and examples
+    if len(words) == 2 and (words[0].lower() in FIRST_HEADS or e.kind == "place" and upper):
+        return take([], f"{words[0]} ")
     if len(words) > 1 and words[-1].lower() in KEPT_HEADS: return take([], after=f" {words[-1]}")
     if e.kind in ("place", "organisation"):
         villages = (f"{v} {n}" for v,n in zip(_villages(h), _from(nouns, h)))

@@ -130,23 +130,29 @@ def _about_the_same(sentence:str) -> str:
     name = _RUN.search(sentence, begins.end())
     return " " + sentence[:name.start() if name else None]
 
+_PREPOSITIONS = {*"in at on from to near into towards of".split()}
+
 def _count_runs(sentence:str, c:Counts, following:str=""):
-    "Count the runs of a sentence; a pronoun with which the `following` begins is the last one's."
-    runs = list(_RUN.finditer(sentence))
+    """Count the runs of a sentence.
+
+    A pronoun with which the `following` begins is for the last one without a preposition."""
+    runs, subject = list(_RUN.finditer(sentence)), None
     for m,end in zip(runs, [*(r.start() for r in runs[1:]), None]):
         start, before = sentence[:m.start()], sentence[max(0, m.start()-40):m.start()]
+        last = [w.lower() for w in WORD.findall(before)[-1:]]
         others = {*_he_she(start)}             # whoever they are, they go on to be meant
         near = [p for p in _he_she(sentence[m.end():end]) if p not in others]
-        if end is None: near += _he_she(_about_the_same(following))
         run = m[0].removesuffix(m["own"] or ""), not WORD.search(start)
         c.runs[run] += 1
         c.own[run] += m["own"] is not None
-        after = WORD.match(sentence, m.end()+1)
-        c.around[run].update("-"+w.lower() for w in WORD.findall(before)[-1:])
-        if after: c.around[run]["+"+after[0]] += 1
+        c.around[run].update("-"+w for w in last)
+        if not {*last} & _PREPOSITIONS:
+            subject = run
+            c.around[run].update("+"+w for w in WORD.findall(sentence[m.end()+1:m.end()+40])[:1])
         near += 3*_kin(before, sentence[m.start()+len(run[0]):])  # surer than a pronoun
         c.he_she[run].update(near)
         c.example.setdefault(run, sentence)
+    if subject: c.he_she[subject].update(_he_she(_about_the_same(following)))
 
 # %% ../../nbs/terms/07_word_stats.ipynb #4ad12fb6
 def count_words(
