@@ -1,6 +1,7 @@
 "Wheel and sdist: what they declare, what they hold, and that they work outside the checkout."
-import configparser, os, subprocess, sys, sysconfig, tarfile, venv, zipfile
+import ast, configparser, os, re, subprocess, sys, sysconfig, tarfile, venv, zipfile
 from email.parser import Parser
+from importlib.metadata import packages_distributions
 
 import pytest
 from packaging.requirements import Requirement
@@ -41,6 +42,48 @@ def needed(specs, extra):
     reqs = [Requirement(s) for s in specs]
     return {(r.name.lower(), frozenset(r.extras), str(r.specifier)) for r in reqs
             if r.marker is None or r.marker.evaluate({"extra": extra})}
+
+
+UNDECLARED = {"torchao"}  # stands in for bitsandbytes where it is installed
+UNIMPORTED = {"gguf"}     # transformers reads the embedded model with it
+
+
+def imports(code):
+    "The packages that a module imports: always, and only when a function is called."
+    always, called, tree = set(), set(), ast.parse(code)
+    inside = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import): found = {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level: found = {node.module}
+        else: continue
+        (called if node in inside else always).update(m.partition(".")[0] for m in found)
+    return always, called
+
+
+def test_imports_sees_where_they_are():
+    code = "import a, b.c\nfrom d.e import f\nfrom . import g\ndef h():\n    import i.j"
+    assert imports(code) == ({"a", "b", "d"}, {"i"})
+
+
+def test_what_is_imported_is_declared(root):
+    "Always: by the package itself. In a function: at least by an extra. And nothing else is asked."
+    ini = configparser.ConfigParser(interpolation=None, delimiters=["="])
+    ini.read(root/"settings.ini", encoding="utf-8")
+    declared = {k.removesuffix("_requirements"): {n.replace("-", "_") for n,*_ in needed(v, "")}
+                for k,v in ((k, v.split()) for k,v in ini["DEFAULT"].items())
+                if k.endswith("requirements")}
+    core, found = declared["requirements"], packages_distributions()
+    def names(modules):
+        own = sys.stdlib_module_names | {"selective_unlearning"}
+        return {found.get(m, [m])[0].lower().replace("-", "_") for m in modules-own}
+    codes = [p.read_text() for p in (root/"selective_unlearning").glob("*/*.py")]
+    always, called = (names(set().union(*kind)) for kind in zip(*map(imports, codes)))
+    assert always-core == set()
+    users = set().union(*(v for k,v in declared.items() if k not in ("dev", "bench")))
+    assert called-users == UNDECLARED
+    assert core-always-called == UNIMPORTED
+    asked = {pair for code in codes for pair in re.findall(r'_optional\("(\w+)", "(\w+)"\)', code)}
+    assert asked and all(names({module}) <= declared[extra] for module,extra in asked)
 
 
 @pytest.mark.parametrize("which", ["wheel", "wheel from sdist"])
