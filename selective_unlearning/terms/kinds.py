@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MALE_TITLES', 'FEMALE_TITLES', 'TITLES', 'GIVEN_TITLES', 'FAMILY_TITLES', 'KIND_OF_HEAD', 'KEPT_HEADS', 'FIRST_HEADS',
-           'QUALIFIERS', 'STAND_IN', 'given_names', 'surnames', 'head_of', 'kind_of', 'title_of', 'parts_of_places',
-           'families', 'parts_of_people', 'agreeing']
+           'QUALIFIERS', 'given_names', 'surnames', 'head_of', 'kind_of', 'title_of', 'parts_of_places', 'families',
+           'parts_of_people', 'agreeing']
 
 # %% ../../nbs/terms/09_kinds.ipynb #29174567
 import importlib
@@ -180,17 +180,17 @@ def _person(words:Sequence[str], bare:bool, people:set[str], given:frozenset[str
 _NAMED_OF = "village town city island isle kingdom port parish county province valley".split()
 _ENDS = {*"of who whom whose which that with in on at from to for and where".split()}  # of a phrase
 _GAP, _A, _NOUN = r"((?: [\w'’-]+){1,6})", r"\b(?i:an?|the|his|her|their|its|our)", r"([\p{Ll}-]+)"
-STAND_IN = "ꙮ"  # a letter that stands for a term, so that one pattern does for all
+_TERM = "ꙮ"  # a letter that stands for a term, so that one pattern does for all
 _IS_CALLED = regex.compile(
-    rf"\b{STAND_IN},? (?:(?:is|are|was|were) )?(?:an?|one of the){_GAP}|"
-    rf"\b{STAND_IN}(?:,| is| was) the{_GAP}|{_A}{_GAP} (?:called|named) {STAND_IN}\b|"
+    rf"\b{_TERM},? (?:(?:is|are|was|were) )?(?:an?|one of the){_GAP}|"
+    rf"\b{_TERM}(?:,| is| was) the{_GAP}|{_A}{_GAP} (?:called|named) {_TERM}\b|"
     rf"(?<!\b(?i:in|at|on|by|after|before|during|from|of|to) ){_A}(?: [\p{{Ll}}-]+)?? {_NOUN},? "
-    rf"{STAND_IN}\b|{_A}(?: [\p{{Ll}}-]+)?? {_NOUN}, the {STAND_IN}\b|"
-    rf"\b({'|'.join(_NAMED_OF)}) of {STAND_IN}\b")
+    rf"{_TERM}\b|{_A}(?: [\p{{Ll}}-]+)?? {_NOUN}, the {_TERM}\b|"
+    rf"\b({'|'.join(_NAMED_OF)}) of {_TERM}\b")
 
 def _called(term:str, text:str) -> str|None:
     "The kind of the first noun that a sentence uses for `term`."
-    for m in _IS_CALLED.finditer(text.replace(term, STAND_IN)):
+    for m in _IS_CALLED.finditer(text.replace(term, _TERM)):
         words = " ".join(filter(None, m.groups())).lower().split()
         if m[1] or m[2]: words = [*takewhile(lambda w: w not in _ENDS, words)]
         kinds = ["person" if w in KIN or w == "family" else KIND_OF_HEAD.get(w) for w in words]
@@ -199,7 +199,7 @@ def _called(term:str, text:str) -> str|None:
 # %% ../../nbs/terms/09_kinds.ipynb #68166e50
 def title_of(term:str, text:str) -> str|None:
     "The title right before a term in a text, if there is one."
-    return title_before(STAND_IN, text.replace(term, STAND_IN), TITLES)
+    return title_before(_TERM, text.replace(term, _TERM), TITLES)
 
 # %% ../../nbs/terms/09_kinds.ipynb #28d31399
 def parts_of_places(terms:Iterable[str]) -> set[str]:
@@ -208,7 +208,7 @@ def parts_of_places(terms:Iterable[str]) -> set[str]:
     for words in (t.split(" ") for t in terms if " " in t):
         if KIND_OF_HEAD.get(head := head_of(words)) in ("place", "organisation"):
             out.add(words[1] if head == words[0].lower() else words[0])
-    return out
+    return out-{"of", "for"}
 
 # %% ../../nbs/terms/09_kinds.ipynb #5a795ff1
 def _bare(around:Mapping[str, Counter]) -> list[list[str]]:

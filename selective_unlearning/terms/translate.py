@@ -184,8 +184,7 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
     "A translation of a term that is not a person."
     (article, core), = re.findall(r"^((?:[Tt]he |[Aa]n? )?)(.+)", e.term)
     words, h = core.split(" "), _hash(seed, e.term)
-    guessed = e.kind == "other" and examples or e.kind == "person"
-    kind = "object" if guessed else e.kind  # the nouns of `other` are people
+    kind = "object" if e.kind == "person" or examples and e.kind == "other" else e.kind
     nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[kind]]
     phrases = (f"{a} {n}" for i in range(len(nouns))
                for a,n in zip(_from(_ADJECTIVES, h+i), _from(nouns, h//97+i)))
