@@ -117,7 +117,7 @@ CARD = """\
 
 {figures}
 
-Means over prompts, with bootstrap 95 % intervals of the unlearned model's figure.{base_was}
+Means over facts, with bootstrap 95 % intervals of the unlearned model's figure.{base_was}
 
 ## Use and limits
 
