@@ -114,7 +114,7 @@ def context_gain(
     few = torch.tensor([reader.opening+ids[t-near:t] for t in at], device=reader.model.device)
     with reader.on() as model: z = model(input_ids=few, logits_to_keep=1, use_cache=False).logits
     far = token_logprobs(row_scores(reader, ids, [t-1 for t in at]), true.to(few.device))
-    return (far-token_logprobs(z[:, -1], true.to(few.device))).flatten().double().cpu().numpy()
+    return (far-token_logprobs(z[:, -1], true.to(few.device))).flatten().cpu().double().numpy()
 
 # %% ../../nbs/evaluation/09_prior_knowledge.ipynb #03d05881
 def ask_translation(

@@ -20,6 +20,7 @@ from urllib.request import getproxies
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from filelock import FileLock
 from huggingface_hub import constants
 from safetensors import safe_open
@@ -125,11 +126,17 @@ class CausalLM(Protocol):
     def to(self, *kind:Any) -> Any: ...
 
 # %% ../../nbs/models/00_load.ipynb #99352053
-def default_device() -> str: return "cuda" if torch.cuda.is_available() else "cpu"
+def default_device() -> str:
+    "The GPU if there is one, NVIDIA's, AMD's or Apple's, else the processor."
+    if torch.cuda.is_available(): return "cuda"
+    apple = torch.backends.mps.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    return "mps" if apple else "cpu"
 
 def default_dtype(device:str|None=None) -> torch.dtype:
     "bfloat16 if the hardware multiplies it natively, else float32."
-    if (device or default_device()).startswith("cuda"): native = torch.cuda.is_bf16_supported()
+    device = device or default_device()
+    if device.startswith("cuda"): native = torch.cuda.is_bf16_supported()
+    elif device.startswith("mps"): native = False
     else:
         flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         native = any(getattr(torch.cpu, f, bool)() for f in flags)
@@ -140,7 +147,7 @@ def processes() -> PartialState:
     """Which process this is of how many; the only one unless it was launched as one of several.
 
     Others are waited for up to a week: an evaluation may outlast PyTorch's usual half hour."""
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=datetime.timedelta(weeks=1))
+    return PartialState(cpu=default_device() == "cpu", timeout=datetime.timedelta(weeks=1))
 
 # %% ../../nbs/models/00_load.ipynb #1e57b8aa
 @contextmanager
