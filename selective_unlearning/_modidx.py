@@ -517,6 +517,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                              'selective_unlearning/evaluation/prompts.py'),
                                                          'selective_unlearning.evaluation.prompts._clozes': ( 'evaluation/prompts.html#_clozes',
                                                                                                               'selective_unlearning/evaluation/prompts.py'),
+                                                         'selective_unlearning.evaluation.prompts._names': ( 'evaluation/prompts.html#_names',
+                                                                                                             'selective_unlearning/evaluation/prompts.py'),
                                                          'selective_unlearning.evaluation.prompts._others': ( 'evaluation/prompts.html#_others',
                                                                                                               'selective_unlearning/evaluation/prompts.py'),
                                                          'selective_unlearning.evaluation.prompts._spread': ( 'evaluation/prompts.html#_spread',

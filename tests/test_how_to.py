@@ -4,9 +4,8 @@ from contextlib import redirect_stdout
 from inspect import signature
 
 import pytest
-from nbdev.config import get_config
 
-import docs, tree
+import tree
 from selective_unlearning import unlearn
 from selective_unlearning.core.dotted import field_names
 from selective_unlearning.job.command import make_parser, settings_of
@@ -170,12 +169,3 @@ def test_pages_are_short_and_export_nothing(path):
     assert len([line for line in text.splitlines() if line.strip()]) < 80
     assert all("".join(c["source"]).strip() for c in PAGES[path]["cells"])
     assert "default_exp" not in "".join("".join(c["source"]) for c in code_cells(PAGES[path]))
-
-
-def test_each_notebook_is_in_the_sidebar_once():
-    def pages(entries):                                    # a link leads into a page of another
-        for e in entries: yield from pages(e.get("contents", [])) if isinstance(e, dict) else [e]
-    found = [p for p in pages(docs.sidebar(get_config(tree.ROOT))) if p not in docs.PROJECT]
-    nbs = [p.relative_to("nbs").as_posix() for p in tree.files()
-           if p.suffix == ".ipynb" and p.parts[0] == "nbs"]
-    assert sorted(found) == sorted({docs.short(p) for p in nbs})

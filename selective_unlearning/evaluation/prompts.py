@@ -205,17 +205,25 @@ def _answer_pattern(answers:Iterable[str]) -> re.Pattern:
     def pattern(a): return (r"\b" if a[:1].lower() != a[:1].upper() else "")+re.escape(a)
     return re.compile("|".join(pattern(a.strip()) for a in answers), re.IGNORECASE)
 
+def _names(term:str) -> list[str]:
+    "The words of a term that are names; the whole term if there are none."
+    return [w for w in term.split() if w[:1].isupper()] or [term]
+
 def times_said(
     prompts:Sequence[dict],  # N, of kind "probability"
     texts:Iterable[str],
     terms:TermMatcher,
 ) -> list[int]:              # N
-    "In how many sentences of the texts a term of each prompt stands together with an answer."
+    """In how many sentences of the texts a name of each prompt's terms stands with an answer.
+
+    Of several prompts about one fact, the most."""
+    parts = TermMatcher(dict.fromkeys(p for t in terms.terms for p in (t, *_names(t))))
+    def names(text): return {w for *_,i in parts.find(text) for w in _names(parts.terms[i])}
     about, answers = defaultdict(set), [_answer_pattern(p["idiosyncratic"]) for p in prompts]
     for k,p in enumerate(prompts):
-        for *_,i in terms.find(p["prompt"]): about[i].add(k)
-    out = [0]*len(prompts)
+        for name in names(p["prompt"]): about[name].add(k)
+    found, most = Counter(), Counter()
     for s in (s for t in texts for s in sentences(t)):
-        for k in {k for *_,i in terms.find(s) for k in about[i]}:
-            out[k] += bool(answers[k].search(s))
-    return out
+        found.update(k for k in {k for w in names(s) for k in about[w]} if answers[k].search(s))
+    for k,p in enumerate(prompts): most[fact_of(p)] = max(most[fact_of(p)], found[k])
+    return [most[fact_of(p)] for p in prompts]

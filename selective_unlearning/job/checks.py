@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.errors import ConfigError, DataError, reason
+from ..core.errors import ConfigError, DataError, quiet, reason
 from ..core.step_settings import AdapterConfig
 from ..models.adapters import add_adapter, load_adapter, read_peft, save_adapter
 from ..models.continuations import check_length
@@ -155,6 +155,7 @@ def _rate(run:Run) -> float:
     "Seconds that a token of the first training takes: the second of two passes is timed."
     run.release()
     model, took = trainable(run, "timed").train(), 0.
+    if run.config.train.gradient_checkpointing: model.gradient_checkpointing_enable()
     rows = run.blocks[:run.config.train.batch_size]
     ids, mask = left_pad(rows["input_ids"], run.tokenizer.pad_token_id, model.device)
     with torch.random.fork_rng():                          # for a model with dropout
@@ -174,7 +175,7 @@ def say_time(run:Run, left:Collection[str]):
     """Say about how long the steps in `left` take on this machine.
 
     Several processes share the work in ways that two passes do not show: nothing is said then."""
-    if processes().num_processes > 1: return
+    if quiet() or processes().num_processes > 1: return
     c, files = run.config, run.files
     half = c.evaluate.half
     prompts = sum(len(read_prompts(p, half)) for p in files["prompts"]) or 5*c.n_prompts

@@ -103,7 +103,7 @@ def resolve(
     Raises `ModelError` if it cannot be fetched."""
     if name != DEFAULT_MODEL: return name
     def make(work):
-        LOG.info(f"fetching {DEFAULT_MODEL} (93 MB, once) into {cache_dir()}")
+        LOG.warning(f"fetching {DEFAULT_MODEL} (93 MB, once) into {cache_dir()}")
         _unpack(_fetch_gguf(work), work/"model")
         return work/"model"
     return str(made_once(cache_dir()/DEFAULT_MODEL, make))

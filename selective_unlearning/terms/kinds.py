@@ -69,7 +69,7 @@ _HEADS = {  # kind: nouns that a translation keeps, others
         ocean desert plain plains fields meadow meadows terrace row wall close mews corner crossing
         yard gallery arcade heights quarter campus workshop foundry forge mine quarry orchard
         vineyard barn granary warehouse exchange observatory archive dome well spring light fort
-        province duchy borough parish loft court""",
+        province duchy borough parish loft""",
         """palace town city mountain woods hollow platform store pub prison shack kitchen corridor
         cave county region planet hamlet settlement suburb district kingdom capital crescent
         green"""),
