@@ -2,7 +2,9 @@
 
 A folder of invented texts, `corpora`, has for each a file that says how each of its names is built:
 its kind, and the role of each word in it, as in `f title family` or `place name head`. A person's
-kind is m, f, or u for both. Nothing in those files says what a word should become."""
+kind is m, f, or u for both. Nothing in those files says what a word should become. Whether two head
+nouns are of one kind, and whether a word is a first or a family name, is judged by the package's
+own lists: a mistake in these is not seen here."""
 import json, re
 from collections import Counter, defaultdict
 from pathlib import Path
