@@ -217,7 +217,7 @@ def times_said(
     """In how many sentences of the texts a name of each prompt's terms stands with an answer.
 
     Of several prompts about one fact, the most."""
-    parts = TermMatcher(dict.fromkeys(p for t in terms.terms for p in (t, *_names(t))))
+    parts = TermMatcher([*dict.fromkeys(p for t in terms.terms for p in (t, *_names(t)))])
     def names(text): return {w for *_,i in parts.find(text) for w in _names(parts.terms[i])}
     about, answers = defaultdict(set), [_answer_pattern(p["idiosyncratic"]) for p in prompts]
     for k,p in enumerate(prompts):
