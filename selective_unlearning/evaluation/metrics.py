@@ -272,16 +272,16 @@ def _choice_chance(rows:list[dict]) -> list[float]:
 def _forgotten(out:dict, familiar:dict[str,dict], seed:int):
     "Put everything that compares with the control into `out`."
     for kind in _ANSWERED: _measure(out, right_answers(kind, familiar.get(kind, {})), seed)
+    forms = _forms(familiar)
     if s := with_control(familiar.get("probability", {})):
         _measure(out, familiarity(s), seed)
         out["forgotten"]["little"] = little_known(s)
-        again = with_control(familiar.get("reminded", {}))
-        same = unreminded(s, again) if again else None
+        same = unreminded(s, forms["reminded"]) if "reminded" in forms else None
         parts = {"unreminded": same} if same else {}
         parts |= {f"by_said.{times}": part for times,part in by_said(s).items()}
         for name,part in parts.items():
             if not nothing_known(part): _measure(out, familiarity(part, f"forgotten.{name}"), seed)
-    for form,part in (forms := _forms(familiar)).items():
+    for form,part in forms.items():
         _measure(out, familiarity(part, f"forgotten.by_form.{form}"), seed)
     if form := worst_form(forms):
         out["forgotten"]["worst_form"] = form

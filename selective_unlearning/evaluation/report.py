@@ -35,7 +35,7 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "forgotten.by_form.": ("familiarity by form:",
         "The same for the prompts of one form; reminded: after other facts of the text."),
     "forgotten.by_said.": ("familiarity by sentences:",
-        "Facts by the number of sentences of the text that hold a term of the prompt and the "
+        "Facts by the number of sentences of the text that hold a name of the prompt and the "
         "answer."),
     "forgotten.unreminded.probability": ("familiarity without reminder",
         "The facts of the form reminded, asked for without other facts before them."),
