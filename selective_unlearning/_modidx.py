@@ -2179,6 +2179,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                            'selective_unlearning/training/trainer.py'),
                                                        'selective_unlearning.training.trainer.Record': ( 'training/trainer.html#record',
                                                                                                          'selective_unlearning/training/trainer.py'),
+                                                       'selective_unlearning.training.trainer.Record.on_log': ( 'training/trainer.html#record.on_log',
+                                                                                                                'selective_unlearning/training/trainer.py'),
                                                        'selective_unlearning.training.trainer.Record.on_step_end': ( 'training/trainer.html#record.on_step_end',
                                                                                                                      'selective_unlearning/training/trainer.py'),
                                                        'selective_unlearning.training.trainer.SealedTrainer': ( 'training/trainer.html#sealedtrainer',

@@ -5,7 +5,7 @@ from selective_unlearning.core.files import write_atomic, write_json
 from selective_unlearning.job import run_monitor
 from selective_unlearning.job.manifest import STEPS, VERSION, part_path, step_path
 from selective_unlearning.job.run_monitor import RunMonitor
-from selective_unlearning.training.checkpoints import seal
+from selective_unlearning.training.trainer import RECORD
 
 MADE = dict(key="", outputs={}, stamp="", seconds=75., peak_memory_bytes=1, versions={}, inputs={})
 
@@ -16,11 +16,9 @@ def write_manifest(folder, steps):
 
 
 def under_way(folder):
-    "A run whose unlearning has one checkpoint."
-    last = part_path(folder, "unlearned")/"checkpoints"/"checkpoint-20"
-    log = [dict(step=20, loss=2.)]
-    write_json(last/"trainer_state.json", dict(global_step=20, max_steps=90, log_history=log))
-    seal(last)
+    "A run whose unlearning has made 20 of 90 steps."
+    begun = part_path(folder, "unlearned")/"checkpoints"/RECORD
+    write_json(begun, dict(steps=90, log=[dict(step=20, loss=2.)]))
     write_manifest(folder, ())
 
 

@@ -16,8 +16,8 @@ from ..core.errors import DataError
 from ..core.files import read_json, read_text
 from ..core.html import STYLE, need_ipywidgets, table, tag
 from ..core.plots import svg
-from ..training.checkpoints import newest
 from ..training.curves import plot_loss
+from ..training.trainer import RECORD
 from .manifest import STEPS, part_path, read_manifest, step_path
 
 # %% ../../nbs/job/12_run_monitor.ipynb #97a3779a
@@ -26,16 +26,16 @@ TRAININGS = "reinforced", "unlearned"  # the steps that train
 def training_log(
     folder:str|Path,  # of the run
     step:str,         # one of `TRAININGS`
-) -> tuple[list[dict],int]:  # `step` and `loss`; the number of steps there will be, 0 if unknown
-    "The losses of a training, finished or under way; those of an earlier one count no more."
+) -> tuple[list[dict],int]:  # `step`, and `loss` or, if watched, `familiarity`; steps in all, or 0
+    "What a training logged, finished or under way; what an earlier one logged counts no more."
     done = step_path(folder, step)/"loss.json"
     if done.exists() and not part_path(folder, step).exists():
         losses = read_json(done)
         return losses, losses[-1]["step"] if losses else 0
-    last = newest(part_path(folder, step)/"checkpoints")
-    if not last: return [], 0
-    state = json.loads(read_text(last/"trainer_state.json"))     # not `read_json`: it may log a NaN
-    return [h for h in state["log_history"] if "loss" in h], state["max_steps"]
+    begun = part_path(folder, step)/"checkpoints"/RECORD
+    if not begun.exists(): return [], 0
+    seen = json.loads(read_text(begun))                    # not `read_json`: it may log a NaN
+    return [h for h in seen["log"] if "loss" in h or "familiarity" in h], seen["steps"]
 
 # %% ../../nbs/job/12_run_monitor.ipynb #a61df135
 _Logs = dict[str,tuple[list[dict],int]]  # of each training, see `training_log`
@@ -53,9 +53,11 @@ def _states(folder:Path, logs:_Logs) -> list[tuple[str,str]]:
             state = f"done in {made[step]['seconds']:,.0f} s"
         elif known: state = "to be made again"
         else: state = "not yet"
-        losses, total = logs.get(step, ([], 0))
-        if state == "begun" and losses:
-            state += f"; {losses[-1]['step']:,} of {total:,} training steps at the last checkpoint"
+        log, total = logs.get(step, ([], 0))
+        if state == "begun" and log:
+            state += f"; {log[-1]['step']:,} of {total:,} training steps"
+            left = [h["familiarity"] for h in log if "familiarity" in h]
+            if left: state += f", {100*max(left[-1], 0):.0f} % left of what is watched"
         out.append((step, state))
     return out
 
@@ -73,8 +75,9 @@ class RunMonitor:
         return _states(self.folder, logs), logs
 
     def _html(self, states:list[tuple[str,str]], logs:_Logs) -> str:
-        plots = (svg(plot_loss(losses, title=f"Loss of the {step} model"))
-                 for step,(losses,_) in logs.items() if losses)
+        losses = {step: [h for h in log if "loss" in h] for step,(log,_) in logs.items()}
+        plots = (svg(plot_loss(rows, title=f"Loss of the {step} model"))
+                 for step,rows in losses.items() if rows)
         head, (steps, _) = tag("p", tag("b", str(self.folder))), table(("step", "state"), states)
         return f"<style>{STYLE}</style>{tag('div', head, steps, *plots, class_='su-view')}"
 
