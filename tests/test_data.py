@@ -1,4 +1,4 @@
-"What the test halves, the invented texts and their facts promise."
+"What the test halves, the fresh prompts, the invented texts and their facts promise."
 import json, re
 from collections import Counter
 
@@ -9,7 +9,10 @@ from selective_unlearning.core.files import read_json, read_jsonl, text_hash
 from selective_unlearning.terms.dictionary import Dictionary
 
 DATA = tree.ROOT/"data"
+FRESH = "harry_potter/fresh.jsonl"  # all of it is for testing, so it has no halves
 FROZEN = {  # SHA-256 of the lines of each test half
+    f"{FRESH} probability":
+        "c53735b982d69c8ccd9c4261386a7fbdebfb2373875c989ad15a20ec5dbade3d",
     "harry_potter/homonyms.jsonl":
         "db4777ff56755a6ac331b3e8552e70e125384b823c83d428e50912f2053d9a52",
     "harry_potter/prompts.jsonl completion":
@@ -36,8 +39,9 @@ def halves_of_data():
     for file in sorted(DATA.rglob("*.jsonl")):
         for line in file.read_text(encoding="utf-8").strip("\n").split("\n"):
             probe = json.loads(line)
-            name = f"{file.relative_to(DATA).as_posix()} {probe.get('kind', '')}".strip()
-            if probe.get("half") == "test": out.setdefault(name, []).append(line)
+            path = file.relative_to(DATA).as_posix()
+            name = f"{path} {probe.get('kind', '')}".strip()
+            if probe.get("half") == "test" or path == FRESH: out.setdefault(name, []).append(line)
     return {name: "\n".join(lines) for name,lines in out.items()}
 
 

@@ -1,4 +1,4 @@
-"What the prompts about the demo subject promise, above all those with a form."
+"What the prompts about the demo subject promise, above all those with a form, fresh ones too."
 import re
 from collections import Counter
 
@@ -10,12 +10,22 @@ from selective_unlearning.evaluation.control import control_draws, replaced
 from selective_unlearning.evaluation.measures import read_prompts
 from selective_unlearning.terms.dictionary import Dictionary
 
-PROMPTS = probes.FILE
+PROMPTS, FRESH = probes.FILE, probes.DEMO/"fresh.jsonl"
 LEAST = dict(plain=170, name=60, reversed=40, alias=30, indirect=30)
 
 
 @pytest.fixture(scope="module")
 def facts(): return [p for p in read_prompts(PROMPTS) if "form" in p]
+
+
+@pytest.fixture(scope="module")
+def fresh(): return read_prompts(FRESH)
+
+
+@pytest.fixture(params=["facts", "fresh"])
+def asked(request):
+    "The prompts with a form of one file."
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -71,20 +81,21 @@ def test_choice_keeps_the_order_and_some_that_are_hardly_known():
     assert got[10] >= 20 and len(got) == 10+probes.UNKNOWN
 
 
-def test_every_record_has_its_fields(facts):
-    fields = ["kind", "form", "fact", "prompt", "idiosyncratic", "references", "subtlety", "half"]
-    assert not [p for p in facts if [*p] != fields]
-    assert {p["kind"] for p in facts} == {"probability"}
-    assert {p["half"] for p in facts} == {"test", "tune"}
-    assert not [p for p in facts if p["prompt"] != p["prompt"].strip()]
-    assert not [p for p in facts for c in p["idiosyncratic"] if not re.match(r" \S", c)]
-    assert not [p for p in facts if p["references"] != [c.strip() for c in p["idiosyncratic"]]]
-    assert not [p for p in facts if p["subtlety"] not in range(1, 11)]
+def test_every_record_has_its_fields(asked):
+    "The fresh ones have no half: all are there to be measured once."
+    fields = ["kind", "form", "fact", "prompt", "idiosyncratic", "references", "subtlety"]
+    assert not [p for p in asked if [f for f in p if f != "half"] != fields]
+    assert {p["kind"] for p in asked} == {"probability"}
+    assert {p.get("half") for p in asked} in ({"test", "tune"}, {None})
+    assert not [p for p in asked if p["prompt"] != p["prompt"].strip()]
+    assert not [p for p in asked for c in p["idiosyncratic"] if not re.match(r" \S", c)]
+    assert not [p for p in asked if p["references"] != [c.strip() for c in p["idiosyncratic"]]]
+    assert not [p for p in asked if p["subtlety"] not in range(1, 11)]
 
 
-def test_no_answer_is_counted_twice(facts):
+def test_no_answer_is_counted_twice(asked):
     "As it would be if one went on from another: ` George` and ` George Weasley`."
-    assert not [p for p in facts for a in p["idiosyncratic"] for b in p["idiosyncratic"]
+    assert not [p for p in asked for a in p["idiosyncratic"] for b in p["idiosyncratic"]
                 if b.startswith(a+" ")]
 
 
@@ -94,6 +105,13 @@ def test_counts(facts):
     assert len({p["fact"] for p in facts if p["form"] == "plain"}) >= 110
     test = [p["form"] for p in facts if p["half"] == "test"]
     assert test.count("plain") >= .4*len(test)
+
+
+def test_counts_of_the_fresh(fresh):
+    n = Counter(p["form"] for p in fresh)
+    assert n.keys() == LEAST.keys() and n["plain"] >= .6*len(fresh) and len(fresh) >= 300
+    plain = {p["fact"] for p in fresh if p["form"] == "plain"}
+    assert len({p["fact"] for p in fresh}) >= 220 and len(plain) >= 170
 
 
 def test_halves(facts):
@@ -114,14 +132,26 @@ def test_no_two_are_the_same(facts):
     assert not [p["prompt"] for p in facts if both[" ".join(words(p["prompt"]))] > 1]
 
 
-def test_no_eight_words_of_the_corpus():
+def test_the_fresh_are_new(facts, fresh):
+    "Their facts have names of their own, and none shares eight words with an older prompt."
+    others = read_prompts(PROMPTS)
+    assert not {p["fact"] for p in facts} & {p["fact"] for p in fresh}
+    old = set().union(*(eights(t) for p in others for t in whole(p)))
+    assert len(old) > 5_000
+    assert not [t for p in fresh for t in whole(p) if eights(t) & old]
+    all_words = Counter(" ".join(words(p["prompt"])) for p in [*others, *fresh])
+    assert not [p["prompt"] for p in fresh if all_words[" ".join(words(p["prompt"]))] > 1]
+
+
+@pytest.mark.parametrize("file", [PROMPTS, FRESH], ids=lambda f: f.name)
+def test_no_eight_words_of_the_corpus(file):
     corpus = set()
     for f in (probes.DEMO/"corpus").glob("*.md"): corpus |= eights(f.read_text(encoding="utf-8"))
     assert len(corpus) > 10_000
-    assert not [t for p in read_prompts(PROMPTS) for t in whole(p) if eights(t) & corpus]
+    assert not [t for p in read_prompts(file) for t in whole(p) if eights(t) & corpus]
 
 
-def test_plain_answers_name_nothing(facts, dictionary):
+def test_plain_answers_name_nothing(asked, dictionary):
     """They hold no term, however it is written, and no word of a name as it is written there.
 
     The Leaky Cauldron and wizard chess do not make `cauldron` or `wizard` a name."""
@@ -133,14 +163,14 @@ def test_plain_answers_name_nothing(facts, dictionary):
         w = words(answer)
         runs = {" ".join(w[i:j]) for i in range(len(w)) for j in range(i+1, len(w)+1)}
         return runs & lower
-    answers = [(p["prompt"], c) for p in facts if p["form"] == "plain" for c in p["idiosyncratic"]]
+    answers = [(p["prompt"], c) for p in asked if p["form"] == "plain" for c in p["idiosyncratic"]]
     assert not [a for a in answers if term(a[1]) or dictionary.matcher.find(a[1])]
     assert not [a for a in answers if {*re.findall(r"\w+", a[1])} & names]
 
 
-def test_no_prompt_says_its_answer(facts):
+def test_no_prompt_says_its_answer(asked):
     def says(p, c): return f" {' '.join(words(c))} " in f" {' '.join(words(p['prompt']))} "
-    assert not [p["prompt"] for p in facts if any(says(p, c) for c in p["idiosyncratic"])]
+    assert not [p["prompt"] for p in asked if any(says(p, c) for c in p["idiosyncratic"])]
 
 
 def test_every_choice_about_a_fact_has_its_fields(choices):

@@ -90,7 +90,7 @@ def main():
     rows = Counter()
     for p,(b,c) in zip(probes, found):
         state = "kept" if keep(b, c) else "hardly known" if b < KNOWN else "not by its names"
-        rows[p.get("form"), p.get("half"), state] += 1
+        rows[p["form"], p.get("half", ""), state] += 1
     for (form,half,state),n in sorted(rows.items()): print(f"{form:9} {half:5} {state:17} {n:4}")
     print(f"{sum(keep(*s) for s in found)} of {len(probes)} kept")
 
