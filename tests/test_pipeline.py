@@ -1,13 +1,14 @@
 "The whole job on tiny random models, killed and resumed."
 import json, os, shutil, signal, subprocess, sys, time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from selective_unlearning.evaluation.headline import MADE_NEAR, notes
-from selective_unlearning.job import steps, watching
+from selective_unlearning.job import run as running, steps, watching
 from selective_unlearning.job.manifest import STEPS
 from selective_unlearning.models.load import load_model
 from selective_unlearning.core.errors import DataError
@@ -17,6 +18,7 @@ from selective_unlearning.terms.choose_translations import choose_translations
 from selective_unlearning.terms.extract import extract_terms
 from selective_unlearning.job.run_folder import DEMO_FILES, Run
 from selective_unlearning.job.run import demo_config, run
+from selective_unlearning.job.step_list import STEP_LIST
 from selective_unlearning.terms.translate import propose_translations
 from selective_unlearning.training.retain_set import base_labels
 from tiny import NAMES, TEXT, results, settings
@@ -65,6 +67,23 @@ def test_facts_are_asked_for_once_more_after_others(tmp_path):
     assert {p["prompt"].count("\n") for p in first} == {5} and len(first) == 6
     assert remade(asked, seed=1) == first                  # seeds can be compared
     assert remade([*asked, own], seed=1) == [own]
+
+
+def test_what_is_said_before_and_after_a_step(tmp_path, monkeypatch):
+    "Before a step that is to be made; after it, or where the run ends, made or not."
+    called = []
+    def hook(*when): return lambda run, left: called.append((*when, *left))
+    watched = [replace(s, before=hook("before", s.name), after=hook("after", s.name))
+               for s in STEP_LIST]
+    monkeypatch.setattr(running, "STEP_LIST", watched)
+    config = settings(tmp_path)
+    run(config, tmp_path/"run", until="dictionary")
+    assert called == [("before", "corpus", "corpus", "dictionary"),
+                      ("after", "corpus", "dictionary"),
+                      ("before", "dictionary", "dictionary"), ("after", "dictionary")]
+    called.clear()
+    run(config, tmp_path/"run", until="dictionary")
+    assert called == [("after", "dictionary")]
 
 
 def test_one_of_several_candidates_is_kept(tmp_path):

@@ -21,8 +21,7 @@ from ..core.errors import show_messages
 from ..core.files import data_path, file_hashes, path_hash, path_stamp
 from ..core.files import write_atomic, write_json
 from ..models.load import cache_dir, processes
-from .checks import check, check_known, check_worth, say_known
-from .checks import say_time
+from .checks import check
 from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
 from .settings import RunConfig, configure, preset as named, to_yaml
@@ -151,27 +150,23 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process is ready
     manifest, start, new = run.manifest | {"keys": keys}, time.time(), 0
+    steps = STEP_LIST[:STEPS.index(until or STEPS[-1])+1]
     def done(name):
         known = manifest["steps"].get(name)
         return known and known["key"] == keys[name] and run.path(name).exists()
-    for i,step in enumerate(STEP_LIST, 1):
+    def left(): return [s.name for s in steps if not done(s.name)]
+    for i,step in enumerate(steps, 1):
         name = step.name
-        if done(name):
-            say(f"[{i}/{len(STEPS)}] {name}: done before")
-        else:
-            if name == "translated":
-                check_known(run)
-                last = STEPS.index(until or STEPS[-1])
-                say_time(run, [s for s in STEPS[:last+1] if not done(s)])
-            if name == "reinforced": check_worth(run)
+        if made := not done(name):
+            step.before(run, left())
             say(f"[{i}/{len(STEPS)}] {name}: writes {run.path(name)}")
             if run.path(name).exists() and name not in manifest["steps"]:
                 raise DataError(f"{run.path(name)}: does not belong to the run; move it away")
             run.release()
             _do(run, step, keys[name], manifest)
             new += 1
-        if name == "dictionary" and (new or until == name): say_known(run, until == name)
-        if name == until: break
+        else: say(f"[{i}/{len(STEPS)}] {name}: done before")
+        if made or name == until: step.after(run, left())
     run.release()
     main = processes().is_main_process
     if main: _write_down(run, manifest)
