@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selective_unlearning.evaluation.headline import MADE_NEAR, notes
-from selective_unlearning.job import run as running, steps, watching
+from selective_unlearning.job import checks, run as running, run_folder, steps, watching
 from selective_unlearning.job.manifest import STEPS
 from selective_unlearning.models.load import load_model
 from selective_unlearning.core.errors import DataError
@@ -84,6 +84,22 @@ def test_what_is_said_before_and_after_a_step(tmp_path, monkeypatch):
     called.clear()
     run(config, tmp_path/"run", until="dictionary")
     assert called == [("after", "dictionary")]
+
+
+def test_the_estimate_of_the_time_loads_no_model(tmp_path, monkeypatch, caplog):
+    loads, load = Counter(), run_folder.load_model
+    def run_in(name):
+        def counted(*args, **kw):
+            loads[name] += 1
+            return load(*args, **kw)
+        monkeypatch.setattr(run_folder, "load_model", counted)
+        run(settings(tmp_path), tmp_path/name, until="translated")
+    with caplog.at_level("INFO"): run_in("said")
+    assert sum("on this machine" in r.message for r in caplog.records) == 1
+    monkeypatch.setattr(checks, "quiet", lambda: True)
+    run_in("quiet")
+    assert loads["said"] == loads["quiet"] > 0
+    assert sum("on this machine" in r.message for r in caplog.records) == 1
 
 
 def test_one_of_several_candidates_is_kept(tmp_path):

@@ -153,8 +153,9 @@ def trained_tokens(
 # %% ../../nbs/job/06_checks.ipynb #c14f0c2f
 def _rate(run:Run) -> float:
     "Seconds that a token of the first training takes: the second of two passes is timed."
+    base:Any = run.reader("base").model                    # what asked is used up, none is loaded
     run.release()
-    model, took = trainable(run, "timed").train(), 0.
+    model, took = trainable(run, "timed", base).train(), 0.
     if run.config.train.gradient_checkpointing: model.gradient_checkpointing_enable()
     rows = run.blocks[:run.config.train.batch_size]
     ids, mask = left_pad(rows["input_ids"], run.tokenizer.pad_token_id, model.device)

@@ -178,12 +178,17 @@ def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], ad
     return load_adapter(load_model(run.config.model, **kw), which, folder/which)
 
 # %% ../../nbs/job/05_steps.ipynb #bca38cf3
-def trainable(run:Run, which:str) -> Any:
-    "The base model, loaded anew, as it is trained: with a fresh adapter if there are any."
+def trainable(
+    run:Run,
+    which:str,
+    base:Any=None,  # the base model, which is used up; default: it is loaded anew
+) -> Any:
+    "The base model as it is trained: with a fresh adapter if there are any."
     c, lora = run.config, run.config.lora
-    if not lora.r: return run.load_base(torch.float32)
-    return add_adapter(run.load_base(), which, lora.r, lora.alpha, lora.targets, lora.first_layer,
-                       c.seed, read_peft(c.adapter) if c.adapter else None)
+    base = base or run.load_base(None if lora.r else torch.float32)
+    if not lora.r: return base.float()
+    return add_adapter(base, which, lora.r, lora.alpha, lora.targets, lora.first_layer, c.seed,
+                       read_peft(c.adapter) if c.adapter else None)
 
 # %% ../../nbs/job/05_steps.ipynb #d1169c2f
 def _train(run:Run, work:Path, which:str, rows:Dataset, config, watch:Watch|None=None, **kw):
