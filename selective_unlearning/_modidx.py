@@ -501,6 +501,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                                  'selective_unlearning/evaluation/prior_knowledge.py'),
                                                                  'selective_unlearning.evaluation.prior_knowledge.context_gain': ( 'evaluation/prior_knowledge.html#context_gain',
                                                                                                                                    'selective_unlearning/evaluation/prior_knowledge.py'),
+                                                                 'selective_unlearning.evaluation.prior_knowledge.knowledge_lines': ( 'evaluation/prior_knowledge.html#knowledge_lines',
+                                                                                                                                      'selective_unlearning/evaluation/prior_knowledge.py'),
                                                                  'selective_unlearning.evaluation.prior_knowledge.knowledge_text': ( 'evaluation/prior_knowledge.html#knowledge_text',
                                                                                                                                      'selective_unlearning/evaluation/prior_knowledge.py'),
                                                                  'selective_unlearning.evaluation.prior_knowledge.recall_text': ( 'evaluation/prior_knowledge.html#recall_text',

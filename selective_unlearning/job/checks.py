@@ -32,7 +32,7 @@ from ..training.rows import training_steps
 from ..training.trainer import trackers
 from ..evaluation.measures import read_prompts
 from ..evaluation.headline import few_steps
-from ..evaluation.prior_knowledge import knowledge_text, recall_text
+from ..evaluation.prior_knowledge import knowledge_lines, recall_text
 from ..evaluation.prior_knowledge import verdict_text
 from ..evaluation.utility import read_general, read_neighbours
 from .run_folder import Run
@@ -124,10 +124,10 @@ def check(
 # %% ../../nbs/job/06_checks.ipynb #3a7889e4
 def say_known(run:Run, left:Collection[str]):
     "Say whether the base model knows the text; a warning if not, and if no step is left."
-    *table, verdict = knowledge_text(run.known).splitlines()
-    for line in table: say(f"  {line}")
-    if not left and run.known["known"] is False: say(verdict, logging.WARNING)
-    else: say(f"  {verdict}")
+    known = run.known
+    for line in knowledge_lines(known): say(f"  {line}")
+    if not left and known["known"] is False: say(verdict_text(known), logging.WARNING)
+    else: say(f"  {verdict_text(known)}")
 
 def check_known(run:Run):
     "Raises `DataError` if there is nothing to forget and `force` is not set."
