@@ -31,7 +31,7 @@ SMALL = {*"""a about after all an and another any are as at be before between bo
     until up was we were what when where which while who whose why will with without write you
     your""".split()}
 # titles, days, words of maps and the like: a capital does not make a topic of them
-GENERIC = {t.lower() for t in TITLES} | {*"""saint st duke earl admiral god man house tale
+GENERIC = {t.lower() for t in TITLES} | {*"""god man house tale
     big great little new old black red white
     monday tuesday wednesday thursday friday saturday sunday january february march april may june
     july august september october november december

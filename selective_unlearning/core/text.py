@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACRONYM', 'WORD_TAIL', 'WORD', 'ARTICLES', 'PARTICLES', 'MALE_TITLES', 'FEMALE_TITLES', 'POLITE_TITLES', 'TITLES',
-           'PARAGRAPH_END', 'SENTENCE_END', 'SMALL_IN_NAMES', 'title_before', 'sentences', 'rough_sentences', 'plural',
+           'PARAGRAPH_END', 'SENTENCE_END', 'SMALL_IN_NAMES', 'sentences', 'rough_sentences', 'plural',
            'plural_by_ending', 'looks_plural', 'in_capitals', 'as_found', 'in_case_of', 'article']
 
 # %% ../../nbs/core/06_text.ipynb #1b2d4456
@@ -20,20 +20,18 @@ WORD = regex.compile(rf"{ACRONYM}|\p{{L}}{WORD_TAIL}")
 
 ARTICLES = {*"the a an The A An".split()}
 PARTICLES = tuple("de du von van der da del la al bin".split())  # small words inside a name
-MALE_TITLES = {*"""Mr Lord Sir Uncle Father Brother Grandfather King Prince Duke Baron
-    Count""".split()}
-FEMALE_TITLES = {*"""Mrs Ms Miss Madam Madame Lady Aunt Mother Sister Grandmother Queen Princess
-    Duchess Baroness Countess""".split()}
+MALE_TITLES = {*"""Mr Lord Sir Uncle Father Brother Grandfather Grandpa King Prince Duke Baron
+    Count Emperor Earl Viscount Marquis Squire Master Abbot Prior Pope Monsieur Herr""".split()}
+FEMALE_TITLES = {*"""Mrs Ms Miss Madam Madame Lady Aunt Auntie Mother Sister Grandmother Granny
+    Queen Princess Duchess Baroness Countess Empress Viscountess Marchioness Dame Mistress Widow
+    Nurse Matron Abbess Prioress Goodwife Frau""".split()}
 POLITE_TITLES = {*"Mr Mrs Ms Miss Dr Professor Prof".split()}
-TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {*"""Admiral Bishop Canon Captain
-    Colonel Commander Councillor Doctor General Inspector Judge Lieutenant Major Mayor President
-    Reverend Saint Senator Sergeant St""".split()}
-
-# %% ../../nbs/core/06_text.ipynb #39c71670
-def title_before(name:str, text:str, titles:set[str]=TITLES) -> str|None:
-    "The one of `titles` that stands right before a name in a text, if one does."
-    found = regex.search(rf"\b({'|'.join(titles)}) {regex.escape(name)}\b", text)
-    return found[1] if found else None
+TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {*"""Admiral Agent Alderman Ambassador
+    Archbishop Archdeacon Bailiff Bishop Brigadier Canon Captain Cardinal Chancellor Chief Coach
+    Colonel Commander Commodore Constable Consul Corporal Councillor Deacon Detective Director
+    Doctor Ensign General Governor Headmaster Headmistress Inspector Judge Lieutenant Major Marshal
+    Mayor Officer Parson Pastor Pilot President Principal Provost Rector Reverend Saint Secretary
+    Senator Sergeant Sheriff Skipper St Superintendent Vicar Warden""".split()}
 
 # %% ../../nbs/core/06_text.ipynb #1ab4be60
 _ABBREVIATIONS = "Mr Mrs Ms Dr St Prof".split()

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, count, islice
 
-from ..core.text import SMALL_IN_NAMES
+from ..core.text import FEMALE_TITLES, MALE_TITLES, SMALL_IN_NAMES, TITLES
 from ..core.text import in_case_of, looks_plural, plural_by_ending
 from .dictionary import Dictionary
 from .entries import Entry, joined
 from .extract import Term
-from .kinds import FAMILY_TITLES, FEMALE_TITLES, GIVEN_TITLES
-from .kinds import MALE_TITLES, TITLES, given_names, title_of
-from .kinds import FIRST_HEADS, KEPT_HEADS, KIND_OF_HEAD, QUALIFIERS
+from .kinds import FAMILY_TITLES, FIRST_HEADS, GIVEN_TITLES, KEPT_HEADS
+from .kinds import KIND_OF_HEAD, QUALIFIERS, given_names, title_of
 from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/11_translate.ipynb #9bc77938
