@@ -509,8 +509,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                                    'selective_unlearning/evaluation/prior_knowledge.py')},
             'selective_unlearning.evaluation.prompts': { 'selective_unlearning.evaluation.prompts.Mention': ( 'evaluation/prompts.html#mention',
                                                                                                               'selective_unlearning/evaluation/prompts.py'),
-                                                         'selective_unlearning.evaluation.prompts._answer_pattern': ( 'evaluation/prompts.html#_answer_pattern',
-                                                                                                                      'selective_unlearning/evaluation/prompts.py'),
                                                          'selective_unlearning.evaluation.prompts._choice': ( 'evaluation/prompts.html#_choice',
                                                                                                               'selective_unlearning/evaluation/prompts.py'),
                                                          'selective_unlearning.evaluation.prompts._cloze': ( 'evaluation/prompts.html#_cloze',

@@ -8,7 +8,6 @@ __all__ = ['REMEMBERED', 'SAMPLED', 'Mention', 'mentions', 'subtlety', 'make_que
 
 # %% ../../nbs/evaluation/00_prompts.ipynb #25065388
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -200,11 +199,6 @@ def reminded(
     return out
 
 # %% ../../nbs/evaluation/00_prompts.ipynb #705f28b7
-def _answer_pattern(answers:Iterable[str]) -> re.Pattern:
-    "Any of the answers, at the beginning of a word where there is upper and lower case."
-    def pattern(a): return (r"\b" if a[:1].lower() != a[:1].upper() else "")+re.escape(a)
-    return re.compile("|".join(pattern(a.strip()) for a in answers), re.IGNORECASE)
-
 def _names(term:str) -> list[str]:
     "The words of a term that are names; the whole term if there are none."
     return [w for w in term.split() if w[:1].isupper()] or [term]
@@ -219,11 +213,12 @@ def times_said(
     Of several prompts about one fact, the most."""
     parts = TermMatcher([*dict.fromkeys(p for t in terms.terms for p in (t, *_names(t)))])
     def names(text): return {w for *_,i in parts.find(text) for w in _names(parts.terms[i])}
-    about, answers = defaultdict(set), [_answer_pattern(p["idiosyncratic"]) for p in prompts]
+    about, answers = defaultdict(set), [[*map(str.strip, p["idiosyncratic"])] for p in prompts]
     for k,p in enumerate(prompts):
         for name in names(p["prompt"]): about[name].add(k)
     found, most = Counter(), Counter()
     for s in (s for t in texts for s in sentences(t)):
-        found.update(k for k in {k for w in names(s) for k in about[w]} if answers[k].search(s))
+        found.update(k for k in {k for w in names(s) for k in about[w]}
+                     if any(says(s, a, whole=False) for a in answers[k]))
     for k,p in enumerate(prompts): most[fact_of(p)] = max(most[fact_of(p)], found[k])
     return [most[fact_of(p)] for p in prompts]

@@ -160,6 +160,13 @@ def next_tokens(reader:Reader, prompt:str, k:int=3) -> list[tuple[str,float]]:
     return [(texts[i], p) for i,p in zip(tokens[0].tolist(), logp[0].exp().tolist())]
 
 # %% ../../nbs/models/05_continuations.ipynb #84b82315
-def says(text:str, answer:str) -> bool:
-    "Whether `answer` is in `text` as whole words."
-    return bool(re.search(rf"(?<!\w){re.escape(answer.lower())}(?!\w)", text.lower()))
+def says(
+    text:str, answer:str,
+    whole:bool=True,  # as whole words; else words need only begin with it
+) -> bool:
+    "Whether `answer` is in `text`."
+    text, answer = text.lower(), answer.lower()
+    if answer not in text: return False                    # no pattern for most
+    begins = whole or answer[:1] != answer[:1].upper()
+    pattern = r"(?<!\w)"*begins+re.escape(answer)+r"(?!\w)"*whole
+    return bool(re.search(pattern, text))
