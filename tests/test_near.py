@@ -1,10 +1,13 @@
 "What the fresh probes of what must survive promise: near.jsonl and harry_potter/homonyms.jsonl."
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
+from datasets import Dataset
 
 import near
 from near import HOMONYMS, NEAR, WORD, half, read
+from tiny import byte_level
 from selective_unlearning.core.text import plural
 
 PROBES, TERMS = read(NEAR), read(HOMONYMS)
@@ -34,27 +37,26 @@ def test_keep_rule():
 def test_probes_that_share_a_name_with_retain_texts_are_told_apart():
     def probe(prompt, answer, score, **more):
         return dict(prompt=prompt, answers=[answer], score=score) | more
-    base = [probe("The Nile flows through", " Egypt", .8, ring=1),
-            probe("The capital of Norway is", " Oslo", .4, ring=1),
-            probe("The star Sirius shines over", " Egypt", .5, term="Sirius"),
-            probe("The star Sirius shines over", " Oslo", .5, term="Sirius")]
-    new = [p | dict(score=s) for p,s in zip(base, (.2, .4, .5, .4))]
-    class Run:
-        "As much of a run as is read."
-        retain_set = {"input_ids": [[0, 1], [2]]}
-        class tokenizer:
-            def decode(ids, **kw):
-                return "".join(["In Egy", "pt we saw", "\nSirius shone."][i] for i in ids)
-    names = near.retained(Run)
+    base = dict(neighbours=[probe("The Nile flows through", " Egypt", .8, ring=1),
+                            probe("The capital of Norway is", " Oslo", .4, ring=1),
+                            probe("The capital of Japan is", " Tokyo", .5)],
+                homonyms=[probe("The star Sirius shines over", " Egypt", .5, term="Sirius"),
+                          probe("The star Sirius shines over", " Oslo", .5, term="Sirius")])
+    new = {kind: [p | dict(score=s) for p,s in zip(base[kind], scores)]
+           for kind,scores in (("neighbours", (.2, .4, .3)), ("homonyms", (.5, .4)))}
+    tok = byte_level()
+    texts = "In Egypt we saw", "Sirius shone."             # not `sawSirius`
+    rows = Dataset.from_list([dict(input_ids=tok(text)["input_ids"]) for text in texts])
+    names = near.retained(SimpleNamespace(retain_set=rows, tokenizer=tok))
     assert names == {"egypt", "sirius"}
     found = {(group, which): (i["n"], i["value"])
              for group,by in near.kept_apart(base, new, names).items() for which,i in by.items()}
     assert found == {k: (n, pytest.approx(x)) for k,(n,x) in {
         ("ring 1", "all"): (2, .5), ("ring 1", "they alone"): (1, .25),
-        ("ring 1", "without them"): (1, 1.), ("homonyms", "all"): (2, .9),
+        ("ring 1", "without them"): (1, 1.), ("neighbours", "all"): (1, .6),
+        ("neighbours", "without them"): (1, .6), ("homonyms", "all"): (2, .9),
         ("homonyms", "they alone"): (1, 1.), ("homonyms", "without them"): (1, .8)}.items()}
-    Run.retain_set = None
-    assert near.retained(Run) == set()
+    assert near.retained(SimpleNamespace(retain_set=None)) == set()
 
 
 def test_counts():

@@ -135,36 +135,37 @@ def table(scored, by):
 
 
 def kept_apart(base, new, names):
-    """What is kept of the probes, by group and whether they share a name with `names`.
+    """What is kept of the neighbours and homonyms, and whether they share a name with `names`.
 
-    `group → {"all", "they alone", "without them"} → value, low, high, n` where there are any."""
+    `group → {"all", "they alone", "without them"} → value, low, high, n` where there are any.
+    A group is a ring, the neighbours that have none, or the homonyms."""
     out = {}
-    for b,u in zip(base, new):
-        group = f"ring {b['ring']}" if "ring" in b else "homonyms"
-        for which in ("all", "they alone" if known_names(b, names) else "without them"):
-            out.setdefault(group, {}).setdefault(which, []).append((u["score"], b["score"]))
+    for kind in ("neighbours", "homonyms"):
+        for b,u in zip(base[kind], new[kind]):
+            group = f"ring {b['ring']}" if "ring" in b else kind
+            for which in ("all", "they alone" if known_names(b, names) else "without them"):
+                out.setdefault(group, {}).setdefault(which, []).append((u["score"], b["score"]))
     return {g: {w: interval(*zip(*pairs)) for w,pairs in by.items()} for g,by in out.items()}
 
 
 def retained(run):
     "The proper nouns of a run's retain texts."
     if (rows := run.retain_set) is None: return set()
-    ids = list(chain.from_iterable(rows["input_ids"]))
-    lines = run.tokenizer.decode(ids, skip_special_tokens=True).split("\n")
-    return set().union(*map(proper_nouns, lines))
+    texts = run.tokenizer.batch_decode(rows["input_ids"][:], skip_special_tokens=True)
+    return set().union(*(proper_nouns(line) for t in texts for line in t.split("\n")))
 
 
 def of_run(folder):
     "Print what the run kept of the probes that share a proper noun with its retain texts."
     from selective_unlearning.job.run_folder import Run
     run = Run(folder)
-    base, new = ([*kinds["neighbours"], *kinds["homonyms"]]
-                 for kinds in map(run.report.utility.get, ("base", "unlearned")))
+    utility = run.report.utility
     print("probes that share a proper noun with a retain text; unlearned / base, 95 % intervals")
-    for group,by in kept_apart(base, new, retained(run)).items():
+    for group,by in kept_apart(utility["base"], utility["unlearned"],
+                                retained(run)).items():
         for which in ("all", "they alone", "without them"):
             if i := by.get(which):
-                print(f"{group:10}{which:13}{i['n']:5}{i['value']:8.3f}   "
+                print(f"{group:12}{which:13}{i['n']:5}{i['value']:8.3f}   "
                       + interval_text([i["low"], i["high"]]))
 
 
