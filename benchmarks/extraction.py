@@ -8,7 +8,7 @@ one to three words (scikit-learn), the named entities of a trained spaCy pipelin
 or the copy of it on the package index), and their union with ours. A row's ratio is the extractor's
 own figure, to be held against the target.
 """
-import itertools, json, random, re, resource, subprocess, sys, time, warnings
+import itertools, json, random, re, resource, subprocess, sys, time
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from _term_scores import score_terms
 from run import save
 from selective_unlearning.core.files import data_path
-from selective_unlearning.terms.dictionary import Dictionary
+from selective_unlearning.terms.dictionary import Dictionary, covered
 from selective_unlearning.terms.spacy_terms import spacy_terms
 from selective_unlearning.terms.extract import extract_terms, merge_terms
 
@@ -99,9 +99,7 @@ def report(megabytes):
 def quality():
     for (name, (folder, listed)), (part, cut) in itertools.product(CORPORA.items(), PARTS.items()):
         texts = read(folder, cut)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")              # the lists hold more than a part's terms
-            counts = Dictionary.load(data_path(listed)).coverage(texts)
+        counts = covered(Dictionary.load(data_path(listed)), texts)
         wanted = {t: n for t, n in counts.items() if n}
         found = extracted(texts)
         ours = score_terms(found, wanted)

@@ -1457,6 +1457,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                 'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary.Diff.__str__': ( 'terms/dictionary.html#diff.__str__',
                                                                                                                'selective_unlearning/terms/dictionary.py'),
+                                                       'selective_unlearning.terms.dictionary._counted': ( 'terms/dictionary.html#_counted',
+                                                                                                           'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary._is_name': ( 'terms/dictionary.html#_is_name',
                                                                                                            'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary.check_dictionary': ( 'terms/dictionary.html#check_dictionary',

@@ -232,11 +232,10 @@ def test_a_diff_shows_every_field(field, value):
     assert before != after
 
 
-def test_coverage_warns_of_each_absent_term_and_refuses_a_foreign_dictionary():
+def test_coverage_warns_of_each_absent_term_and_refuses_a_foreign_dictionary(caplog):
     d = Dictionary.from_mapping({"Ron": "Ed", "Harry": "Jon", "Hogwarts": "Ashford"})
-    with pytest.warns(UserWarning,
-                      match="^2 of 3 terms never occur in the corpus: Harry, Hogwarts$"):
-        assert d.coverage(["Ron's RON ron"]) == {"Ron": 2, "Harry": 0, "Hogwarts": 0}
+    assert d.coverage(["Ron's RON ron"]) == {"Ron": 2, "Harry": 0, "Hogwarts": 0}
+    assert caplog.messages == ["2 of 3 terms never occur in the corpus: Harry, Hogwarts"]
     with pytest.raises(DataError,
                        match="none of the 3 terms of the dictionary occurs in the corpus: is it"):
         d.coverage(["Frodo"])

@@ -6,7 +6,7 @@
 __all__ = ['Dictionary', 'check_dictionary', 'covered', 'families', 'Diff']
 
 # %% ../../nbs/terms/04_dictionary.ipynb #ab5c1dfe
-import json, warnings
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core.errors import DataError, did_you_mean, printable
+from ..core.errors import LOG, DataError, did_you_mean, printable
 from ..core.files import text_hash
 from .entries import Entry, join_entries, joined, read_entries
 from .entries import write_entries
@@ -144,22 +144,26 @@ def validate(self:Dictionary) -> Dictionary:
     return self
 
 # %% ../../nbs/terms/04_dictionary.ipynb #ce3a6c68
+def _counted(dictionary:Dictionary, texts:Iterable[str]) -> dict[str,int]:
+    "How often each term occurs. Raises `DataError` if none does."
+    counts = Counter()
+    for text in [texts] if isinstance(texts, str) else texts:
+        counts.update(i for *_,i in dictionary.matcher.find(text))
+    found = {t: counts[i] for i,t in enumerate(dictionary.terms)}
+    if found and not counts:
+        raise DataError(f"none of the {len(found)} terms of the dictionary occurs in the corpus: "
+                        "is it the dictionary of another one?")
+    return found
+
 @patch
 def coverage(self:Dictionary,
     texts:Iterable[str],  # or a single text
 ) -> dict[str, int]:      # per term: whole-word occurrences
     "How often each term occurs; warns of those that never do. Raises `DataError` if none occurs."
-    counts = Counter()
-    for text in [texts] if isinstance(texts, str) else texts:
-        counts.update(i for *_,i in self.matcher.find(text))
-    found = {t: counts[i] for i,t in enumerate(self.terms)}
-    absent = [t for t,n in found.items() if not n]
-    if len(absent) == len(found) > 0:
-        raise DataError(f"none of the {len(found)} terms of the dictionary occurs in the corpus: "
-                        "is it the dictionary of another one?")
-    if absent:
-        warnings.warn(printable(f"{len(absent)} of {len(found)} terms never occur in the corpus: "
-                                + ", ".join(absent), lines=False), stacklevel=2)
+    found = _counted(self, texts)
+    if absent := [t for t,n in found.items() if not n]:
+        LOG.warning(printable(f"{len(absent)} of {len(found)} terms never occur in the corpus: "
+                              + ", ".join(absent), lines=False))
     return found
 
 # %% ../../nbs/terms/04_dictionary.ipynb #2879cea0
@@ -176,11 +180,9 @@ def covered(
     where:str="dictionary",  # named in errors
 ) -> dict[str,int]:          # term → whole-word occurrences
     "How often each term occurs.\n\nRaises `DataError` like `check_dictionary`, and if none occurs."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check_dictionary(dictionary, where)
-        try: return dictionary.coverage(texts)
-        except DataError as e: raise DataError(f"{where}: {e}") from None
+    check_dictionary(dictionary, where)
+    try: return _counted(dictionary, texts)
+    except DataError as e: raise DataError(f"{where}: {e}") from None
 
 # %% ../../nbs/terms/04_dictionary.ipynb #82a8a98e
 def families(terms:Iterable[str]) -> dict[str, str]:

@@ -6,10 +6,10 @@
 __all__ = ['SEAL', 'seal', 'flaw', 'mend', 'newest', 'keep_last']
 
 # %% ../../nbs/training/02_checkpoints.ipynb #346a43c7
-import json, re, shutil, warnings
+import json, re, shutil
 from pathlib import Path
 
-from ..core.errors import DataError, printable
+from ..core.errors import LOG, DataError, printable
 from ..core.files import file_hashes, read_json, read_text, write_json
 
 # %% ../../nbs/training/02_checkpoints.ipynb #beb7e6ec
@@ -71,8 +71,7 @@ def mend(folder:str|Path, of:str="") -> Path|None:
                         f"processes): remove {folder}, or choose another folder")
     then = f"training goes on from {good.name}" if good else "training starts over"
     for p,why in bad:
-        warning = printable(f"{p}: {why}; it is removed, and {then}", lines=False)
-        warnings.warn(warning, stacklevel=2)
+        LOG.warning(printable(f"{p}: {why}; it is removed, and {then}", lines=False))
         _remove(p)
     return good
 
