@@ -17,7 +17,7 @@ from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.labels.align import CONTEXT, INSIDE, START
 from selective_unlearning.training.losses import excess, hinge_loss, label_loss, learnt_at_names
 from selective_unlearning.training.rows import block_mask, collate, hold_out
-from selective_unlearning.training.trainer import batch_losses, finetune
+from selective_unlearning.training.trainer import _arguments, batch_losses, finetune
 from selective_unlearning.models.adapters import add_adapter
 from selective_unlearning.training.retain_set import pack
 from selective_unlearning.models.scores import token_logprobs
@@ -46,6 +46,13 @@ def test_learning_rate(tmp_path, kind):
     want = [s/rise if s < rise else SHAPES[kind]((s-rise)/(steps-rise)) for s in range(steps)]
     assert [r["step"] for r in losses] == [*range(1, steps+1)]
     assert [r["learning_rate"] for r in losses] == pytest.approx([1e-2*w for w in want], abs=1e-12)
+
+
+def test_one_process_trains_on_one_gpu(tmp_path, monkeypatch):
+    "The Trainer would take all that it sees, and give each an equal part of every tensor."
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    args = _arguments(FinetuneConfig(batch_size=3), tmp_path, 0, 20, held_out=False, cpu=False)
+    assert (args.n_gpu, args.train_batch_size) == (1, 3)
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")

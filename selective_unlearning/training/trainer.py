@@ -179,13 +179,15 @@ def _arguments(config:FinetuneConfig, out, seed:int, steps:int, held_out:bool, c
     fields = TrainingArguments.__dataclass_fields__        # the older of two names will go
     twice = "activation" if "activation_checkpointing" in fields else "gradient"
     more:dict[str,Any] = {f"{twice}_checkpointing": config.gradient_checkpointing}
-    return TrainingArguments(str(out), num_train_epochs=1, learning_rate=config.lr,
+    args = TrainingArguments(str(out), num_train_epochs=1, learning_rate=config.lr,
         adam_beta2=config.beta2, per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulation, warmup_steps=round(config.warmup*steps),
         lr_scheduler_type=schedule, weight_decay=0., max_grad_norm=1., save_steps=config.save_steps,
         logging_steps=max(1, steps//50), seed=seed, remove_unused_columns=False,
         dataloader_pin_memory=False, report_to=trackers(config.report_to) or "none", use_cpu=cpu,
         disable_tqdm=True, **more, **(measured if held_out else {}))
+    args._n_gpu = min(args.n_gpu, 1)  # a process trains on one; the Trainer would share its batches
+    return args
 
 def _trained(trainer:UnlearnTrainer, last:Path|None):
     "Train from the checkpoint `last`, or from the start, then load the best weights."
