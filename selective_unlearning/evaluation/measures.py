@@ -38,25 +38,15 @@ def probability_scores(reader:Reader, prompts:list[dict], progress:str="") -> li
             for p in prompts]
 
 # %% ../../nbs/evaluation/01_measures.ipynb #6fb09034
-_NEUTRAL = "Answer:"  # says nothing of what comes
-
-def choice_scores(
-    reader:Reader, prompts:list[dict], progress:str="",
-    calibrated:bool=True,  # whether a choice's own likelihood is taken off
-) -> list[dict]:
-    """Add `picked`, the choice with the highest score, and `score`, 1 if that one is right.
+def choice_scores(reader:Reader, prompts:list[dict], progress:str="") -> list[dict]:
+    """Add `picked`, the likeliest choice, and `score`, 1 if that one is right.
 
     `entropy` says how undecided the model is, from 0 (sure) to 1 (all alike)."""
     pairs = [(p["prompt"], " "+c.lstrip()) for p in prompts for c in p["choices"]]
-    logps = continuation_logprobs(reader, pairs, progress=progress)
-    scores = [logp for logp,_ in logps]
-    if calibrated:
-        texts = [*dict.fromkeys(c for _,c in pairs)]       # a name is a choice of many prompts
-        own = dict(zip(texts, continuation_logprobs(reader, [(_NEUTRAL, c) for c in texts])))
-        scores = [(logp-own[c][0])/n for (logp,n),(_,c) in zip(logps, pairs)]
-    out, each = [], iter(scores)
+    each = iter(continuation_logprobs(reader, pairs, progress=progress))
+    out = []
     for p in prompts:
-        z = np.array([next(each) for _ in p["choices"]])
+        z = np.array([next(each)[0] for _ in p["choices"]])
         picked, q = int(z.argmax()), np.exp(z-z.max())
         out.append(p | dict(picked=picked, score=float(picked == p["answer"]),
                             entropy=_entropy(q/q.sum())))

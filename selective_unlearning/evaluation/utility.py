@@ -96,7 +96,7 @@ def utility(
     "Score one model on everything that must survive."
     def chance(probes, name): return neighbour_scores(reader, probes, name) if probes else []
     read = chance(reading, "reading")
-    items = choice_scores(reader, general, "general items", calibrated=False) if general else []
+    items = choice_scores(reader, general, "general items") if general else []
     other = text_losses(reader, holdout, progress="other text") if holdout else []
     asked = neighbours if stand_ins else []
     return dict(reading=[r for r in read if r["names"] == "anchored"],
