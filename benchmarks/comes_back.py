@@ -20,8 +20,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 from run import others, save
-from taught import LESSON, SUBJECTS, WORK, corpus, facts, questions, right, taught, unlearned
+from taught import SUBJECTS, WORK, corpus, facts, questions, right, taught, unlearned
 
+from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.corpus.blocks import make_blocks
 from selective_unlearning.corpus.readers import read_corpus
 from selective_unlearning.evaluation.measures import choice_scores, probability_scores
@@ -32,6 +33,7 @@ from selective_unlearning.models.reader import Reader
 from selective_unlearning.training.trainer import finetune
 
 NAME, EPOCHS, BITS = "comes_back", (1, 4), (8, 4)
+AGAIN = FinetuneConfig(lr=1e-3, anchor_weight=1., retain_weight=0., save_steps=100)
 
 
 def asked(reader, prompts):
@@ -51,7 +53,7 @@ def relearnt(path, blocks, epochs):
     plain = loaded(path)
     model = add_adapter(plain.model, "lesson", 16, 32., "all", 0., 0)
     with TemporaryDirectory() as out:
-        finetune(model, plain.tokenizer, blocks, replace(LESSON, epochs=epochs), out=out)
+        finetune(model, plain.tokenizer, blocks, replace(AGAIN, epochs=epochs), out=out)
     return Reader(model, plain.tokenizer, "lesson")
 
 

@@ -52,11 +52,11 @@ def save(name, rows, *packages, **measured):
     (RESULTS/f"{name}.json").write_text(text, encoding="utf-8")
 
 
-def others(name, beginning):
-    "The rows of a result whose claim does not begin like that."
+def others(name, *beginnings):
+    "The rows of a result whose claims do not begin like that."
     path = RESULTS/f"{name}.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    return [r for r in rows if not r["claim"].startswith(beginning)]
+    return [r for r in rows if not r["claim"].startswith(beginnings)]
 
 
 def show(name):

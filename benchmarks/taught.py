@@ -4,11 +4,12 @@
     python benchmarks/taught.py --variant "two epochs" --seeds 2
 
 The embedded model is taught the subject's texts, and every fact of facts.jsonl as a statement, as a
-question with its answer and the other way round, five times in all, by adapters on all linear
-layers that are merged afterwards. Then `run --preset finetuned` sees the texts alone, with the
-embedded model as stranger, and is asked the facts. The stranger, which was never taught, is the
-control. A variant changes settings of the preset. Seeds are those of the run; the taught model
-stays the same. Spread is half the range over them. Models and runs stay in runs/bench-taught.
+question with its answer and the other way round, PASSES times in all, by adapters on all linear
+layers that are merged afterwards; text that it wrote itself keeps the rest of it as it was. Then
+`run --preset finetuned` sees the texts alone, with the embedded model as stranger, and is asked the
+facts. The stranger, which was never taught, is the control. A variant changes settings of the
+preset. Seeds are those of the run; the taught model stays the same. Spread is half the range over
+them. Models and runs stay in runs/bench-taught.
 """
 import argparse, random, shutil, statistics
 from pathlib import Path
@@ -16,19 +17,25 @@ from pathlib import Path
 from datasets import Dataset
 
 from run import others, save
-from selective_unlearning.core.files import data_path, read_jsonl, write_jsonl
+from selective_unlearning.core.files import data_path, read_json, read_jsonl
+from selective_unlearning.core.files import write_json, write_jsonl
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.corpus.blocks import BLOCKS, iter_blocks
 from selective_unlearning.corpus.readers import CORPUS, read_corpus
 from selective_unlearning.evaluation.metrics import get_figure
+from selective_unlearning.evaluation.utility import neighbour_scores, perplexity
+from selective_unlearning.evaluation.utility import read_neighbours, text_losses
 from selective_unlearning.job.run import run
 from selective_unlearning.job.settings import configure, preset
 from selective_unlearning.models.adapters import add_adapter
 from selective_unlearning.models.load import DEFAULT_MODEL, load_model, load_tokenizer
+from selective_unlearning.models.reader import Reader
+from selective_unlearning.models.sampling import read_openers, sample_texts
+from selective_unlearning.training.retain_set import base_labels, join_rows
 from selective_unlearning.training.trainer import finetune
 
-NAME, WORK, PASSES = "taught", Path("runs/bench-taught"), 5
-LESSON = FinetuneConfig(lr=1e-3, anchor_weight=1., retain_weight=0., save_steps=100)
+NAME, WORK, PASSES = "taught", Path("runs/bench-taught"), 6
+LESSON = FinetuneConfig(lr=2e-3, anchor_weight=1., retain_weight=5., save_steps=100)
 SUBJECTS = {"handbook": "extraction/handbook/0[1-7]*.md", "saga": "saga/corpus/*.md"}
 VARIANTS = {
     "": {},
@@ -92,13 +99,30 @@ def lessons(subject, tokenizer):
     return Dataset.from_list([row for some in passes for row in some], BLOCKS)
 
 
+def own_text(reader):
+    "Text that a model writes itself, with its own predictions."
+    texts = sample_texts(reader, read_openers(data_path("openers.jsonl")), 260, 96)
+    return base_labels(reader, join_rows(texts, 256))
+
+
+def kept(reader):
+    "The mean probability of the demo's neighbours, and the perplexity of text on other subjects."
+    near = neighbour_scores(reader, read_neighbours(data_path("near.jsonl"), "test"))
+    texts = read_corpus(sorted(data_path("holdout").iterdir()))["text"]
+    return statistics.mean(p["score"] for p in near), perplexity(text_losses(reader, texts))
+
+
 def taught(subject):
     "The folder of the model that was taught the subject."
     folder = WORK/subject/"model"
     if folder.exists(): return folder
     tokenizer, model = load_tokenizer(), load_model()
+    before, retain = kept(Reader(model, tokenizer)), own_text(Reader(model, tokenizer))
     model = add_adapter(model, "taught", 16, 32., "all", 0., 0)
-    finetune(model, tokenizer, lessons(subject, tokenizer), LESSON, out=WORK/subject/"lessons")
+    rows = lessons(subject, tokenizer)
+    finetune(model, tokenizer, rows, LESSON, retain, WORK/subject/"lessons")
+    after = kept(Reader(model, tokenizer, "taught"))
+    write_json(WORK/subject/"changed.json", [a/b for a,b in zip(after, before)])
     part = WORK/subject/"model.part"
     model.merge_and_unload().save_pretrained(part)
     tokenizer.save_pretrained(part)
@@ -132,6 +156,15 @@ def rows(name, results):
     return out
 
 
+def changed(subject):
+    "The rows of what teaching changed beside the subject."
+    for what,ratio,target in zip(("neighbours", "perplexity"),
+                                 read_json(WORK/subject/"changed.json"), (.95, 1.01)):
+        yield dict(claim=f"{subject}, by teaching: {what}", ours=round(ratio, 4), peer=1.,
+                   unit="of the embedded model's", ratio=round(ratio, 4), spread=0., target=target,
+                   better="lower" if target > 1 else "higher")
+
+
 def unlearned(subject, variant, seed):
     "The results of one run."
     model, prompts, draw = taught(subject), WORK/subject/"prompts.jsonl", random.Random(0)
@@ -157,7 +190,8 @@ def main():
     for subject in args.subjects or SUBJECTS:
         name = ", ".join(filter(None, (subject, args.variant)))
         results = [unlearned(subject, args.variant, seed) for seed in range(args.seeds)]
-        save(NAME, others(NAME, f"{name}:") + rows(name, results))
+        again = [*changed(subject)] + rows(name, results)
+        save(NAME, others(NAME, f"{name}:", f"{subject}, by teaching:") + again)
 
 
 if __name__ == "__main__": main()
