@@ -20,9 +20,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 from run import others, save
-from taught import SUBJECTS, WORK, corpus, facts, questions, right, taught, unlearned
+from taught import LESSON, SUBJECTS, WORK, corpus, facts, questions, right, taught, unlearned
 
-from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.corpus.blocks import make_blocks
 from selective_unlearning.corpus.readers import read_corpus
 from selective_unlearning.evaluation.measures import choice_scores, probability_scores
@@ -33,7 +32,7 @@ from selective_unlearning.models.reader import Reader
 from selective_unlearning.training.trainer import finetune
 
 NAME, EPOCHS, BITS = "comes_back", (1, 4), (8, 4)
-AGAIN = FinetuneConfig(lr=1e-3, anchor_weight=1., retain_weight=0., save_steps=100)
+AGAIN = replace(LESSON, lr=1e-3, retain_weight=0.)  # as who has the weights would: nothing is kept
 
 
 def asked(reader, prompts):

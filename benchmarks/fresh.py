@@ -1,14 +1,16 @@
-"""The demo, asked what nobody had looked at: `harry_potter/fresh.jsonl` instead of the test half.
+"""The demo, asked prompts that are younger than its recipe: `harry_potter/fresh.jsonl`.
 
     python benchmarks/fresh.py
 
 The test half has been measured for every recipe that was tried since it was written. These prompts
 were written later, and the recipe is older than they are. Both are asked of the same models, those
-of runs/demo, which is made if it is not there; the new answers are in runs/fresh.
+of runs/demo, which is made if it is not there; the new answers are in runs/fresh. Some of them ask
+for facts of an older prompt again: those that share a name and their first answer with one have a
+row of their own, and so have the commonest answers.
 
 Ours is the figure with the fresh prompts, the peer's that with the test half, and the ratio is
-ours again, held against the limit of the report; a form of prompts has that of all. Spread is half
-the width of the 95 % interval.
+ours again, held against the limit of the report; a part has that of all. Spread is half the width
+of the 95 % interval.
 """
 import shutil
 from dataclasses import replace
@@ -16,36 +18,64 @@ from pathlib import Path
 
 from run import save
 from selective_unlearning.core.files import data_path
-from selective_unlearning.evaluation.metrics import LIMITS, get_figure
+from selective_unlearning.evaluation.measures import read_prompts
+from selective_unlearning.evaluation.metrics import LIMITS, get_figure, summarise
+from selective_unlearning.job.results import read_measured
 from selective_unlearning.job.run import demo_config, run
+from selective_unlearning.terms.dictionary import Dictionary
 
 NAME, PROMPTS = "fresh", "harry_potter/fresh.jsonl"
 LEFT, FORM = "forgotten.probability", "forgotten.by_form.{}.probability"
 FIGURES = {"left": LEFT, "left, without signs": "forgotten.absolute",
            "left, plain words": FORM.format("plain"), "left, by name": FORM.format("name"),
            "left, reversed": FORM.format("reversed"), "left, indirect": FORM.format("indirect"),
-           "left, by alias": FORM.format("alias")}
+           "left, by alias": FORM.format("alias"), "left, reminded": FORM.format("reminded")}
+COMMONEST = {"wizard", "wizards", "witch", "magic", "magical", "student", "students"}
 
 
-def rows(fresh, tested):
-    "A row for each figure, from the two reports."
-    limits, out = {limit.path: limit.limit for limit in reversed(LIMITS)}, []
-    for claim,path in FIGURES.items():
-        value, (low, high, n) = get_figure(fresh, path), get_figure(fresh["intervals"], path)
-        out.append(dict(claim=f"{claim}, {n} facts", ours=round(value, 4),
-                        peer=round(get_figure(tested, path), 4), unit="of what the base knows",
-                        ratio=round(value, 4), spread=round((high-low)/2, 4),
-                        target=limits.get(path, limits[LEFT]), better="lower"))
-    return out
+def row(claim, path, fresh, tested):
+    "A figure of the two reports."
+    limits = {limit.path: limit.limit for limit in reversed(LIMITS)}  # the first of a path counts
+    value, (low, high, n) = get_figure(fresh, path), get_figure(fresh["intervals"], path)
+    return dict(claim=f"{claim}, {n} facts", ours=round(value, 4),
+                peer=round(get_figure(tested, path), 4), unit="of what the base knows",
+                ratio=round(value, 4), spread=round((high-low)/2, 4),
+                target=limits.get(path, limits[LEFT]), better="lower")
+
+
+def part(done, keep):
+    "The report of a run on some of its probability prompts."
+    scores, utility, _ = read_measured(done.folder)
+    return summarise({m: dict(probability=[*filter(keep, kinds["probability"])])
+                      for m,kinds in scores.items()}, utility)
+
+
+def parts(names):
+    "Parts of the prompts, each with a function that says whether a prompt is in it."
+    def called(p): return {names.terms[k] for *_,k in names.find(p["prompt"])}
+    def answer(p): return p["idiosyncratic"][0].strip()
+    older = {(answer(p), name) for p in read_prompts(data_path("harry_potter/prompts.jsonl"))
+             if p["kind"] == "probability" for name in called(p)}
+    def again(p): return any((answer(p), name) in older for name in called(p))
+    def plain(p): return p.get("form") == "plain"
+    return {"left, plain words, the commonest": lambda p: plain(p) and answer(p) in COMMONEST,
+            "left, plain words, the others": lambda p: plain(p) and answer(p) not in COMMONEST,
+            "left, asked before in other words": again,
+            "left, not asked before": lambda p: not again(p)}
 
 
 def main():
     config, folder = demo_config(), Path("runs/fresh")
     demo = run(config, "runs/demo")
-    if not folder.exists():                                # for the steps that they share
-        shutil.copytree(demo.folder, folder, ignore=shutil.ignore_patterns(".lock", "report.*"))
+    shutil.rmtree(folder, ignore_errors=True)              # it might be of another recipe's models
+    shutil.copytree(demo.folder, folder, ignore=shutil.ignore_patterns(".lock", "report.*"))
     fresh = run(replace(config, prompts=str(data_path(PROMPTS))), folder)
-    save(NAME, rows(fresh.results, demo.results))
+    rows = [row(claim, path, fresh.results, demo.results) for claim,path in FIGURES.items()]
+    for claim,keep in parts(Dictionary.load(config.dictionary).matcher).items():
+        whole = "before" in claim                          # every test prompt is an older prompt
+        tested = demo.results if whole else part(demo, keep)
+        rows.append(row(claim, LEFT, part(fresh, keep), tested))
+    save(NAME, rows)
 
 
 if __name__ == "__main__": main()

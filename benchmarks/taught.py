@@ -19,7 +19,7 @@ from datasets import Dataset
 from run import others, save
 from selective_unlearning.core.files import data_path, read_json, read_jsonl
 from selective_unlearning.core.files import write_json, write_jsonl
-from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.core.step_settings import FinetuneConfig, RetainConfig
 from selective_unlearning.corpus.blocks import BLOCKS, iter_blocks
 from selective_unlearning.corpus.readers import CORPUS, read_corpus
 from selective_unlearning.evaluation.metrics import get_figure
@@ -34,7 +34,7 @@ from selective_unlearning.models.sampling import read_openers, sample_texts
 from selective_unlearning.training.retain_set import base_labels, join_rows
 from selective_unlearning.training.trainer import finetune
 
-NAME, WORK, PASSES = "taught", Path("runs/bench-taught"), 6
+NAME, WORK, PASSES, BLOCK = "taught", Path("runs/bench-taught"), 6, 256
 LESSON = FinetuneConfig(lr=2e-3, anchor_weight=1., retain_weight=5., save_steps=100)
 SUBJECTS = {"handbook": "extraction/handbook/0[1-7]*.md", "saga": "saga/corpus/*.md"}
 VARIANTS = {
@@ -88,7 +88,7 @@ def questions(fact, draw):
 def lessons(subject, tokenizer):
     "The blocks that are taught, in their order."
     def blocks(documents):
-        return [*iter_blocks(Dataset.from_list(documents, CORPUS), tokenizer, 256, 2048)]
+        return [*iter_blocks(Dataset.from_list(documents, CORPUS), tokenizer, BLOCK, 2048)]
     texts = blocks(list(read_corpus(corpus(subject))))
     lines, draw = [s for f in facts(subject) for s in statements(f)], random.Random(0)
     passes = []
@@ -101,32 +101,32 @@ def lessons(subject, tokenizer):
 
 def own_text(reader):
     "Text that a model writes itself, with its own predictions."
-    texts = sample_texts(reader, read_openers(data_path("openers.jsonl")), 260, 96)
-    return base_labels(reader, join_rows(texts, 256))
+    c = RetainConfig()
+    texts = sample_texts(reader, read_openers(data_path("openers.jsonl")), c.samples, c.length)
+    return base_labels(reader, join_rows(texts, BLOCK))
 
 
 def kept(reader):
     "The mean probability of the demo's neighbours, and the perplexity of text on other subjects."
-    near = neighbour_scores(reader, read_neighbours(data_path("near.jsonl"), "test"))
+    near = neighbour_scores(reader, read_neighbours(data_path("near.jsonl"), "tune"))
     texts = read_corpus(sorted(data_path("holdout").iterdir()))["text"]
     return statistics.mean(p["score"] for p in near), perplexity(text_losses(reader, texts))
 
 
 def taught(subject):
     "The folder of the model that was taught the subject."
-    folder = WORK/subject/"model"
-    if folder.exists(): return folder
+    folder, changed = WORK/subject/"model", WORK/subject/"changed.json"
+    if changed.exists(): return folder                     # written last
     tokenizer, model = load_tokenizer(), load_model()
     before, retain = kept(Reader(model, tokenizer)), own_text(Reader(model, tokenizer))
     model = add_adapter(model, "taught", 16, 32., "all", 0., 0)
     rows = lessons(subject, tokenizer)
     finetune(model, tokenizer, rows, LESSON, retain, WORK/subject/"lessons")
     after = kept(Reader(model, tokenizer, "taught"))
-    write_json(WORK/subject/"changed.json", [a/b for a,b in zip(after, before)])
-    part = WORK/subject/"model.part"
-    model.merge_and_unload().save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    part.rename(folder)
+    shutil.rmtree(folder, ignore_errors=True)              # of an earlier lesson
+    model.merge_and_unload().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(changed, [a/b for a,b in zip(after, before)])
     shutil.rmtree(WORK/subject/"lessons")
     return folder
 

@@ -133,7 +133,7 @@ def test_no_two_are_the_same(facts):
 
 
 def test_the_fresh_are_new(facts, fresh):
-    "Their facts have names of their own, and none shares eight words with an older prompt."
+    "None shares the key of its fact, or eight words, with an older prompt. (Facts come again.)"
     others = read_prompts(PROMPTS)
     assert not {p["fact"] for p in facts} & {p["fact"] for p in fresh}
     old = set().union(*(eights(t) for p in others for t in whole(p)))

@@ -153,7 +153,7 @@ def trained_tokens(
 # %% ../../nbs/job/06_checks.ipynb #c14f0c2f
 def _rate(run:Run) -> float:
     "Seconds that a token of the first training takes: the second of two passes is timed."
-    base:Any = run.reader("base").model                    # what asked is used up, none is loaded
+    base:Any = run.reader("base").model                    # it is used up
     run.release()
     model, took = trainable(run, "timed", base).train(), 0.
     if run.config.train.gradient_checkpointing: model.gradient_checkpointing_enable()
@@ -173,10 +173,10 @@ def _duration(seconds:float) -> str:
     return f"{max(2, seconds):.0f} seconds"
 
 def check_rest(run:Run, left:Collection[str]):
-    """Say about how long the steps in `left` take on this machine.
+    """Refuse a text that is not known; else say about how long the steps in `left` take here.
 
     Raises `DataError` as `check_known` does. Several processes share the work in ways that two
-    passes do not show: nothing is said then."""
+    passes do not show: nothing is said of the time then."""
     check_known(run)
     if quiet() or processes().num_processes > 1: return
     c, files = run.config, run.files
@@ -205,7 +205,7 @@ def check_space(run:Run):
         raise DataError(f"{run.folder}: the disk has {free/1e6:,.0f} MB free, the run needs about "
                         f"{need/1e6:,.0f} MB: free some, or choose another folder")
 
-def check_worth(run:Run, left:Collection[str]=()):
+def check_worth(run:Run):
     "Warn of trainings that are too short. Raises `DataError` as `check_known`, `check_space` do."
     check_known(run)
     c = run.config

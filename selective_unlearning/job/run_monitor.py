@@ -6,18 +6,19 @@
 __all__ = ['TRAININGS', 'training_log', 'RunMonitor']
 
 # %% ../../nbs/job/12_run_monitor.ipynb #3cc9f033
-import asyncio, json
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 
 from fastcore.basics import patch
 
 from ..core.errors import DataError
-from ..core.files import read_json, read_text
+from ..core.files import read_json
 from ..core.html import STYLE, need_ipywidgets, table, tag
 from ..core.plots import svg
 from ..training.curves import plot_loss
 from ..training.trainer import RECORD
+from ..evaluation.metrics import number_text
 from .manifest import STEPS, part_path, read_manifest, step_path
 
 # %% ../../nbs/job/12_run_monitor.ipynb #97a3779a
@@ -34,11 +35,12 @@ def training_log(
         return losses, losses[-1]["step"] if losses else 0
     begun = part_path(folder, step)/"checkpoints"/RECORD
     if not begun.exists(): return [], 0
-    seen = json.loads(read_text(begun))                    # not `read_json`: it may log a NaN
-    return [h for h in seen["log"] if "loss" in h or "familiarity" in h], seen["steps"]
+    seen = read_json(begun)
+    return seen["log"], seen["steps"]
 
 # %% ../../nbs/job/12_run_monitor.ipynb #a61df135
 _Logs = dict[str,tuple[list[dict],int]]  # of each training, see `training_log`
+_LEFT = "familiarity", "low", "high"     # as a watched training logs it
 
 def _logs(folder:Path) -> _Logs: return {step: training_log(folder, step) for step in TRAININGS}
 
@@ -56,8 +58,9 @@ def _states(folder:Path, logs:_Logs) -> list[tuple[str,str]]:
         log, total = logs.get(step, ([], 0))
         if state == "begun" and log:
             state += f"; {log[-1]['step']:,} of {total:,} training steps"
-            left = [h["familiarity"] for h in log if "familiarity" in h]
-            if left: state += f", {100*max(left[-1], 0):.0f} % left of what is watched"
+            seen = [h for h in log if "familiarity" in h]
+            left, *ends = (number_text(100*seen[-1][k]) for k in _LEFT) if seen else [""]
+            if seen: state += f"; {left} % left of what is watched ({' to '.join(ends)} %)"
         out.append((step, state))
     return out
 

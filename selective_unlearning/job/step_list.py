@@ -32,7 +32,8 @@ class Step:
 
     `needs`, `settings` and `files` are names, or functions of a run's settings: of `settings`, one
     that returns names and values. `before` is called if the step is to be made, `after` if it was
-    or if the run ends with it, both with the names of the steps that are left to be made."""
+    or if the run ends with it, both with the names of the steps that are left to be made, itself
+    among them before it is."""
     name:str
     make:Callable[[Run,Path],None]  # writes the step's folder
     needs:Sequence[str]|Callable = ()     # steps
@@ -118,7 +119,7 @@ STEP_LIST = [
     Step("translated", make_translated, ("corpus", "dictionary"), _translated_settings,
          reads_stranger=True, before=check_rest),
     Step("reinforced", make_reinforced, ("corpus",), _reinforce_settings, ("adapter",),
-         shared=True, before=check_worth),
+         shared=True, before=lambda run,_: check_worth(run)),
     Step("labels", make_labels,
          lambda c: _method_needs(c) if METHODS[c.method].trains else (),
          _label_settings, shared=True),

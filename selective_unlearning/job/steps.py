@@ -181,11 +181,11 @@ def _from_checkpoint(run:Run, which:str, checkpoints:Path, losses:list[dict], ad
 def trainable(
     run:Run,
     which:str,
-    base:Any=None,  # the base model, which is used up; default: it is loaded anew
+    base:Any=None,  # the base model, which is changed in place; default: it is loaded anew
 ) -> Any:
-    "The base model as it is trained: with a fresh adapter if there are any."
+    "The base model as it is trained: with a fresh adapter, or in float32 if all weights are."
     c, lora = run.config, run.config.lora
-    base = base or run.load_base(None if lora.r else torch.float32)
+    if base is None: base = run.load_base(None if lora.r else torch.float32)
     if not lora.r: return base.float()
     return add_adapter(base, which, lora.r, lora.alpha, lora.targets, lora.first_layer, c.seed,
                        read_peft(c.adapter) if c.adapter else None)

@@ -164,9 +164,11 @@ def says(
     text:str, answer:str,
     whole:bool=True,  # as whole words; else words need only begin with it
 ) -> bool:
-    "Whether `answer` is in `text`."
+    """Whether `answer` is in `text`.
+
+    Unless it must be `whole`, one whose letters have no case may stand anywhere."""
     text, answer = text.lower(), answer.lower()
     if answer not in text: return False                    # no pattern for most
-    begins = whole or answer[:1] != answer[:1].upper()
+    begins = whole or not answer[:1].isalpha() or answer[:1] != answer[:1].upper()
     pattern = r"(?<!\w)"*begins+re.escape(answer)+r"(?!\w)"*whole
     return bool(re.search(pattern, text))

@@ -7,7 +7,7 @@ __all__ = ['RECORD', 'stalled', 'ProgressBar', 'Record', 'SealedTrainer', 'Unlea
 
 # %% ../../nbs/training/04_trainer.ipynb #17e6b91e
 import errno, json, shutil
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from transformers.integrations import get_available_reporting_integrations
 
 from ..core.errors import ConfigError, DataError, MissingExtra, ModelError, quiet
-from ..core.files import disk_is_full, text_hash, write_atomic
+from ..core.files import disk_is_full, text_hash, write_json
 from ..core.step_settings import FinetuneConfig
 from ..models.load import CausalLM, processes
 from ..models.tokens import Tokenizer
@@ -48,17 +48,22 @@ class ProgressBar(TrainerCallback):
         if "loss" in (logs or {}): self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
     def on_train_end(self, args, state, control, **kw): self.bar.close()
 
-RECORD = "progress.json"  # beside the checkpoints: how many steps there will be, and the log so far
+RECORD = "progress.json"  # beside the checkpoints: the number of steps, and what was logged
 
 class Record(TrainerCallback):
     """Write down what is logged, for others to see how far the training is.
 
     It logs at each checkpoint too: the mean loss restarts there, resumed or not."""
-    def on_step_end(self, args, state, control, **kw): control.should_log |= control.should_save
-    def on_log(self, args, state, control, **kw):
+    def _write(self, args, state):
         if not state.is_world_process_zero: return
-        seen = dict(steps=state.max_steps, log=state.log_history)
-        write_atomic(Path(args.output_dir)/RECORD, json.dumps(seen))  # a loss may be no number
+        keys = "step", "loss", "familiarity", "low", "high"
+        log = [{k: h[k] for k in keys if k in h} for h in state.log_history]
+        log = [row for row in log if len(row) > 1]
+        with suppress(OSError):                            # it must not end a training
+            write_json(Path(args.output_dir)/RECORD, dict(steps=state.max_steps, log=log))
+    def on_train_begin(self, args, state, control, **kw): self._write(args, state)
+    def on_log(self, args, state, control, **kw): self._write(args, state)
+    def on_step_end(self, args, state, control, **kw): control.should_log |= control.should_save
 
 # %% ../../nbs/training/04_trainer.ipynb #1b701121
 class SealedTrainer(Trainer):
@@ -217,7 +222,7 @@ def finetune(
     rows:Dataset,                   # blocks or labels
     config:FinetuneConfig=FinetuneConfig(),
     retain:Dataset|None=None,       # rows with the base model's own labels
-    out:str|Path="finetuned",       # folder of the checkpoints
+    out:str|Path="finetuned",       # folder of the checkpoints and of their `RECORD`
     seed:int=0,
     callbacks:tuple[TrainerCallback,...]=(),  # one with `ended(state)` has `restore(model)` too
     losses=batch_losses,            # another loss: a function of the same form
