@@ -115,8 +115,8 @@ def kept(reader):
 
 def taught(subject):
     "The folder of the model that was taught the subject."
-    folder, changed = WORK/subject/"model", WORK/subject/"changed.json"
-    if changed.exists(): return folder                     # written last
+    folder, measured = WORK/subject/"model", WORK/subject/"changed.json"
+    if measured.exists(): return folder                    # written last
     tokenizer, model = load_tokenizer(), load_model()
     before, retain = kept(Reader(model, tokenizer)), own_text(Reader(model, tokenizer))
     model = add_adapter(model, "taught", 16, 32., "all", 0., 0)
@@ -126,7 +126,7 @@ def taught(subject):
     shutil.rmtree(folder, ignore_errors=True)              # of an earlier lesson
     model.merge_and_unload().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_json(changed, [a/b for a,b in zip(after, before)])
+    write_json(measured, [a/b for a,b in zip(after, before)])
     shutil.rmtree(WORK/subject/"lessons")
     return folder
 

@@ -18,7 +18,7 @@ from ..core.html import STYLE, need_ipywidgets, table, tag
 from ..core.plots import svg
 from ..training.curves import plot_loss
 from ..training.trainer import RECORD
-from ..evaluation.metrics import number_text
+from ..evaluation.metrics import interval_text, number_text
 from .manifest import STEPS, part_path, read_manifest, step_path
 
 # %% ../../nbs/job/12_run_monitor.ipynb #97a3779a
@@ -40,7 +40,6 @@ def training_log(
 
 # %% ../../nbs/job/12_run_monitor.ipynb #a61df135
 _Logs = dict[str,tuple[list[dict],int]]  # of each training, see `training_log`
-_LEFT = "familiarity", "low", "high"     # as a watched training logs it
 
 def _logs(folder:Path) -> _Logs: return {step: training_log(folder, step) for step in TRAININGS}
 
@@ -58,9 +57,10 @@ def _states(folder:Path, logs:_Logs) -> list[tuple[str,str]]:
         log, total = logs.get(step, ([], 0))
         if state == "begun" and log:
             state += f"; {log[-1]['step']:,} of {total:,} training steps"
-            seen = [h for h in log if "familiarity" in h]
-            left, *ends = (number_text(100*seen[-1][k]) for k in _LEFT) if seen else [""]
-            if seen: state += f"; {left} % left of what is watched ({' to '.join(ends)} %)"
+            if watched := [h for h in log if "familiarity" in h]:
+                left = number_text(100*watched[-1]["familiarity"])
+                around = interval_text([watched[-1]["low"], watched[-1]["high"]], 100, " %")
+                state += f"; {left} % left of what is watched ({around})"
         out.append((step, state))
     return out
 
@@ -78,9 +78,8 @@ class RunMonitor:
         return _states(self.folder, logs), logs
 
     def _html(self, states:list[tuple[str,str]], logs:_Logs) -> str:
-        losses = {step: [h for h in log if "loss" in h] for step,(log,_) in logs.items()}
-        plots = (svg(plot_loss(rows, title=f"Loss of the {step} model"))
-                 for step,rows in losses.items() if rows)
+        plots = (svg(plot_loss(losses, title=f"Loss of the {step} model"))
+                 for step,(log,_) in logs.items() if (losses := [h for h in log if "loss" in h]))
         head, (steps, _) = tag("p", tag("b", str(self.folder))), table(("step", "state"), states)
         return f"<style>{STYLE}</style>{tag('div', head, steps, *plots, class_='su-view')}"
 

@@ -57,8 +57,8 @@ class Record(TrainerCallback):
     def _write(self, args, state):
         if not state.is_world_process_zero: return
         keys = "step", "loss", "familiarity", "low", "high"
-        log = [{k: h[k] for k in keys if k in h} for h in state.log_history]
-        log = [row for row in log if len(row) > 1]
+        log = [{k: h[k] for k in keys if k in h} for h in state.log_history
+               if "loss" in h or "familiarity" in h]
         with suppress(OSError):                            # it must not end a training
             write_json(Path(args.output_dir)/RECORD, dict(steps=state.max_steps, log=log))
     def on_train_begin(self, args, state, control, **kw): self._write(args, state)
