@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from selective_unlearning.labels import translated
-from selective_unlearning.core.errors import DataError, MissingExtra
+from selective_unlearning.core.errors import ConfigError, DataError, MissingExtra
 from selective_unlearning.labels.align import CONTEXT, INSIDE, INSIDE_AGAIN, START, START_AGAIN
 from selective_unlearning.labels.translated import WHY
 from selective_unlearning.labels.label_viewer import LabelViewer
@@ -17,6 +17,10 @@ from selective_unlearning.terms.substitute import substitute
 from selective_unlearning.core.html import _SCRIPT, highlight
 from selective_unlearning.terms.replacements import ReplacementViewer
 from selective_unlearning.evaluation.outputs import OutputsViewer
+from selective_unlearning.job.run import run
+from selective_unlearning.job.run_folder import Run
+from selective_unlearning.job.settings import RunConfig, configure
+from tiny import save_model, settings as job
 
 EVIL = "<script>alert('1')</script> & \"quoted\" <img src=x onerror=alert(1)>"
 LIMIT = 64*1024
@@ -606,3 +610,35 @@ def test_ask_shows_a_failure():
 
 def test_nothing_to_ask_without_generate():
     assert "Ask" not in controls(OutputsViewer(records()).widget())[0]
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"labels.draws": 2}, {"labels.kind": "hard"}, {"labels.rule": "paper", "labels.alpha": 1}])
+def test_a_run_explains_the_labels_that_it_trains_on(tmp_path, monkeypatch, changes):
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    changes |= {"written.renamed": 3}
+    r = run(job(tmp_path, **changes), tmp_path/"run", until="labels")
+    some = [2, 0]
+    trained = r.labels.select(some)
+    shown = r.explain(some).labels
+    for column in trained.column_names: assert shown[column] == trained[column], column
+    assert {"why", "raised"} <= {*shown.column_names}
+    alphas = r.explain(some, [0, r.config.labels.alpha]).labels
+    assert [*alphas] == [0, r.config.labels.alpha]
+    for column in trained.column_names:
+        assert alphas[r.config.labels.alpha][column] == trained[column], column
+    with pytest.raises(DataError, match=f"no block 99: the blocks are 0 to {len(r.labels)-1}"):
+        r.explain([99])
+
+
+def test_a_run_explains_a_strangers_labels_which_have_no_offset(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    config = job(tmp_path, "gpt2", stranger=save_model(tmp_path/"before", "gpt2"))
+    r = run(config, tmp_path/"run", until="labels")
+    assert r.explain([0]).labels["topk_ids"][:] == r.labels["topk_ids"][:1]
+    with pytest.raises(ConfigError, match="alphas would do nothing"): r.explain([0], [1.])
+
+
+def test_only_labels_can_be_explained(tmp_path):
+    r = Run(tmp_path/"run", configure(RunConfig(), {"corpus": "book.txt", "method": "npo"}))
+    with pytest.raises(ConfigError, match="method npo makes no labels"): r.explain()

@@ -257,6 +257,30 @@ def recall(self:Run) -> dict|None:
     return ask_translation(self.reader("base"), rows["translated_ids"],
                            [b["input_ids"] for b in blocks], seed=c.seed)
 
+# %% ../../nbs/job/03_run_folder.ipynb #01342975
+@patch
+def explain(self:Run, blocks:Sequence[int]=(0, 1, 2, 3), alphas:Sequence[float]=()):
+    """A viewer of what each token of some blocks is taught, and why.
+
+    Those labels are made again, in seconds. Several strengths of the offset give it a slider.
+    Raises `ConfigError` if the method makes no labels or has no offset, `DataError` if there is no
+    such block."""
+    from selective_unlearning.labels.generic import sweep_labels
+    from selective_unlearning.labels.label_viewer import LabelViewer
+    if not self.method.uses_labels:
+        raise ConfigError(f"method {self.config.method} makes no labels to explain")
+    if alphas and self.config.stranger:
+        raise ConfigError("alphas would do nothing: the labels are what the stranger says")
+    base, reinforced, settings = self.method.made_with(self)
+    n = len(self.translated)//settings.draws
+    if missing := [b for b in blocks if not 0 <= b < n]:
+        raise DataError(f"no block {missing[0]}: the blocks are 0 to {n-1}")
+    rows = self.translated.select([b*settings.draws+d for b in blocks
+                                   for d in range(settings.draws)])
+    strengths = [*alphas] or [settings.alpha]
+    made = sweep_labels(base, reinforced, rows, strengths, settings, explain=True)
+    return LabelViewer(made if alphas else made[settings.alpha], self.tokenizer)
+
 # %% ../../nbs/job/03_run_folder.ipynb #e1157628
 @patch
 def ask(

@@ -87,14 +87,18 @@ class WHP(Method):
 
     def settings(self, config): return asdict(config.labels)
 
+    def made_with(self, run):
+        "What a run's labels are made with: the two models, and the settings."
+        c = run.config
+        if not c.stranger: return run.reader("base"), run.reader("reinforced"), c.labels
+        return run.reader("stranger"), run.reader("stranger"), replace(c.labels, alpha=0.)
+
     def write_rows(self, run, folder):
         from selective_unlearning.labels.shards import write_labels
-        c, base = run.config, run.reader("stranger" if run.config.stranger else "base")
-        origin = dict(model=run.identity, dictionary=run.dictionary.content_hash, seed=c.seed)
-        if c.stranger:
-            settings, reinforced = replace(c.labels, alpha=0.), base
-            origin["stranger"] = run.stranger_identity
-        else: settings, reinforced = c.labels, run.reader("reinforced")
+        base, reinforced, settings = self.made_with(run)
+        origin = dict(model=run.identity, dictionary=run.dictionary.content_hash,
+                      seed=run.config.seed)
+        if run.config.stranger: origin["stranger"] = run.stranger_identity
         write_labels(folder/"labels", base, reinforced, run.translated, settings, **origin)
 
     def read_rows(self, run, folder):
