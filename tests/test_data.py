@@ -1,4 +1,4 @@
-"What the test halves, the fresh prompts, the invented texts and their facts promise."
+"What test halves and fresh probes, the invented texts and their facts promise."
 import json, re
 from collections import Counter
 
@@ -9,9 +9,14 @@ from selective_unlearning.core.files import read_json, read_jsonl, text_hash
 from selective_unlearning.terms.dictionary import Dictionary
 
 DATA = tree.ROOT/"data"
-FRESH = "harry_potter/fresh.jsonl"  # all of it is for testing, so it has no halves
+# all of them are for testing, so they have no halves
+FRESH = "harry_potter/fresh.jsonl", "harry_potter/fresh_homonyms.jsonl", "fresh_near.jsonl"
 FROZEN = {  # SHA-256 of the lines of each test half
-    f"{FRESH} probability":
+    "fresh_near.jsonl":
+        "b5780a83135bb6e81176647590fc52a5ccd88d68c3472560259b0ffa0b19c7b3",
+    "harry_potter/fresh_homonyms.jsonl":
+        "816dc4e7e2519ae55fda572710dbc07b21752ee84e5e8724c02b00d572de179d",
+    "harry_potter/fresh.jsonl probability":
         "c53735b982d69c8ccd9c4261386a7fbdebfb2373875c989ad15a20ec5dbade3d",
     "harry_potter/homonyms.jsonl":
         "db4777ff56755a6ac331b3e8552e70e125384b823c83d428e50912f2053d9a52",
@@ -41,7 +46,7 @@ def halves_of_data():
             probe = json.loads(line)
             path = file.relative_to(DATA).as_posix()
             name = f"{path} {probe.get('kind', '')}".strip()
-            if probe.get("half") == "test" or path == FRESH: out.setdefault(name, []).append(line)
+            if probe.get("half") == "test" or path in FRESH: out.setdefault(name, []).append(line)
     return {name: "\n".join(lines) for name,lines in out.items()}
 
 

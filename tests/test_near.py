@@ -1,4 +1,4 @@
-"What the fresh probes of what must survive promise: near.jsonl and harry_potter/homonyms.jsonl."
+"What the probes of what must survive promise: near.jsonl, homonyms.jsonl and the fresh of both."
 from collections import Counter
 from types import SimpleNamespace
 
@@ -6,11 +6,14 @@ import pytest
 from datasets import Dataset
 
 import near
-from near import HOMONYMS, NEAR, WORD, half, read
+from near import DATA, FRESH_HOMONYMS, FRESH_NEAR, HOMONYMS, NEAR, WORD, half, read, texts_of
+from test_probes import eights, whole
 from tiny import byte_level
 from selective_unlearning.core.text import plural
+from selective_unlearning.evaluation.measures import read_prompts
 
-PROBES, TERMS = read(NEAR), read(HOMONYMS)
+OLD, OLD_TERMS, FRESH, FRESH_TERMS = map(read, (NEAR, HOMONYMS, FRESH_NEAR, FRESH_HOMONYMS))
+PROBES, TERMS = OLD+FRESH, OLD_TERMS+FRESH_TERMS
 
 
 @pytest.mark.parametrize("text, names", [
@@ -60,16 +63,22 @@ def test_probes_that_share_a_name_with_retain_texts_are_told_apart():
 
 
 def test_counts():
-    n = Counter((p["half"], p["ring"]) for p in PROBES)
+    n = Counter((p["half"], p["ring"]) for p in OLD)
     assert all(n["test", ring] >= 110 and n["tune", ring] >= 40 for ring in (1, 2, 3))
-    n = Counter(p["half"] for p in TERMS)
+    n = Counter(p["half"] for p in OLD_TERMS)
     assert n["test"] >= 90 and n["tune"] >= 40
+    for ring in (1, 2, 3):
+        topics = Counter(p["topic"] for p in FRESH if p["ring"] == ring)
+        assert len(topics) >= 12 and topics.total() >= 80
+    assert len(FRESH_TERMS) >= 80 and len({p["term"] for p in FRESH_TERMS}) >= 40
 
 
 def test_fields():
-    assert all([*p] == ["prompt", "answers", "topic", "ring", "half"] for p in PROBES)
-    assert all([*p] == ["prompt", "answers", "term", "half"] for p in TERMS)
-    assert {p["half"] for p in PROBES+TERMS} == {"test", "tune"}
+    near, homonyms = ["prompt", "answers", "topic", "ring"], ["prompt", "answers", "term"]
+    for probes,fields in ((OLD, [*near, "half"]), (OLD_TERMS, [*homonyms, "half"]),
+                          (FRESH, near), (FRESH_TERMS, homonyms)):
+        assert all([*p] == fields for p in probes)
+    assert {p["half"] for p in OLD+OLD_TERMS} == {"test", "tune"}
     assert {p["ring"] for p in PROBES} == {1, 2, 3}
 
 
@@ -87,6 +96,18 @@ def test_no_prompt_stands_twice():
     assert not {p["prompt"] for p in PROBES+TERMS if n[p["prompt"].lower()] > 1}
 
 
+def test_the_fresh_share_no_eight_words_with_the_corpus_or_with_what_was_asked_before():
+    old = {t for p in OLD+OLD_TERMS+read("neighbours.jsonl") for t in texts_of(p)}
+    for f in ("prompts", "fresh"):
+        old.update(t for p in read_prompts(DATA/f"harry_potter/{f}.jsonl") for t in whole(p))
+    old.update(f.read_text(encoding="utf-8") for f in (DATA/"harry_potter/corpus").glob("*.md"))
+    seen = set().union(*map(eights, old))
+    assert len(seen) > 15_000
+    assert not [t for p in FRESH+FRESH_TERMS for t in texts_of(p) if eights(t) & seen]
+    prompts = {t.lower() for t in old}
+    assert not [p["prompt"] for p in FRESH+FRESH_TERMS if p["prompt"].lower() in prompts]
+
+
 def test_test_half_shares_no_proper_noun_with_what_is_trained_or_tuned_on():
     assert not {p["prompt"]: n for p in half(PROBES+TERMS, "test") if (n := near.known_names(p))}
 
@@ -99,17 +120,17 @@ def test_halves_share_no_topic_or_term(probes, field):
 
 def test_no_anchored_term_in_near_probes():
     dictionary, _ = near.anchored()
-    texts = [t for p in PROBES for t in near.texts_of(p)]
+    texts = [t for p in PROBES for t in texts_of(p)]
     assert not [t for t in texts if next(iter(dictionary.matcher.find(t)), None)]
 
 
 def test_terms_are_words_of_the_dictionary_and_stand_in_their_probes_only():
     _, words = near.anchored()
-    halves = {h: {p["term"].lower() for p in half(TERMS, h)} for h in ("test", "tune")}
-    assert halves["test"] | halves["tune"] <= words
+    halves = {h: {p["term"].lower() for p in half(OLD_TERMS, h)} for h in ("test", "tune")}
     for p in TERMS:
         term = p["term"].lower()
-        found = [{w.lower() for w in WORD.findall(t)} for t in near.texts_of(p)]
+        assert term in words
+        found = [{w.lower() for w in WORD.findall(t)} for t in texts_of(p)]
         assert any({term, plural(term)} & f for f in found), p
-        other = halves["tune" if p["half"] == "test" else "test"]
+        other = halves["test" if p.get("half") == "tune" else "tune"]
         assert not set().union(*found) & other, p

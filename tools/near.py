@@ -1,4 +1,4 @@
-"""The rules of the fresh probes in `near.jsonl` and `harry_potter/homonyms.jsonl`.
+"""The rules of the probes in `near.jsonl`, `harry_potter/homonyms.jsonl` and the fresh of both.
 
     python tools/near.py        # counts, and how likely the demo's base model finds the answers
     python tools/near.py RUN    # what a run kept of the probes whose names its retain texts have
@@ -20,6 +20,7 @@ from selective_unlearning.terms.dictionary import Dictionary
 
 DATA = Path(__file__).resolve().parent.parent/"data"
 NEAR, HOMONYMS = "near.jsonl", "harry_potter/homonyms.jsonl"
+FRESH_NEAR, FRESH_HOMONYMS = "fresh_near.jsonl", "harry_potter/fresh_homonyms.jsonl"
 LEAST = .05                               # what the base model must give the answers together
 WORD = re.compile(r"[^\W\d_]+")
 START = re.compile(r"(?:^|[.!?:]\s|\n)[\"'“‘(]*$")  # what stands before a sentence's first word
@@ -44,7 +45,8 @@ GENERIC = {t.lower() for t in TITLES} | {*"""god man house tale
 def lower_words():
     "Words that the project's other texts write in lower case, so that a capital may mean nothing."
     files = chain(DATA.glob("*.jsonl"), DATA.glob("h*/**/*.md"))
-    text = "\n".join(f.read_text(encoding="utf-8") for f in sorted(files) if f != DATA/NEAR)
+    other = sorted({*files}-{DATA/NEAR, DATA/FRESH_NEAR})
+    text = "\n".join(f.read_text(encoding="utf-8") for f in other)
     return {w for w in WORD.findall(text) if w.islower()}
 
 
@@ -78,7 +80,9 @@ def texts_of(probe): return [probe["prompt"]+a for a in probe["answers"]]
 def names_of(probes): return set().union(*(proper_nouns(t) for p in probes for t in texts_of(p)))
 
 
-def half(probes, which): return [p for p in probes if p["half"] == which]
+def half(probes, which):
+    "Those of one half; where there are no halves, all are for testing."
+    return [p for p in probes if p.get("half", "test") == which]
 
 
 def read(name): return read_jsonl(DATA/name)
@@ -170,16 +174,16 @@ def of_run(folder):
 
 
 def main():
-    near, homonyms = read(NEAR), read(HOMONYMS)
-    scored = score(near+homonyms)
-    print(table(scored, lambda r: f"{r['half']}, " + (f"ring {r['ring']}" if "ring" in r
-                                                     else "homonyms")))
+    probes = [p for f in (NEAR, HOMONYMS, FRESH_NEAR, FRESH_HOMONYMS) for p in read(f)]
+    scored, tested = score(probes), half(probes, "test")
+    print(table(scored, lambda r: f"{r.get('half', 'fresh')}, " + (
+        f"ring {r['ring']}" if "ring" in r else "homonyms")))
     good = kept(scored)
     for r in scored:
         if r not in good: print(f"below {LEAST}: {r['score']:.3f} {r['prompt']} |{r['answers']}")
-    for p in half(near+homonyms, "test"):
+    for p in tested:
         if names := known_names(p): print(f"seen elsewhere: {sorted(names)} in {p['prompt']}")
-    return int(len(good) < len(scored) or any(map(known_names, half(near+homonyms, "test"))))
+    return int(len(good) < len(scored) or any(map(known_names, tested)))
 
 
 if __name__ == "__main__":
