@@ -1,14 +1,14 @@
-"""The demo, asked prompts that are younger than its recipe: `harry_potter/fresh.jsonl`.
+"""The demo, asked what is younger than its recipe: fresh prompts, neighbours and homonyms.
 
     python benchmarks/fresh.py
 
-The test half has been measured for every recipe that was tried since it was written. These prompts
-were written later, and the recipe is older than they are. Both are asked of the same models, those
-of runs/demo, which is made if it is not there; the new answers are in runs/fresh. Some of them ask
-for facts of an older prompt again: those that share a name and their first answer with one have a
-row of their own, and so have the commonest answers.
+The test halves have been measured for every recipe that was tried since they were written. These
+probes were written later, and the recipe is older than they are. Both are asked of the same models,
+those of runs/demo, which is made if it is not there; the new answers are in runs/fresh. Some of the
+prompts ask for facts of an older one again: those that share a name and their first answer with one
+have a row of their own, and so have the commonest answers.
 
-Ours is the figure with the fresh prompts, the peer's that with the test half, and the ratio is
+Ours is the figure with the fresh probes, the peer's that with the test half, and the ratio is
 ours again, held against the limit of the report; a part has that of all. Spread is half the width
 of the 95 % interval.
 """
@@ -24,12 +24,16 @@ from selective_unlearning.job.results import read_measured
 from selective_unlearning.job.run import demo_config, run
 from selective_unlearning.terms.dictionary import Dictionary
 
-NAME, PROMPTS = "fresh", "harry_potter/fresh.jsonl"
+NAME = "fresh"
+FRESH = dict(prompts="harry_potter/fresh.jsonl", neighbours="fresh_near.jsonl",
+             homonyms="harry_potter/fresh_homonyms.jsonl")
 LEFT, FORM = "forgotten.probability", "forgotten.by_form.{}.probability"
 FIGURES = {"left": LEFT, "left, without signs": "forgotten.absolute",
            "left, plain words": FORM.format("plain"), "left, by name": FORM.format("name"),
            "left, reversed": FORM.format("reversed"), "left, indirect": FORM.format("indirect"),
            "left, by alias": FORM.format("alias"), "left, reminded": FORM.format("reminded")}
+KEPT = {"ring 1": "rings.1.ratio", "ring 2": "rings.2.ratio", "ring 3": "rings.3.ratio",
+        "homonyms": "ratio.homonyms"}
 COMMONEST = {"wizard", "wizards", "witch", "magic", "magical", "student", "students"}
 
 
@@ -37,10 +41,11 @@ def row(claim, path, fresh, tested):
     "A figure of the two reports."
     limits = {limit.path: limit.limit for limit in reversed(LIMITS)}  # the first of a path counts
     value, (low, high, n) = get_figure(fresh, path), get_figure(fresh["intervals"], path)
-    return dict(claim=f"{claim}, {n} facts", ours=round(value, 4),
+    asked, better = ("probes", "higher") if path in KEPT.values() else ("facts", "lower")
+    return dict(claim=f"{claim}, {n} {asked}", ours=round(value, 4),
                 peer=round(get_figure(tested, path), 4), unit="of what the base knows",
                 ratio=round(value, 4), spread=round((high-low)/2, 4),
-                target=limits.get(path, limits[LEFT]), better="lower")
+                target=limits.get(path, limits[LEFT]), better=better)
 
 
 def part(done, keep):
@@ -69,8 +74,9 @@ def main():
     demo = run(config, "runs/demo")
     shutil.rmtree(folder, ignore_errors=True)              # it might be of another recipe's models
     shutil.copytree(demo.folder, folder, ignore=shutil.ignore_patterns(".lock", "report.*"))
-    fresh = run(replace(config, prompts=str(data_path(PROMPTS))), folder)
-    rows = [row(claim, path, fresh.results, demo.results) for claim,path in FIGURES.items()]
+    fresh = run(replace(config, **{k: str(data_path(f)) for k,f in FRESH.items()}), folder)
+    rows = [row(claim, path, fresh.results, demo.results)
+            for claim,path in (FIGURES | KEPT).items()]
     for claim,keep in parts(Dictionary.load(config.dictionary).matcher).items():
         whole = "before" in claim                          # every test prompt is an older prompt
         tested = demo.results if whole else part(demo, keep)
