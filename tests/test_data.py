@@ -1,4 +1,4 @@
-"What test halves and fresh probes, the invented texts and their facts promise."
+"What test halves and fresh probes, the second subject, invented texts and facts promise."
 import json, re
 from collections import Counter
 
@@ -10,7 +10,8 @@ from selective_unlearning.terms.dictionary import Dictionary
 
 DATA = tree.ROOT/"data"
 # all of them are for testing, so they have no halves
-FRESH = "harry_potter/fresh.jsonl", "harry_potter/fresh_homonyms.jsonl", "fresh_near.jsonl"
+FRESH = ("harry_potter/fresh.jsonl", "harry_potter/fresh_homonyms.jsonl", "fresh_near.jsonl",
+         "holmes/prompts.jsonl")
 FROZEN = {  # SHA-256 of the lines of each test half
     "fresh_near.jsonl":
         "b5780a83135bb6e81176647590fc52a5ccd88d68c3472560259b0ffa0b19c7b3",
@@ -28,6 +29,10 @@ FROZEN = {  # SHA-256 of the lines of each test half
         "f7106641af577740dc820af1479d20839a4e6f5bcad4deef06a2f003585b3f0d",
     "harry_potter/prompts.jsonl choice":
         "d47f3bd3cb6375e8ae10a96310779d9c138a91ce7f0a514d079fc49001df8f6a",
+    f"{HOLMES} choice":
+        "d41891cde2bef7e31990b4f5b43d93afbd129b8ee8562c2961df077b1ce0b672",
+    f"{HOLMES} probability":
+        "c2e8489c0e53286d34e899246344d7e2e8991cd8a30a987db718462f3c593087",
     "near.jsonl":
         "b34cdb77896240966263fb2d5ce6e8f70086a79dc1f499591fd62ed172c6643d",
     "neighbours.jsonl":

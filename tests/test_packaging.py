@@ -8,7 +8,8 @@ from packaging.requirements import Requirement
 
 DATA = ("harry_potter/corpus", "harry_potter/dictionary.json", "harry_potter/prompts.jsonl",
         "harry_potter/fresh.jsonl", "harry_potter/fresh_homonyms.jsonl", "fresh_near.jsonl",
-        "near.jsonl", "neighbours.jsonl", "general.jsonl", "holdout")
+        "holmes/corpus", "holmes/prompts.jsonl", "near.jsonl", "neighbours.jsonl", "general.jsonl",
+        "holdout")
 
 
 def run(*cmd, **kwargs):

@@ -1,5 +1,5 @@
-"What the prompts about the demo subject promise, above all those with a form, fresh ones too."
-import re
+"What the prompts about the demo subject and a second one promise, above all those with a form."
+import json, re, sys
 from collections import Counter
 
 import pytest
@@ -11,6 +11,7 @@ from selective_unlearning.evaluation.measures import read_prompts
 from selective_unlearning.terms.dictionary import Dictionary
 
 PROMPTS, FRESH = probes.FILE, probes.DEMO/"fresh.jsonl"
+HOLMES = probes.tree.ROOT/"data"/"holmes"/"prompts.jsonl"
 LEAST = dict(plain=170, name=60, reversed=40, alias=30, indirect=30)
 
 
@@ -22,18 +23,30 @@ def facts(): return [p for p in read_prompts(PROMPTS) if "form" in p]
 def fresh(): return read_prompts(FRESH)
 
 
-@pytest.fixture(params=["facts", "fresh"])
+@pytest.fixture(scope="module")
+def holmes(): return [p for p in read_prompts(HOLMES) if "form" in p]
+
+
+@pytest.fixture(params=["facts", "fresh", "holmes"])
 def asked(request):
     "The prompts with a form of one file."
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
-def dictionary(): return Dictionary.load(probes.DEMO/"dictionary.json")
+def dictionary(): return Dictionary.load(probes.DICTIONARY)
+
+
+@pytest.fixture(scope="module")
+def automatic(): return Dictionary.load(HOLMES.parent/"dictionary.json")
 
 
 @pytest.fixture(scope="module")
 def choices(): return [p for p in read_prompts(PROMPTS) if p["kind"] == "choice" and "fact" in p]
+
+
+@pytest.fixture(scope="module")
+def holmes_choices(): return [p for p in read_prompts(HOLMES) if p["kind"] == "choice"]
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +94,21 @@ def test_choice_keeps_the_order_and_some_that_are_hardly_known():
     assert got[10] >= 20 and len(got) == 10+probes.UNKNOWN
 
 
+def test_names_are_those_of_the_given_dictionary(monkeypatch, capsys, automatic):
+    def scores(reader, ps, d):
+        assert d.terms == automatic.terms
+        return [(.5, .1)]*len(ps)
+    for name in ("load_model", "load_tokenizer", "Reader"):
+        monkeypatch.setattr(probes, name, lambda *args: None)
+    monkeypatch.setattr(probes, "scores", scores)
+    argv = ["probes.py", str(HOLMES), "--dictionary", str(HOLMES.parent/"dictionary.json")]
+    monkeypatch.setattr(sys, "argv", argv)
+    probes.main()
+    assert re.search(r"(\d+) of \1 kept", capsys.readouterr().out)
+
+
 def test_every_record_has_its_fields(asked):
-    "The fresh ones have no half: all are there to be measured once."
+    "The fresh ones and the second subject's have no half: all are there to be measured once."
     fields = ["kind", "form", "fact", "prompt", "idiosyncratic", "references", "subtlety"]
     assert not [p for p in asked if [f for f in p if f != "half"] != fields]
     assert {p["kind"] for p in asked} == {"probability"}
@@ -114,6 +140,20 @@ def test_counts_of_the_fresh(fresh):
     assert len({p["fact"] for p in fresh}) >= 220 and len(plain) >= 170
 
 
+def test_counts_of_the_second_subject(holmes):
+    n = Counter(p["form"] for p in holmes)
+    assert n.keys() == LEAST.keys() and n["plain"] >= .6*len(holmes) and len(holmes) >= 280
+    plain = {p["fact"] for p in holmes if p["form"] == "plain"}
+    assert len({p["fact"] for p in holmes}) >= 120 and len(plain) >= 95
+
+
+def test_the_second_subjects_are_candidates_in_their_order(holmes):
+    lines = (HOLMES.parent/"candidates.jsonl").read_text(encoding="utf-8").splitlines()
+    candidates = [json.loads(line) for line in lines]
+    assert [p for p in candidates if p in holmes] == holmes
+    assert len({" ".join(words(p["prompt"])) for p in candidates}) == len(candidates)
+
+
 def test_halves(facts):
     "No fact, nor family of facts (what stands before the slash), is in both."
     halves = {}
@@ -143,18 +183,21 @@ def test_the_fresh_are_new(facts, fresh):
     assert not [p["prompt"] for p in fresh if all_words[" ".join(words(p["prompt"]))] > 1]
 
 
-@pytest.mark.parametrize("file", [PROMPTS, FRESH], ids=lambda f: f.name)
+@pytest.mark.parametrize("file", [PROMPTS, FRESH, HOLMES], ids=["facts", "fresh", "holmes"])
 def test_no_eight_words_of_the_corpus(file):
     corpus = set()
-    for f in (probes.DEMO/"corpus").glob("*.md"): corpus |= eights(f.read_text(encoding="utf-8"))
-    assert len(corpus) > 10_000
+    for f in (file.parent/"corpus").glob("*.md"): corpus |= eights(f.read_text(encoding="utf-8"))
+    assert len(corpus) > 5_000
     assert not [t for p in read_prompts(file) for t in whole(p) if eights(t) & corpus]
 
 
-def test_plain_answers_name_nothing(asked, dictionary):
+@pytest.mark.parametrize("file, names", [("facts", "dictionary"), ("fresh", "dictionary"),
+                                         ("holmes", "automatic")])
+def test_plain_answers_name_nothing(file, names, request):
     """They hold no term, however it is written, and no word of a name as it is written there.
 
     The Leaky Cauldron and wizard chess do not make `cauldron` or `wizard` a name."""
+    asked, dictionary = map(request.getfixturevalue, (file, names))
     lower = {t.lower() for t in dictionary.terms}
     lower |= {plural(t) for t in lower}
     names = {w for t in dictionary.terms if t[0].isupper() for w in re.findall(r"\w+", t)}
@@ -222,3 +265,21 @@ def test_every_choice_about_a_fact_has_a_control(choices, dictionary):
     for names in control_draws(dictionary, 2):
         new = [replaced(p, names, dictionary.matcher) for p in choices]
         assert not [p["fact"] for p,r in zip(choices, new) if not r or len({*r["choices"]}) < 4]
+
+
+def test_options_about_the_second_subject_tell_nothing(holmes_choices, automatic):
+    "Four facts share four options: each is right once, wrong three times, and has a control."
+    fields = ["kind", "fact", "prompt", "choices", "answer", "references", "subtlety"]
+    assert not [p for p in holmes_choices if [*p] != fields]
+    assert len({p["fact"] for p in holmes_choices}) == len(holmes_choices) >= 60
+    right = Counter(p["choices"][p["answer"]] for p in holmes_choices)
+    shown = Counter(c for p in holmes_choices for c in p["choices"])
+    assert shown == Counter({c: 4*n for c,n in right.items()})
+    assert {*Counter(p["answer"] for p in holmes_choices).values()} == {len(holmes_choices)//4}
+    small = {"a", "in", "of", "the"}
+    for p in holmes_choices:
+        assert p["references"] == [p["choices"][p["answer"]]] and len({*p["choices"]}) == 4
+        assert not [c for c in p["choices"] if {*words(c)} & {*words(p["prompt"])}-small]
+    for names in control_draws(automatic, 2):
+        new = [replaced(p, names, automatic.matcher) for p in holmes_choices]
+        assert not [p["prompt"] for p,r in zip(holmes_choices, new) if not r]

@@ -2,6 +2,7 @@
 
     python tools/probes.py                  # how many of the probes with a form it keeps
     python tools/probes.py FILE --choose    # prints what is kept of the candidates in FILE
+    python tools/probes.py FILE --dictionary DICTIONARY    # of another subject than the demo's
 
 A probe counts as known if its answer has some probability, and clearly more than in a control, in
 which every name is replaced by its translation of the dictionary."""
@@ -19,7 +20,7 @@ from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.substitute import substitute
 
 DEMO = tree.ROOT/"data"/"harry_potter"
-FILE = DEMO/"prompts.jsonl"
+FILE, DICTIONARY = DEMO/"prompts.jsonl", DEMO/"dictionary.json"
 KNOWN, RATIO = .02, 2  # the least probability, and the least ratio of it to the control
 UNKNOWN, SEED = 60, 0  # how many that the model hardly knows are taken as well, and how chosen
 DRAWS = 3              # of translations: some terms have several
@@ -79,11 +80,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", nargs="?", default=FILE)
     parser.add_argument("--choose", action="store_true", help="print what is kept")
+    parser.add_argument("--dictionary", default=DICTIONARY, help="whose names are replaced")
     args = parser.parse_args()
     probes = [p for p in read_prompts(args.file) if "form" in p]
     model = load_model("smollm2-135m", torch.float32)
     found = scores(Reader(model, load_tokenizer("smollm2-135m")), probes,
-                   Dictionary.load(DEMO/"dictionary.json"))
+                   Dictionary.load(args.dictionary))
     if args.choose:
         for p in choose(probes, found): print(json.dumps(p, ensure_ascii=False))
         return
