@@ -29,9 +29,9 @@ FROZEN = {  # SHA-256 of the lines of each test half
         "f7106641af577740dc820af1479d20839a4e6f5bcad4deef06a2f003585b3f0d",
     "harry_potter/prompts.jsonl choice":
         "d47f3bd3cb6375e8ae10a96310779d9c138a91ce7f0a514d079fc49001df8f6a",
-    f"{HOLMES} choice":
+    "holmes/prompts.jsonl choice":
         "d41891cde2bef7e31990b4f5b43d93afbd129b8ee8562c2961df077b1ce0b672",
-    f"{HOLMES} probability":
+    "holmes/prompts.jsonl probability":
         "c2e8489c0e53286d34e899246344d7e2e8991cd8a30a987db718462f3c593087",
     "near.jsonl":
         "b34cdb77896240966263fb2d5ce6e8f70086a79dc1f499591fd62ed172c6643d",
