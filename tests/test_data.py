@@ -30,9 +30,9 @@ FROZEN = {  # SHA-256 of the lines of each test half
     "harry_potter/prompts.jsonl choice":
         "d47f3bd3cb6375e8ae10a96310779d9c138a91ce7f0a514d079fc49001df8f6a",
     "holmes/prompts.jsonl choice":
-        "d41891cde2bef7e31990b4f5b43d93afbd129b8ee8562c2961df077b1ce0b672",
+        "f41cbfdf91f878999324ebbcee84088a2384f59f055d74d733106ff89a5085c2",
     "holmes/prompts.jsonl probability":
-        "c2e8489c0e53286d34e899246344d7e2e8991cd8a30a987db718462f3c593087",
+        "ab734663f8d8ceca074c85add6c0cff8b70ff9077f680550b53d90de137cb063",
     "near.jsonl":
         "b34cdb77896240966263fb2d5ce6e8f70086a79dc1f499591fd62ed172c6643d",
     "neighbours.jsonl":

@@ -142,9 +142,9 @@ def test_counts_of_the_fresh(fresh):
 
 def test_counts_of_the_second_subject(holmes):
     n = Counter(p["form"] for p in holmes)
-    assert n.keys() == LEAST.keys() and n["plain"] >= .6*len(holmes) and len(holmes) >= 280
+    assert n.keys() == LEAST.keys() and n["plain"] >= .6*len(holmes) and len(holmes) >= 230
     plain = {p["fact"] for p in holmes if p["form"] == "plain"}
-    assert len({p["fact"] for p in holmes}) >= 120 and len(plain) >= 95
+    assert len({p["fact"] for p in holmes}) >= 115 and len(plain) >= 95
 
 
 def test_the_second_subjects_are_candidates_in_their_order(holmes):
@@ -181,6 +181,20 @@ def test_the_fresh_are_new(facts, fresh):
     assert not [t for p in fresh for t in whole(p) if eights(t) & old]
     all_words = Counter(" ".join(words(p["prompt"])) for p in [*others, *fresh])
     assert not [p["prompt"] for p in fresh if all_words[" ".join(words(p["prompt"]))] > 1]
+
+
+def test_the_second_subject_is_not_among_what_must_survive():
+    "No prompt is a probe of it, or ends with one, or stands in an opener."
+    data = HOLMES.parent.parent
+    files = ("near.jsonl", "neighbours.jsonl", "harry_potter/homonyms.jsonl")
+    def lines(f): return map(json.loads, (data/f).read_text(encoding="utf-8").splitlines())
+    def plain(t): return f" {' '.join(words(t))} "
+    survive = [plain(p["prompt"]) for f in files for p in lines(f)]
+    openers = [plain(p["opener"]) for p in lines("openers.jsonl")]
+    assert len(survive) > 1_000 and len(openers) > 200
+    asked = [plain(p["prompt"]) for p in read_prompts(HOLMES)]
+    assert not [p for p in asked if any(p.endswith(s) for s in survive)]
+    assert not [p for p in asked if any(p in o for o in openers)]
 
 
 @pytest.mark.parametrize("file", [PROMPTS, FRESH, HOLMES], ids=["facts", "fresh", "holmes"])
@@ -282,4 +296,5 @@ def test_options_about_the_second_subject_tell_nothing(holmes_choices, automatic
         assert not [c for c in p["choices"] if {*words(c)} & {*words(p["prompt"])}-small]
     for names in control_draws(automatic, 2):
         new = [replaced(p, names, automatic.matcher) for p in holmes_choices]
-        assert not [p["prompt"] for p,r in zip(holmes_choices, new) if not r]
+        assert not [p["prompt"] for p,r in zip(holmes_choices, new)
+                    if not r or len({*r["choices"]}) < 4]
