@@ -6,7 +6,7 @@ The test halves have been measured for every recipe that was tried since they we
 probes were written later, and the recipe is older than they are. Both are asked of the same models,
 those of runs/demo, which is made if it is not there; the new answers are in runs/fresh. Some of the
 prompts ask for facts of an older one again: those that share a name and their first answer with one
-have a row of their own, and so have the commonest answers.
+have a row of their own, and so have the commonest answers, and names among ring 1's.
 
 Ours is the figure with the fresh probes, the peer's that with the test half, and the ratio is
 ours again, held against the limit of the report; a part has that of all. Spread is half the width
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from run import save
 from selective_unlearning.core.files import data_path
+from selective_unlearning.evaluation.intervals import interval
 from selective_unlearning.evaluation.measures import read_prompts
 from selective_unlearning.evaluation.metrics import LIMITS, get_figure, summarise
 from selective_unlearning.job.results import read_measured
@@ -28,24 +29,30 @@ NAME = "fresh"
 FRESH = dict(prompts="harry_potter/fresh.jsonl", neighbours="fresh_near.jsonl",
              homonyms="harry_potter/fresh_homonyms.jsonl")
 LEFT, FORM = "forgotten.probability", "forgotten.by_form.{}.probability"
-FIGURES = {"left": LEFT, "left, without signs": "forgotten.absolute",
-           "left, plain words": FORM.format("plain"), "left, by name": FORM.format("name"),
-           "left, reversed": FORM.format("reversed"), "left, indirect": FORM.format("indirect"),
-           "left, by alias": FORM.format("alias"), "left, reminded": FORM.format("reminded")}
-KEPT = {"ring 1": "rings.1.ratio", "ring 2": "rings.2.ratio", "ring 3": "rings.3.ratio",
-        "homonyms": "ratio.homonyms"}
+KNOWN, BASE = "of what the base knows", "of the base model's"
+FORGOTTEN = {"left": LEFT, "left, without signs": "forgotten.absolute",
+             "left, plain words": FORM.format("plain"), "left, by name": FORM.format("name"),
+             "left, reversed": FORM.format("reversed"), "left, indirect": FORM.format("indirect"),
+             "left, by alias": FORM.format("alias"), "left, reminded": FORM.format("reminded")}
+SURVIVES = {"ring 1": "rings.1.ratio", "ring 2": "rings.2.ratio", "ring 3": "rings.3.ratio",
+            "homonyms": "ratio.homonyms"}
 COMMONEST = {"wizard", "wizards", "witch", "magic", "magical", "student", "students"}
 
 
-def row(claim, path, fresh, tested):
-    "A figure of the two reports."
+def record(claim, ours, bounds, peer, unit, target):
+    "A row; of what is kept more is better, of what is left less."
+    low, high, n = bounds
+    return dict(claim=f"{claim}, n = {n}", ours=round(ours, 4), peer=round(peer, 4), unit=unit,
+                ratio=round(ours, 4), spread=round((high-low)/2, 4), target=target,
+                better="higher" if unit == BASE else "lower")
+
+
+def row(claim, path, ours, demo, unit=KNOWN):
+    "A figure of two reports."
     limits = {limit.path: limit.limit for limit in reversed(LIMITS)}  # the first of a path counts
-    value, (low, high, n) = get_figure(fresh, path), get_figure(fresh["intervals"], path)
-    asked, better = ("probes", "higher") if path in KEPT.values() else ("facts", "lower")
-    return dict(claim=f"{claim}, {n} {asked}", ours=round(value, 4),
-                peer=round(get_figure(tested, path), 4), unit="of what the base knows",
-                ratio=round(value, 4), spread=round((high-low)/2, 4),
-                target=limits.get(path, limits[LEFT]), better=better)
+    usual = .95 if unit == BASE else limits[LEFT]
+    return record(claim, get_figure(ours, path), get_figure(ours["intervals"], path),
+                  get_figure(demo, path), unit, limits.get(path, usual))
 
 
 def part(done, keep):
@@ -53,6 +60,16 @@ def part(done, keep):
     scores, utility, _ = read_measured(done.folder)
     return summarise({m: dict(probability=[*filter(keep, kinds["probability"])])
                       for m,kinds in scores.items()}, utility)
+
+
+def nearest(done, named):
+    "What a run keeps of ring 1 where the answer is a name, or where it is not; its interval."
+    _, utility, _ = read_measured(done.folder)
+    base, new = (utility[model]["neighbours"] for model in ("base", "unlearned"))
+    pairs = [(u["score"], b["score"]) for b,u in zip(base, new)
+             if b["ring"] == 1 and b["answers"][0].strip()[0].isupper() == named]
+    found = interval(*zip(*pairs))
+    return found["value"], (found["low"], found["high"], found["n"])
 
 
 def parts(names):
@@ -75,8 +92,12 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)              # it might be of another recipe's models
     shutil.copytree(demo.folder, folder, ignore=shutil.ignore_patterns(".lock", "report.*"))
     fresh = run(replace(config, **{k: str(data_path(f)) for k,f in FRESH.items()}), folder)
-    rows = [row(claim, path, fresh.results, demo.results)
-            for claim,path in (FIGURES | KEPT).items()]
+    rows = [row(claim, path, fresh.results, demo.results) for claim,path in FORGOTTEN.items()]
+    rows += [row(claim, path, fresh.results, demo.results, BASE)
+             for claim,path in SURVIVES.items()]
+    for claim,named in {"ring 1, names": True, "ring 1, other words": False}.items():
+        peer, _ = nearest(demo, named)
+        rows.append(record(claim, *nearest(fresh, named), peer, BASE, .95))
     for claim,keep in parts(Dictionary.load(config.dictionary).matcher).items():
         whole = "before" in claim                          # every test prompt is an older prompt
         tested = demo.results if whole else part(demo, keep)

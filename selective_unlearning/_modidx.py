@@ -2045,6 +2045,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                 'selective_unlearning/training/methods.py'),
                                                        'selective_unlearning.training.methods.Method.losses': ( 'training/methods.html#method.losses',
                                                                                                                 'selective_unlearning/training/methods.py'),
+                                                       'selective_unlearning.training.methods.Method.made_with': ( 'training/methods.html#method.made_with',
+                                                                                                                   'selective_unlearning/training/methods.py'),
                                                        'selective_unlearning.training.methods.Method.makes_rows': ( 'training/methods.html#method.makes_rows',
                                                                                                                     'selective_unlearning/training/methods.py'),
                                                        'selective_unlearning.training.methods.Method.read_rows': ( 'training/methods.html#method.read_rows',

@@ -14,9 +14,9 @@ FRESH = ("harry_potter/fresh.jsonl", "harry_potter/fresh_homonyms.jsonl", "fresh
          "holmes/prompts.jsonl")
 FROZEN = {  # SHA-256 of the lines of each test half
     "fresh_near.jsonl":
-        "b5780a83135bb6e81176647590fc52a5ccd88d68c3472560259b0ffa0b19c7b3",
+        "e679b83b96b3c9eb83b4d4c773449402b2b7dfc0bb47be7a71c8669623ef8b63",
     "harry_potter/fresh_homonyms.jsonl":
-        "816dc4e7e2519ae55fda572710dbc07b21752ee84e5e8724c02b00d572de179d",
+        "a8be38b43aa0ebf03c753df50568fdbff2e63cd0fa163e1728ca087f759cbe38",
     "harry_potter/fresh.jsonl probability":
         "c53735b982d69c8ccd9c4261386a7fbdebfb2373875c989ad15a20ec5dbade3d",
     "harry_potter/homonyms.jsonl":

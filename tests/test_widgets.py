@@ -2,6 +2,7 @@
 import dataclasses, re, subprocess, sys, time
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings, strategies as st
@@ -627,8 +628,14 @@ def test_a_run_explains_the_labels_that_it_trains_on(tmp_path, monkeypatch, chan
     assert [*alphas] == [0, r.config.labels.alpha]
     for column in trained.column_names:
         assert alphas[r.config.labels.alpha][column] == trained[column], column
-    with pytest.raises(DataError, match=f"no block 99: the blocks are 0 to {len(r.labels)-1}"):
-        r.explain([99])
+    several = r.explain(range(len(r.labels)), np.array([1., 0, 1], np.float32)).labels
+    assert {alpha: len(labels) for alpha,labels in several.items()} == {
+        1: len(r.labels), 0: len(r.labels)}
+    assert len(r.explain().labels) == min(4, len(r.labels))
+    for wrong in ([99], [0, -1]):
+        with pytest.raises(DataError, match=f"the blocks are 0 to {len(r.labels)-1}"):
+            r.explain(wrong)
+    with pytest.raises(DataError, match="no block to explain"): r.explain([])
 
 
 def test_a_run_explains_a_strangers_labels_which_have_no_offset(tmp_path, monkeypatch):
@@ -642,3 +649,10 @@ def test_a_run_explains_a_strangers_labels_which_have_no_offset(tmp_path, monkey
 def test_only_labels_can_be_explained(tmp_path):
     r = Run(tmp_path/"run", configure(RunConfig(), {"corpus": "book.txt", "method": "npo"}))
     with pytest.raises(ConfigError, match="method npo makes no labels"): r.explain()
+
+
+@pytest.mark.parametrize("until, missing", [("corpus", "03-translated"), ("translated", "04-")])
+def test_an_unfinished_run_explains_nothing(tmp_path, monkeypatch, until, missing):
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    r = run(job(tmp_path), tmp_path/"run", until=until)
+    with pytest.raises(DataError, match=f"{missing}.*not made yet"): r.explain()

@@ -44,7 +44,8 @@ GENERIC = {t.lower() for t in TITLES} | {*"""god man house tale
 @cache
 def lower_words():
     "Words that the project's other texts write in lower case, so that a capital may mean nothing."
-    files = chain(DATA.glob("*.jsonl"), DATA.glob("h*/**/*.md"))
+    texts = (DATA.glob(f"{folder}/**/*.md") for folder in ("harry_potter", "holdout"))
+    files = chain(DATA.glob("*.jsonl"), *texts)
     other = sorted({*files}-{DATA/NEAR, DATA/FRESH_NEAR})
     text = "\n".join(f.read_text(encoding="utf-8") for f in other)
     return {w for w in WORD.findall(text) if w.islower()}

@@ -7,7 +7,7 @@ __all__ = ['DEMO_FILES', 'input_files', 'Run']
 
 # %% ../../nbs/job/03_run_folder.ipynb #477cadbd
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -259,27 +259,31 @@ def recall(self:Run) -> dict|None:
 
 # %% ../../nbs/job/03_run_folder.ipynb #01342975
 @patch
-def explain(self:Run, blocks:Sequence[int]=(0, 1, 2, 3), alphas:Sequence[float]=()):
-    """A viewer of what each token of some blocks is taught, and why.
+def explain(self:Run, blocks:Iterable[int]|None=None, alphas:Iterable[float]=()):
+    """A viewer of what each token of some blocks is taught, and why; of the first four by default.
 
-    Those labels are made again, in seconds. Several strengths of the offset give it a slider.
-    Raises `ConfigError` if the method makes no labels or has no offset, `DataError` if there is no
-    such block."""
+    The written texts come after the blocks of the corpus. The viewer numbers what it shows from 0.
+    The labels are made again, in seconds; several strengths of the offset give it a slider. Raises
+    `ConfigError` if the method makes no labels or has no offset, `DataError` if there is no such
+    block or the run has not come so far."""
     from selective_unlearning.labels.generic import sweep_labels
     from selective_unlearning.labels.label_viewer import LabelViewer
+    c, strengths = self.config, [*dict.fromkeys(map(float, alphas))]
     if not self.method.uses_labels:
-        raise ConfigError(f"method {self.config.method} makes no labels to explain")
-    if alphas and self.config.stranger:
+        raise ConfigError(f"method {c.method} makes no labels to explain")
+    if strengths and c.stranger:
         raise ConfigError("alphas would do nothing: the labels are what the stranger says")
-    base, reinforced, settings = self.method.made_with(self)
-    n = len(self.translated)//settings.draws
-    if missing := [b for b in blocks if not 0 <= b < n]:
+    self.made("translated")
+    n = len(self.translated)//c.labels.draws
+    some = [*range(min(n, 4))] if blocks is None else [*map(int, blocks)]
+    if not some: raise DataError("no block to explain: name some, e.g. blocks=[0]")
+    if missing := [b for b in some if not 0 <= b < n]:
         raise DataError(f"no block {missing[0]}: the blocks are 0 to {n-1}")
-    rows = self.translated.select([b*settings.draws+d for b in blocks
-                                   for d in range(settings.draws)])
-    strengths = [*alphas] or [settings.alpha]
-    made = sweep_labels(base, reinforced, rows, strengths, settings, explain=True)
-    return LabelViewer(made if alphas else made[settings.alpha], self.tokenizer)
+    base, reinforced, settings = self.method.made_with(self)
+    rows = self.translated.select([b*settings.draws+d for b in some for d in range(settings.draws)])
+    made = sweep_labels(base, reinforced, rows, strengths or [settings.alpha], settings,
+                        explain=True)
+    return LabelViewer(made if strengths else made[settings.alpha], self.tokenizer)
 
 # %% ../../nbs/job/03_run_folder.ipynb #e1157628
 @patch

@@ -18,6 +18,7 @@ from ..core.files import write_atomic
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset, Features
+    from selective_unlearning.core.step_settings import LabelsConfig
     from selective_unlearning.models.reader import Reader
 
 # %% ../../nbs/training/07_methods.ipynb #a72696ba
@@ -57,6 +58,10 @@ class Method:
         "The columns of the forget rows, if the method makes them."
         raise NotImplementedError
 
+    def made_with(self, run) -> tuple["Reader","Reader","LabelsConfig"]:
+        "What a run's labels are made with, if the method uses them: two models, and settings."
+        raise NotImplementedError
+
     def write_rows(self, run, folder:Path):
         "Write the forget rows, if the method makes them."
         from selective_unlearning.corpus.blocks import write_rows
@@ -88,7 +93,6 @@ class WHP(Method):
     def settings(self, config): return asdict(config.labels)
 
     def made_with(self, run):
-        "What a run's labels are made with: the two models, and the settings."
         c = run.config
         if not c.stranger: return run.reader("base"), run.reader("reinforced"), c.labels
         return run.reader("stranger"), run.reader("stranger"), replace(c.labels, alpha=0.)
