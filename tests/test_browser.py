@@ -298,6 +298,7 @@ def test_a_token_and_its_row_stand_out_together(tmp_path):
             text, row = (stand_out(p, mark) for p in (".su-text > span", ".su-rows tbody tr"))
             assert text == row
             return text
+        page.get_by_label("search").wait_for()             # the script makes it, then listens
         tokens.nth(3).hover()
         assert both("su-near") == [3]
         trs.nth(5).hover()
