@@ -1,5 +1,5 @@
 "What the prompts about the demo subject and a second one promise, above all those with a form."
-import json, re, sys
+import re, sys
 from collections import Counter
 
 import pytest
@@ -7,6 +7,7 @@ import pytest
 import probes
 from selective_unlearning.core.text import plural
 from selective_unlearning.evaluation.control import control_draws, replaced
+from selective_unlearning.core.files import read_jsonl
 from selective_unlearning.evaluation.measures import read_prompts
 from selective_unlearning.terms.dictionary import Dictionary
 
@@ -148,8 +149,7 @@ def test_counts_of_the_second_subject(holmes):
 
 
 def test_the_second_subjects_are_candidates_in_their_order(holmes):
-    lines = (HOLMES.parent/"candidates.jsonl").read_text(encoding="utf-8").splitlines()
-    candidates = [json.loads(line) for line in lines]
+    candidates = read_jsonl(HOLMES.parent/"candidates.jsonl")
     assert [p for p in candidates if p in holmes] == holmes
     assert len({" ".join(words(p["prompt"])) for p in candidates}) == len(candidates)
 
@@ -187,10 +187,9 @@ def test_the_second_subject_is_not_among_what_must_survive():
     "No prompt is a probe of it, or ends with one, or stands in an opener."
     data = HOLMES.parent.parent
     files = ("near.jsonl", "neighbours.jsonl", "harry_potter/homonyms.jsonl")
-    def lines(f): return map(json.loads, (data/f).read_text(encoding="utf-8").splitlines())
     def plain(t): return f" {' '.join(words(t))} "
-    survive = [plain(p["prompt"]) for f in files for p in lines(f)]
-    openers = [plain(p["opener"]) for p in lines("openers.jsonl")]
+    survive = [plain(p["prompt"]) for f in files for p in read_jsonl(data/f)]
+    openers = [plain(p["opener"]) for p in read_jsonl(data/"openers.jsonl")]
     assert len(survive) > 1_000 and len(openers) > 200
     asked = [plain(p["prompt"]) for p in read_prompts(HOLMES)]
     assert not [p for p in asked if any(p.endswith(s) for s in survive)]

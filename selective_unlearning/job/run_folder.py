@@ -266,7 +266,7 @@ def explain(self:Run, blocks:Iterable[int]|None=None, alphas:Iterable[float]=())
     The labels are made again, in seconds; several strengths of the offset give it a slider. Raises
     `ConfigError` if the method makes no labels or has no offset, `DataError` if there is no such
     block or the run has not come so far."""
-    from selective_unlearning.labels.generic import sweep_labels
+    from selective_unlearning.labels.generic import make_labels, sweep_labels
     from selective_unlearning.labels.label_viewer import LabelViewer
     c, strengths = self.config, [*dict.fromkeys(map(float, alphas))]
     if not self.method.uses_labels:
@@ -274,16 +274,17 @@ def explain(self:Run, blocks:Iterable[int]|None=None, alphas:Iterable[float]=())
     if strengths and c.stranger:
         raise ConfigError("alphas would do nothing: the labels are what the stranger says")
     self.made("translated")
-    n = len(self.translated)//c.labels.draws
+    draws = c.labels.draws
+    n = len(self.translated)//draws
     some = [*range(min(n, 4))] if blocks is None else [*map(int, blocks)]
     if not some: raise DataError("no block to explain: name some, e.g. blocks=[0]")
     if missing := [b for b in some if not 0 <= b < n]:
         raise DataError(f"no block {missing[0]}: the blocks are 0 to {n-1}")
     base, reinforced, settings = self.method.made_with(self)
-    rows = self.translated.select([b*settings.draws+d for b in some for d in range(settings.draws)])
-    made = sweep_labels(base, reinforced, rows, strengths or [settings.alpha], settings,
-                        explain=True)
-    return LabelViewer(made if strengths else made[settings.alpha], self.tokenizer)
+    rows = self.translated.select([b*draws+d for b in some for d in range(draws)])
+    labels = (sweep_labels(base, reinforced, rows, strengths, settings, explain=True) if strengths
+              else make_labels(base, reinforced, rows, settings, explain=True))
+    return LabelViewer(labels, self.tokenizer)
 
 # %% ../../nbs/job/03_run_folder.ipynb #e1157628
 @patch
