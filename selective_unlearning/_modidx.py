@@ -1277,6 +1277,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'selective_unlearning/models/load.py'),
                                                   'selective_unlearning.models.load.cache_dir': ( 'models/load.html#cache_dir',
                                                                                                   'selective_unlearning/models/load.py'),
+                                                  'selective_unlearning.models.load.check_map': ( 'models/load.html#check_map',
+                                                                                                  'selective_unlearning/models/load.py'),
                                                   'selective_unlearning.models.load.check_weights': ( 'models/load.html#check_weights',
                                                                                                       'selective_unlearning/models/load.py'),
                                                   'selective_unlearning.models.load.context_length': ( 'models/load.html#context_length',

@@ -23,6 +23,9 @@ from selective_unlearning.training.trainer import finetune
 from selective_unlearning.models.adapters import adapter, add_adapter, load_adapter, read_peft
 from selective_unlearning.models.adapters import save_adapter
 from selective_unlearning.models.load import load_model
+from selective_unlearning.models.reader import Reader
+from selective_unlearning.models.scores import row_scores
+from selective_unlearning.job import run_folder
 from selective_unlearning.job.run import run
 from selective_unlearning.training.curves import pick
 from selective_unlearning.training.monitor import Watch
@@ -121,6 +124,42 @@ def test_quantised(tmp_path, base, bits, library, monkeypatch):
     bare = load_model(base, torch.bfloat16, "cpu", bits=bits)
     again = load_adapter(bare, "unlearned", tmp_path/"saved")
     assert says(again).equal(says(model))
+
+
+def test_parted_model(tmp_path, base):
+    "Scores of a model whose layers accelerate moves one by one are those of the whole."
+    places = {"model.embed_tokens": "cpu", "model.rotary_emb": "cpu", "model.layers.0": "cpu",
+              "model.layers.1": "disk", "model.norm": "cpu", "lm_head": "cpu"}
+    whole = load_model(base, torch.float32, "cpu")
+    parted = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, device_map=places,
+                                                  offload_folder=tmp_path/"disk").eval()
+    assert {p.device.type for p in parted.parameters()} == {"cpu", "meta"}
+    with pytest.raises(ModelError, match="base does not fit the GPUs: 6 of its 6 parts"):
+        load.check_map(parted.hf_device_map, "base")
+    row = [4, 5, 6, 7, 8]
+    for keep in None, [1, 3]:
+        want = row_scores(Reader(whole, Toy()), row, keep)
+        torch.testing.assert_close(row_scores(Reader(parted, Toy()), row, keep), want)
+
+
+def test_a_job_with_a_device_map(tmp_path, monkeypatch):
+    "On one device it gives what a job without gives, and either goes on with the other."
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    asked = []
+    def loads(*args, device_map=None, **kw):
+        asked.append(device_map)
+        return load_model(*args, device_map=device_map, **kw)
+    monkeypatch.setattr(run_folder, "load_model", loads)
+    plain = run(settings(tmp_path), tmp_path/"plain")
+    assert {*asked} == {None}
+    asked.clear()
+    parted = run(settings(tmp_path, device_map="auto"), tmp_path/"parted")
+    assert {*asked} == {"auto"}
+    def outputs(r):
+        return {s: r.manifest["steps"][s]["outputs"] for s in ("labels", "unlearned")}
+    assert outputs(parted) == outputs(plain)
+    before = parted.manifest["steps"]
+    assert run(settings(tmp_path), tmp_path/"parted").manifest["steps"] == before
 
 
 @pytest.mark.parametrize("bits, library", [(8, ""), (4, ""), (4, "torchao")])

@@ -134,7 +134,8 @@ class Run:
 def load_base(self:Run, dtype:torch.dtype|None=None):
     "Load the base model anew."
     c = self.config
-    return load_model(c.model, dtype, trust_remote_code=c.trust_remote_code, bits=c.bits)
+    return load_model(c.model, dtype, trust_remote_code=c.trust_remote_code, bits=c.bits,
+                      device_map=c.device_map)
 
 # %% ../../nbs/job/03_run_folder.ipynb #780e3b4b
 @patch
@@ -164,14 +165,16 @@ def reader(self:Run, which:str="unlearned") -> Reader:
     if which == "stranger":
         if which not in loaded:
             loaded[which] = load_model(str(c.stranger), loaded["base"].dtype,
-                                       trust_remote_code=c.trust_remote_code)
+                                       trust_remote_code=c.trust_remote_code,
+                                       device_map=c.device_map)
         return Reader(loaded[which], tokenizer)
     folder = self.made(which)
     if (folder/"instruction.txt").exists():
         prefix = instruction_ids(tokenizer, read_text(folder/"instruction.txt"))
         return Reader(loaded["base"], tokenizer, prefix=prefix)
     if not (folder/"adapter_model.safetensors").exists():
-        if which not in loaded: loaded[which] = load_model(str(folder), loaded["base"].dtype)
+        if which not in loaded:
+            loaded[which] = load_model(str(folder), loaded["base"].dtype, device_map=c.device_map)
         return Reader(loaded[which], tokenizer)
     if which not in getattr(loaded["base"], "peft_config", {}):
         loaded["base"] = load_adapter(loaded["base"], which, folder, self.identity)

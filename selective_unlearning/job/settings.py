@@ -36,11 +36,16 @@ def _check_finders(c:"RunConfig"):
             "extract has 'model', but ask names none: use e.g. ask='http://localhost:8000/v1#NAME'")
 
 # %% ../../nbs/job/00_settings.ipynb #413d8ae8
+_DEVICE_MAPS = "auto", "balanced", "balanced_low_0", "sequential"  # those of accelerate
+
 def _check_adapters(c:"RunConfig"):
     "Raises `ConfigError` if the settings of base and adapters contradict each other."
     require(c.bits in (4, 8, 16), f"bits must be 16, 8 or 4, got {c.bits}")
     require(c.bits == 16 or c.lora.r > 0,
             f"bits={c.bits}: quantised weights cannot be trained: set lora.r above 0")
+    require(c.device_map in (None, *_DEVICE_MAPS),
+            f"device_map must be one of {', '.join(_DEVICE_MAPS)}, got {c.device_map!r}: leave it "
+            "out for one device")
     if not c.lora.r:
         _idle(c.lora, AdapterConfig(r=0), "lora",
               "lora.r=0 trains all weights, there is no adapter")
@@ -189,6 +194,7 @@ class RunConfig:
     force:bool = False              # go on even if the base model does not know the text
     trust_remote_code:bool = False  # run code that comes with the model
     bits:int = 16                   # bits of a base weight: 16, 8 or 4 (pip install bitsandbytes)
+    device_map:str|None = None      # "auto": layers parted among all GPUs of one process; else one
     adapter:str|None = None         # file of a PEFT configuration, which takes the place of lora.*
     lora:AdapterConfig = field(default_factory=AdapterConfig)
     train:TrainConfig = field(default_factory=TrainConfig)

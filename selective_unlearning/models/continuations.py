@@ -86,7 +86,7 @@ def continuation_logprobs(
             keep = (wanted >= 0).any(-1).any(0).nonzero()[:, 0]
             positions = (mask.cumsum(-1)-1).clamp(min=0)
             logits = model(input_ids=ids, attention_mask=mask, position_ids=positions,
-                           logits_to_keep=keep).logits
+                           logits_to_keep=keep.cpu()).logits
             logp = token_logprobs(logits, wanted[:, keep]).sum(1)
             for b,k,i in scored: out[i] = float(logp[b, k]), len(rows[i])-first[i]
     return out

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_MODEL', 'ORIGIN', 'cache_dir', 'made_once', 'resolve', 'CausalLM', 'default_device', 'default_dtype',
-           'processes', 'hub_reachable', 'check_weights', 'quantiser', 'quantised', 'load_tokenizer', 'load_model',
-           'load_config', 'model_identity', 'hub_id', 'context_length', 'left_pad']
+           'processes', 'hub_reachable', 'check_weights', 'quantiser', 'quantised', 'load_tokenizer', 'check_map',
+           'load_model', 'load_config', 'model_identity', 'hub_id', 'context_length', 'left_pad']
 
 # %% ../../nbs/models/00_load.ipynb #b697fed6
 import datetime, logging, os, re, subprocess, sys, tempfile, time, warnings, zipfile
@@ -258,6 +258,18 @@ def load_tokenizer(name:str=DEFAULT_MODEL, trust_remote_code:bool=False) -> PreT
     if tok.pad_token_id is None: tok.pad_token = tok.eos_token or tok.unk_token
     return tok
 
+# %% ../../nbs/models/00_load.ipynb #19bee423
+def check_map(places:dict, name:str):
+    """Check that a model parted among GPUs is on them whole.
+
+    Raises `ModelError` if a part is in the computer's memory or on disk: it could not be trained."""
+    used = {str(p) for p in places.values()}
+    if len(used) > 1 and used & {"cpu", "disk"}:
+        away = sum(str(p) in ("cpu", "disk") for p in places.values())
+        raise ModelError(f"{name} does not fit the GPUs: {away} of its {len(places)} parts are in "
+                         "the computer's memory or on disk, where they cannot be trained: use more "
+                         "GPUs, bits=8 or bits=4, or a smaller model")
+
 # %% ../../nbs/models/00_load.ipynb #49d7a7ff
 def load_model(
     name:str=DEFAULT_MODEL,
@@ -265,18 +277,22 @@ def load_model(
     device:str|None=None,             # default: the GPU if there is one
     trust_remote_code:bool=False,
     bits:int=16,                      # of a weight; 8 or 4 quantise it, see `quantised`
+    device_map:str|None=None,         # "auto" or another of accelerate: parts it among all GPUs
 ) -> CausalLM:
     """A causal language model in evaluation mode.
 
-    Raises `ModelError` if it cannot be found, is damaged, or has no safetensors weights,
-    `MissingExtra` if it cannot be quantised here."""
+    Raises `ModelError` if it cannot be found, is damaged, has no safetensors weights, or does not
+    fit the GPUs among which it is parted, `MissingExtra` if it cannot be quantised here."""
     device, dtype = device or default_device(), dtype or default_dtype(device)
     kw:dict = dict(dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code)
     check_weights(name)
-    LOG.debug(f"loads {resolve(name)} as {dtype}, {bits} bits a weight, on {device}")
-    if bits != 16: kw |= dict(quantization_config=quantised(bits, dtype), device_map={"": device})
-    with quiet(): model = _from_pretrained(AutoModelForCausalLM, name, "weights", **kw)
-    if bits == 16: return model.to(device).eval()
+    place = device_map or ({"": device} if bits != 16 else None)
+    LOG.debug(f"loads {resolve(name)} as {dtype}, {bits} bits a weight, on {device_map or device}")
+    if bits != 16: kw |= dict(quantization_config=quantised(bits, dtype))
+    with quiet(): model = _from_pretrained(AutoModelForCausalLM, name, "weights", device_map=place,
+                                           **kw)
+    if device_map: check_map(getattr(model, "hf_device_map", {}), name)
+    elif bits == 16: model.to(device)
     # bitsandbytes packs 4-bit weights for a CPU when it first evaluates, and trains on them wrongly
     for m in model.modules():
         if hasattr(m, "support_avx512bf16_for_cpu"): m.support_avx512bf16_for_cpu = False

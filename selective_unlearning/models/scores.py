@@ -19,9 +19,9 @@ def row_scores(
     multiple:int=16,  # the width is rounded up to a multiple of this
 ) -> torch.Tensor:     # (N, V) in the model's precision
     "The scores for the next token after each token of one row."
-    device = reader.model.device
-    x = torch.tensor([ids+[ids[-1]]*(-len(ids)%multiple)], device=device)
-    keep = torch.as_tensor(range(len(ids)) if keep is None else keep, device=device)
+    x = torch.tensor([ids+[ids[-1]]*(-len(ids)%multiple)], device=reader.model.device)
+    # indices in the computer's memory fit any device; the last layer may be on another than the first
+    keep = torch.as_tensor(range(len(ids)) if keep is None else keep, device="cpu")
     with reader.on() as model:
         return model(input_ids=x, logits_to_keep=keep, use_cache=False).logits[0]
 

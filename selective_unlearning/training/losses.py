@@ -71,7 +71,7 @@ def batch_losses(model:CausalLM, batch:dict, config:FinetuneConfig) -> dict[str,
     inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids") if k in batch}
     if "text_ids" in batch:
         inputs["attention_mask"] = block_mask(batch["text_ids"], next(model.parameters()).dtype)
-    logits = model(**inputs, logits_to_keep=keep, use_cache=False).logits
+    logits = model(**inputs, logits_to_keep=keep.cpu(), use_cache=False).logits
     ids, logp, roles, true, hinged = (t[:, keep] for t in (ids, logp, roles, true, hinged))
     wanted = torch.cat([ids, true.where(hinged, -100)[..., None]], -1)
     logq = token_logprobs(logits, wanted, overwrite=True)
@@ -114,7 +114,8 @@ def learnt_at_names(
     def hook(layer, args, out):
         x, = args
         if not torch.is_grad_enabled() or x.shape[:-1].numel() != where.numel(): return out
-        return _LearntAt.apply(out.detach(), where.flatten(), x, layer.weight, layer.bias)
+        here = where.flatten().to(x.device)                # layers may be on several GPUs
+        return _LearntAt.apply(out.detach(), here, x, layer.weight, layer.bias)
     def masked(model, batch, config):
         nonlocal where
         names = batch["roles"] != Role.CONTEXT
@@ -146,7 +147,7 @@ def row_logprobs(
     keep = used_positions(real)
     real, true = real[:, keep], shifted(batch["input_ids"], 0)[:, keep]
     read = {k: batch[k] for k in ("input_ids", "attention_mask")}
-    logits = model(**read, logits_to_keep=keep, use_cache=False).logits
+    logits = model(**read, logits_to_keep=keep.cpu(), use_cache=False).logits
     return token_logprobs(logits, true.where(real, -100)[..., None], overwrite=True)[..., 0], real
 
 # %% ../../nbs/training/01_losses.ipynb #f9896874
