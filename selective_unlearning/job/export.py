@@ -54,7 +54,7 @@ def merge(
     """Write the base with the adapter merged into its weights, as safetensors.
 
     Raises `ModelError` if the adapter belongs to another base, or cannot be merged."""
-    kw = dict(trust_remote_code=trust_remote_code)
+    kw:dict = dict(trust_remote_code=trust_remote_code)
     model = load_model(base, torch.float32, "cpu", **kw)
     stored = dtype or AutoConfig.from_pretrained(resolve(base), **kw).dtype or default_dtype("cpu")
     model = load_adapter(model, "unlearned", adapter, model_identity(model.config, base))
@@ -192,7 +192,7 @@ def _beside(out:Path, config:RunConfig, identity:str):
     """Write the base's weights and tokenizer beside the adapter.
 
     Raises `ModelError` if it is no longer the base that the run was made with."""
-    kw = dict(trust_remote_code=config.trust_remote_code)
+    kw:dict = dict(trust_remote_code=config.trust_remote_code)
     model = load_model(config.model, "auto", "cpu", **kw)
     if (now := model_identity(model.config, config.model)) != identity:
         raise ModelError(f"the base is {now} now, and was {identity} when the run was made: "

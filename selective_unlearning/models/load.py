@@ -277,7 +277,7 @@ def load_model(
     device:str|None=None,             # default: the GPU if there is one
     trust_remote_code:bool=False,
     bits:int=16,                      # of a weight; 8 or 4 quantise it, see `quantised`
-    device_map:str|None=None,         # "auto" or another of accelerate: parts it among all GPUs
+    device_map:str|None=None,         # e.g. "auto": accelerate parts it among all GPUs
 ) -> CausalLM:
     """A causal language model in evaluation mode.
 

@@ -20,7 +20,7 @@ def row_scores(
 ) -> torch.Tensor:     # (N, V) in the model's precision
     "The scores for the next token after each token of one row."
     x = torch.tensor([ids+[ids[-1]]*(-len(ids)%multiple)], device=reader.model.device)
-    # indices in the computer's memory fit any device; the last layer may be on another than the first
+    # an index in the computer's memory fits any device; the last layer may be on another one
     keep = torch.as_tensor(range(len(ids)) if keep is None else keep, device="cpu")
     with reader.on() as model:
         return model(input_ids=x, logits_to_keep=keep, use_cache=False).logits[0]
