@@ -621,7 +621,12 @@ def test_a_run_explains_the_labels_that_it_trains_on(tmp_path, monkeypatch, chan
     r = run(job(tmp_path, **changes), tmp_path/"run", until="labels")
     some = [2, 0]
     trained = r.labels.select(some)
-    shown = r.explain(some).labels
+    viewer = r.explain(some)
+    named, (view,) = controls(viewer.widget())
+    assert "Block 2: " in view.value and named["block"].options == (("2", 0), ("0", 1))
+    named["block"].value = 1
+    assert "Block 0: " in view.value
+    shown = viewer.labels
     for column in trained.column_names: assert shown[column] == trained[column], column
     assert {"why", "raised"} <= {*shown.column_names}
     alphas = r.explain(some, [0, r.config.labels.alpha]).labels

@@ -265,10 +265,9 @@ def recall(self:Run) -> dict|None:
 def explain(self:Run, blocks:Iterable[int]|None=None, alphas:Iterable[float]=()):
     """A viewer of what each token of some blocks is taught, and why; of the first four by default.
 
-    The written texts come after the blocks of the corpus. The viewer numbers what it shows from 0.
-    The labels are made again, in seconds; several strengths of the offset give it a slider. Raises
-    `ConfigError` if the method makes no labels or has no offset, `DataError` if there is no such
-    block or the run has not come so far."""
+    The written texts come after the blocks of the corpus. The labels are made again, in seconds;
+    several strengths of the offset give it a slider. Raises `ConfigError` if the method makes no
+    labels or has no offset, `DataError` if there is no such block, or no labels yet."""
     from selective_unlearning.labels.generic import make_labels, sweep_labels
     from selective_unlearning.labels.label_viewer import LabelViewer
     c, strengths = self.config, [*dict.fromkeys(map(float, alphas))]
@@ -287,7 +286,7 @@ def explain(self:Run, blocks:Iterable[int]|None=None, alphas:Iterable[float]=())
     rows = self.translated.select([b*draws+d for b in some for d in range(draws)])
     labels = (sweep_labels(base, reinforced, rows, strengths, settings, explain=True) if strengths
               else make_labels(base, reinforced, rows, settings, explain=True))
-    return LabelViewer(labels, self.tokenizer)
+    return LabelViewer(labels, self.tokenizer, some)
 
 # %% ../../nbs/job/03_run_folder.ipynb #e1157628
 @patch

@@ -164,6 +164,7 @@ class LabelViewer(Viewer):
     are not of the same blocks."""
     labels:Any  # from `make_labels`, best with `explain=True`; or several by alpha (`sweep_labels`)
     tokenizer:Tokenizer
+    numbers:Sequence[int]|None=None  # of the blocks, as they are shown; from 0 if not given
 
     _what, _head = "tokens", ("", "token", "what it is", "label", "why")
     _room = 96_000  # a block of 256 tokens, explained
@@ -201,7 +202,9 @@ class LabelViewer(Viewer):
 
     def _controls(self, w) -> list:
         late, last = dict(continuous_update=False), len(self._first)-1
-        out = [w.IntSlider(0, 0, last, description="block", **late),
+        named = [(str(n), i) for i,n in enumerate(self.numbers or ())]
+        out = [w.SelectionSlider(options=named, description="block", **late) if named else
+               w.IntSlider(0, 0, last, description="block", **late),
                w.Checkbox(description="only changed", indent=False)]
         if None in self._by_alpha: return out
         alphas = [(f"{a:g}", a) for a in self._by_alpha]
@@ -220,5 +223,6 @@ class LabelViewer(Viewer):
         "The block as running text, and how much of it is not trained."
         tokens = self._tokens(block, alpha)
         if alpha is None: alpha = next(iter(self._by_alpha))
-        what = f"Block {block}" + (f", alpha {alpha:g}" if alpha is not None else "")
+        number = self.numbers[block] if self.numbers else block
+        what = f"Block {number}" + (f", alpha {alpha:g}" if alpha is not None else "")
         return _counted(what, tokens) + _running(tokens)

@@ -262,7 +262,7 @@ def load_tokenizer(name:str=DEFAULT_MODEL, trust_remote_code:bool=False) -> PreT
 def check_map(places:dict, name:str):
     """Check that a model parted among GPUs is on them whole.
 
-    Raises `ModelError` if a part is in the computer's memory or on disk: it could not be trained."""
+    Raises `ModelError` if a part, in the computer's memory or on disk, could not be trained."""
     used = {str(p) for p in places.values()}
     if len(used) > 1 and used & {"cpu", "disk"}:
         away = sum(str(p) in ("cpu", "disk") for p in places.values())
