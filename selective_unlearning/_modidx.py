@@ -601,6 +601,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                            'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._verdict': ( 'evaluation/report.html#_verdict',
                                                                                                              'selective_unlearning/evaluation/report.py'),
+                                                        'selective_unlearning.evaluation.report._with_unit': ( 'evaluation/report.html#_with_unit',
+                                                                                                               'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._written': ( 'evaluation/report.html#_written',
                                                                                                              'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report.report_html': ( 'evaluation/report.html#report_html',

@@ -35,7 +35,7 @@ class LabelsConfig:
     "How the labels are made."
     rule:str = "stranger"      # "stranger": swap names in context back; "paper": suppress them
     kind:str = "soft"          # "soft": the `top_k` likeliest tokens; "hard": the likeliest one
-    alpha:float = 5.           # how far words that the text made likelier are pushed down; 0: not
+    alpha:float = 5.           # how far words that the text made likelier are pushed down; 0: off
     top_k:int = 64             # how many tokens are kept of each soft label, also of retain text
     draws:int = 1              # how many translations of each name have their labels averaged
 

@@ -122,7 +122,7 @@ def headline(
     if kept: lines.append(f"Compared with the base model, {', '.join(kept)}.")
     if report["checks"]:
         left = len(report["checks"])-len(made)
-        met, rest = sum(c["ok"] for c in made), f", {left} cannot be made" if left else ""
+        met, rest = sum(c["ok"] for c in made), f"; {left} more cannot be made" if left else ""
         lines.append(f"{met} of {len(made)} checks are met{rest}.")
     return " ".join(lines) or "There is nothing to compare: base or unlearned was not measured."
 

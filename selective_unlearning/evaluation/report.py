@@ -48,7 +48,7 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "reading_by_form.": ("reading by form:", "The same for one form of prompt."),
     "ratio.reading_other": ("reading other names", "The same passages with other names."),
     "forgotten.choice": ("choices right, points above the control",
-        "0 picks as often as one who never read the text; both sides are wrong."),
+        "0 picks as often as one who never read the text; above or below is wrong."),
     "forgotten.question": ("questions answered, points above the control",
         "The same for open questions."),
     "forgotten.entropy.": ("indecision over the choices:",
@@ -101,13 +101,16 @@ _SIDES = {"lower": "at most {}", "higher": "at least {}", "within": "within ±{}
           "near 0": "within ±{}, and the interval holds 0",
           "equivalent": "its 90 % interval within ±{}"}
 
+def _with_unit(x:float, unit:str) -> str:
+    number = number_text(x)
+    return f"{number} {'point' if (unit, number) == ('points', '1') else unit}".strip()
+
 def _check_row(c:dict) -> list[str]:
-    limit = f"{number_text(c['limit'])} {c['unit']}".strip()
-    limit = _SIDES[c["better"]].format(limit)
+    limit = _SIDES[c["better"]].format(_with_unit(c["limit"], c["unit"]))
     if c.get("low"): limit += f", lower end at least {number_text(c['low'])}"
     value = around = ""
     if c["interval"] and c["value"] is not None:
-        value, around = f"{number_text(c['value'])} {c['unit']}", interval_text(c["interval"])
+        value, around = _with_unit(c["value"], c["unit"]), interval_text(c["interval"])
     if c["ok"] is None:
         return [c["what"], value or "not measurable", around, limit, f"– {c['why']}"]
     return [c["what"], value, f"{around} {c['unit']}", limit, "✔ met" if c["ok"] else "✘ missed"]

@@ -178,8 +178,8 @@ class RunConfig:
     corpus:tuple[str,...] = ()      # texts to be forgotten: files, folders, datasets as hub:NAME
     text_column:str = "text"        # column of tables with the text; messages where there is none
     dictionary:str|None = None      # file of names to forget (anchored terms); made if not given
-    extract:str = "rules"           # what finds names: rules, spacy[:PIPELINE], model; or several
-    ask:str|None = None             # LLM that finds, translates: name, path, https://HOST/v1#NAME
+    extract:str = "rules"           # what finds names: one or more of rules,spacy[:PIPELINE],model
+    ask:str|None = None             # LLM to find and translate: name, path, https://HOST/v1#NAME
     candidates:int = 1              # translations per term; the base model keeps the likeliest
     prompts:str|None = None         # file of evaluation prompts; made from the corpus if not given
     n_prompts:int = 60              # how many prompts are made of each kind, at most
@@ -194,7 +194,7 @@ class RunConfig:
     force:bool = False              # go on even if the base model does not know the text
     trust_remote_code:bool = False  # run code that comes with the model
     bits:int = 16                   # bits of a base weight: 16, 8 or 4 (pip install bitsandbytes)
-    device_map:str|None = None      # "auto": layers parted among all GPUs of one process; else one
+    device_map:str|None = None      # "auto": layers split among all GPUs of a process; else one GPU
     adapter:str|None = None         # file of a PEFT configuration, which takes the place of lora.*
     lora:AdapterConfig = field(default_factory=AdapterConfig)
     train:TrainConfig = field(default_factory=TrainConfig)

@@ -145,7 +145,7 @@ _LEGEND = ("<p><small><mark>term</mark> is an anchored term; <ruby>text<rt>label
 def _counted(what:str, tokens:Sequence[_Token]) -> str:
     "HTML that says how much of a block is trained."
     idle, changes = Counter(t.why for t in tokens if not t.label), sum(t.changed for t in tokens)
-    why = "".join(f"; {n} do not ({escape(why)})" for why,n in idle.most_common())
+    why = "".join(f"; {n} do{'es'*(n == 1)} not ({escape(why)})" for why,n in idle.most_common())
     return (f"<p>{what}: {len(tokens)} tokens; {len(tokens)-idle.total()} train, {changes} of "
             f"them on another token than the text's{why}.</p>{_LEGEND}")
 
