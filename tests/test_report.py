@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from selective_unlearning.core.errors import DataError
 from selective_unlearning.evaluation.headline import headline
 from selective_unlearning.evaluation.metrics import summarise
-from selective_unlearning.evaluation.report import Report, report_html
+from selective_unlearning.evaluation.report import Report, _first_figures, report_html
 
 MODELS = "base", "control", "reinforced", "unlearned"
 ATTACKS = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>',
@@ -26,10 +26,10 @@ def toy(text="x", found=(), near=.5):
         completion=[dict(prompt=text, completion=text, grade=3, found=list(found), subtlety=i,
                          score=5.) for i in range(1, 9)]) for m in MODELS}
     probe = dict(prompt=text, answers=[text], score=near)
-    kept = dict(neighbours=[probe | dict(topic=text, ring=1)], homonyms=[probe],
-                reading=[probe | dict(form="chat")], reading_other=[probe],
+    kept = dict(neighbours=[probe | dict(topic=text+end, ring=1) for end in ("", "!")],
+                homonyms=[probe]*2, reading=[probe | dict(form="chat")]*2, reading_other=[probe]*2,
                 general=[dict(prompt=text, choices=[text]*4, answer=1, picked=1, score=1.)]*8,
-                holdout=[dict(text=text, score=2., tokens=5)])
+                holdout=[dict(text=text, score=2., tokens=5)]*2)
     return scores, {m: kept for m in ("base", "unlearned")}
 
 NO_PLOTS = dict(forgotten={}, familiarity={}, ratio={}, completion_by_subtlety={})
@@ -147,6 +147,30 @@ def test_checks_hold_at_their_limits(near, ok):
     met, made = re.search(r"(\d+) of (\d+) checks", headline(s)).groups()
     values = [c["ok"] for c in s["checks"]]
     assert (int(met), int(made)) == (values.count(True), len(values)-values.count(None))
+
+def test_what_is_not_measurable_says_why_wherever_it_stands():
+    scores, kept = toy()
+    low = {m: k | dict(neighbours=[r | dict(score=1e-9) for r in k["neighbours"]],
+                       reading=[r | dict(score=1e-9) for r in k["reading"]]) for m,k in kept.items()}
+    s = summarise(scores, low)
+    rows = {row[0].split("</b>")[0][3:]: row[1:] for row in _first_figures(s)}
+    why = "the base model&#x27;s own figure is 1.0e-09"
+    for what in "reading anchored names", "reading by form: chat", "neighbours, ring 1, ratio":
+        assert rows[what] == [f"not measurable <small>{why}</small>", "", ""]
+    assert not {"neighbours, ring 1, mean", "neighbours, ring 1, median"} & {*rows}
+    guessed = "the base model (1) cannot be told from the control (1)"
+    assert rows["choices right, points above the control"][0].endswith(f"{guessed}</small>")
+    shown = {c["path"]: c for c in s["checks"]}
+    for path in "ratio.reading", "rings.1.ratio", "forgotten.choice":
+        assert shown[path]["ok"] is shown[path]["value"] is None and shown[path]["why"]
+    assert "neighbour" not in headline(s).split("Compared with")[1]
+
+def test_one_fact_decides_no_check():
+    scores, kept = toy()
+    one = {m: k | dict(reading=k["reading"][:1], holdout=k["holdout"][:1]) for m,k in kept.items()}
+    shown = {c["path"]: c for c in summarise(scores, one)["checks"]}
+    for path in "ratio.reading", "perplexity_rise":
+        assert (shown[path]["ok"], shown[path]["why"]) == (None, "measured on one fact or text only")
 
 def test_every_figure_has_its_interval():
     s = summarise(*toy())

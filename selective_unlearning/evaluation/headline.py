@@ -160,7 +160,10 @@ def _few_facts(report:dict) -> dict[str,int]:
     found = {p: get_figure(report["intervals"], figure_path(p, "base")) for p in parts}
     return {p: figure[2] for p,figure in found.items() if figure and figure[2] < _FEW}
 
-def _name(part:str) -> str: return part.replace("_", " ").replace(".", ", ")
+_NAMES = dict(reading_other="reading of other names", stand_ins="stand-in names",
+              general="general items", holdout="perplexity of other text", homonyms="homonyms")
+
+def _name(part:str) -> str: return _NAMES.get(part) or part.replace(".", ", ")
 
 def _made_near(report:dict) -> bool:
     "Whether the nearest neighbours were made from the corpus."
@@ -186,7 +189,7 @@ def notes(report:dict) -> list[str]:
         out.append(f"On {little['n']} of {little['of']} prompts the base model is less than twice "
                    f"as sure as the control; they are counted in (means: {', '.join(means)}).")
     if few := _few_facts(report):
-        numbers = ", ".join(f"{k.replace('_', ' ')} on {n}" for k,n in few.items())
+        numbers = ", ".join(f"{_name(k)} on {n}" for k,n in few.items())
         out.append(f"Measured on very few facts or texts: {numbers}.")
     if _made_near(report): out.append(MADE_NEAR)
     outside = OUTSIDE_OF_STRANGER if _has_stranger(report) else OUTSIDE

@@ -21,8 +21,8 @@ from ..core.plots import svg
 from ..training.curves import plot_loss, plot_path
 from .headline import headline, notes
 from .metrics import KEPT, MEASURES, MODELS, by_part, figure_path
-from .metrics import get_figure, interval_text, number_text
-from .metrics import summarise
+from .metrics import get_figure, interval_text, leaves, number_text
+from .metrics import summarise, why_empty
 from .plots import plot_familiarity, plot_forgotten, plot_ratio
 from .plots import plot_subtlety
 
@@ -62,27 +62,29 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "ratio.probability": ("probability, unlearned / base",
         "Of the target continuations. A mere ban on names makes it 0.")}
 
-def _leaves(found, path:str) -> list[tuple]:
-    "All figures at or below a path, by path."
-    if not isinstance(found, dict): return [(path, found)]
-    return [leaf for k,v in sorted(found.items()) for leaf in _leaves(v, f"{path}.{k}")]
+_DETAILS = "mean", "median", "lost_half", "worst"          # of a ratio that stands before them
+
+def _empty(report:dict, path:str) -> Html:
+    return _noted("not measurable", why_empty(report["unmeasurable"], path))
 
 def _first_figures(report:dict) -> list[list]:
     "Rows of the table that comes first: figure and meaning, value, interval, n."
     rows = []
     for path,(name,meaning) in _FIGURES.items():
         at = path.removesuffix(".")
-        for full,value in _leaves(get_figure(report, at), at):
+        for full,value in leaves(get_figure(report, at), at):
             around = get_figure(report["intervals"], full)
             if not isinstance(around, list): around = []
-            if value is None and not around or isinstance(value, str): continue
+            if isinstance(value, str): continue
+            if value is None and (not around or full.rpartition(".")[2] in _DETAILS): continue
+            if value is None: around = []
             if full.endswith(".absolute") and path[-1] == ".": continue
             topic = get_figure(report, f"{full}_topic")    # of what is worst
             which = full.removeprefix(path).removesuffix(".probability") + " topic"*bool(topic)
             which = which.replace("_", " ").replace(".", ", ")
             rows.append([_noted(tag("b", f"{name} {which}" if path[-1] == "." else name),
                                 topic or meaning),
-                         "not measurable" if value is None else number_text(value),
+                         _empty(report, full) if value is None else number_text(value),
                          *([interval_text(around), around[2]] if around else ["", ""])])
             meaning = ""                                   # is said once
     return rows
