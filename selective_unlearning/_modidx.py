@@ -89,6 +89,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'selective_unlearning/core/html.py'),
                                                 'selective_unlearning.core.html.Viewer.widget': ( 'core/html.html#viewer.widget',
                                                                                                   'selective_unlearning/core/html.py'),
+                                                'selective_unlearning.core.html.box_of': ( 'core/html.html#box_of',
+                                                                                           'selective_unlearning/core/html.py'),
                                                 'selective_unlearning.core.html.escape': ( 'core/html.html#escape',
                                                                                            'selective_unlearning/core/html.py'),
                                                 'selective_unlearning.core.html.found_spans': ( 'core/html.html#found_spans',

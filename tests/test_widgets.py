@@ -609,6 +609,15 @@ def test_ask_shows_a_failure():
     assert not named["Ask"].disabled
 
 
+def test_widgets_are_kept_with_what_is_seen_without_them():
+    "A notebook that is opened where its widgets have no state shows the viewer without a kernel."
+    shown = (LabelViewer(HARD, TOKENS), OutputsViewer(records(), lambda prompts: records()))
+    for viewer in shown:
+        kept = viewer.widget()._repr_mimebundle_()
+        assert kept["text/html"] == viewer._repr_html_()
+        assert "application/vnd.jupyter.widget-view+json" in kept
+
+
 def test_nothing_to_ask_without_generate():
     assert "Ask" not in controls(OutputsViewer(records()).widget())[0]
 

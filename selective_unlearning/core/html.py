@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['PAGE_ROWS', 'CELL_CHARS', 'VIEW_BYTES', 'BLUE', 'ORANGE', 'GREEN', 'VERMILION', 'SKY', 'MARK', 'MARK_NEW', 'STYLE',
            'Html', 'escape', 'tag', 'visible', 'highlight', 'found_spans', 'table', 'need_ipywidgets', 'page_html',
-           'Viewer', 'row_of']
+           'Viewer', 'row_of', 'box_of']
 
 # %% ../../nbs/core/03_html.ipynb #e86f0cc2
 import html, math, re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastcore.basics import patch
@@ -258,6 +258,20 @@ def row_of(*widgets):
     for x in widgets: x.layout.max_width = "calc(100% - 4px)"  # the rest: an ipywidget's margins
     return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap"))
 
+# %% ../../nbs/core/03_html.ipynb #26e3dfb7
+def box_of(
+    widgets,
+    html:Callable[[], str],  # what is shown where the widgets' state is gone
+):
+    """An ipywidgets box, which a notebook keeps together with its HTML.
+
+    Opened again by somebody who has not trusted it, or shown where there is no kernel, the notebook
+    has no state of widgets."""
+    box = need_ipywidgets().VBox(widgets)
+    own = box._repr_mimebundle_
+    box._repr_mimebundle_ = lambda **kwargs: own(**kwargs) | {"text/html": html()}
+    return box
+
 # %% ../../nbs/core/03_html.ipynb #3cc00c96
 @patch
 def widget(self:Viewer):
@@ -295,4 +309,5 @@ def widget(self:Viewer):
     forth.on_click(lambda _: turn(1))
     clear.on_click(show_all)
     restart()
-    return w.VBox([row_of(*controls), row_of(page, back, forth, clear, number), view])
+    rows = row_of(*controls), row_of(page, back, forth, clear, number), view
+    return box_of(rows, self._repr_html_)

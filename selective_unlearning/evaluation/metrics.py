@@ -260,11 +260,11 @@ def _check(limit:Limit, out:dict) -> dict:
     value, around = get_figure(out, limit.path), get_figure(out["intervals"], limit.path)
     part = limit.part or limit.path.removeprefix("ratio.")
     why, ok = out["unmeasurable"].get(part) or why_empty(out["unmeasurable"], limit.path), None
-    if why: value = None
     if not around: why = limit.none
-    elif not why and value is None: why = "there is nothing to compare with"
-    elif not why and around[2] < 2: why = "measured on one fact or text only"
-    elif not why: ok, why = _kept_to(limit, value, around, out["equivalence"].get(limit.path))
+    elif why: value = None
+    elif value is None: why = "there is nothing to compare with"
+    elif around[2] < 2: why = "measured on one fact or text only"
+    else: ok, why = _kept_to(limit, value, around, out["equivalence"].get(limit.path))
     check = dict(what=limit.what, path=limit.path, value=value, interval=around, ok=ok,
                  limit=limit.limit, better=limit.better, unit=limit.unit)
     if limit.low is not None: check["low"] = limit.low

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from ..core.errors import DataError
 from ..core.html import Html, Viewer, escape, found_spans, highlight
-from ..core.html import need_ipywidgets, row_of, tag, visible
+from ..core.html import box_of, need_ipywidgets, row_of, tag, visible
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #efe875e8
 _GRADES = {3: "3, a name or a fact", 2: "2, a theme", 0: "0, nothing"}
@@ -137,4 +137,4 @@ def widget(self:OutputsViewer):
     box = Viewer.widget(self)
     if self.generate is None: return box
     def show(record): return OutputsViewer([record])._repr_html_()
-    return need_ipywidgets().VBox([*box.children, *_ask_box(self.generate, show)])
+    return box_of([*box.children, *_ask_box(self.generate, show)], self._repr_html_)

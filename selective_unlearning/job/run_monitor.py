@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..core.errors import DataError
 from ..core.files import read_json
-from ..core.html import STYLE, need_ipywidgets, table, tag
+from ..core.html import STYLE, box_of, need_ipywidgets, table, tag
 from ..core.plots import svg
 from ..training.curves import plot_loss
 from ..training.trainer import RECORD
@@ -117,4 +117,4 @@ def widget(
     with suppress(RuntimeError):                           # outside a kernel there is no loop
         loop = asyncio.get_running_loop()
         _watchers[self.folder.absolute()] = loop.create_task(watch())
-    return w.VBox([button, view])
+    return box_of([button, view], self._repr_html_)

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..core.errors import DataError
 from ..core.files import data_path, path_hash
-from ..core.html import PAGE_ROWS, Viewer, escape, row_of, tag
+from ..core.html import PAGE_ROWS, Viewer, box_of, escape, row_of, tag
 from .dictionary import Dictionary, Diff
 from .entries import KINDS, Entry
 from .entry_table import COLUMNS, by_entry, entry_cells, tally
@@ -323,7 +323,8 @@ def widget(self:DictionaryEditor):
     f, act = panel.form, panel.actions
     *controls, view = box.children
     form = row_of(f.which, w.VBox([row_of(x) for x in f.fields]))
-    return w.VBox([*controls, form, panel.seen,
-                   row_of(act["Accept"], act["Lock"], act["Drop"], panel.into, act["Merge"]),
-                   row_of(panel.new, act["Add"], act["Undo"]), row_of(panel.file, act["Save"]),
-                   panel.status, view])
+    rows = [*controls, form, panel.seen,
+            row_of(act["Accept"], act["Lock"], act["Drop"], panel.into, act["Merge"]),
+            row_of(panel.new, act["Add"], act["Undo"]), row_of(panel.file, act["Save"]),
+            panel.status, view]
+    return box_of(rows, self._repr_html_)
