@@ -15,7 +15,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 _HOME = {  # public name -> the module that defines it
     "unlearn": "job.run", "Run": "job.run_folder", "export_run": "job.export",
     "RunMonitor": "job.run_monitor", "METHODS": "training.methods",
-    "data_path": "core.files", "FinetuneConfig": "core.step_settings",
+    "data_path": "core.files", "read_json": "core.files", "FinetuneConfig": "core.step_settings",
     "LabelsConfig": "core.step_settings",
     "load_model": "models.load", "load_tokenizer": "models.load", "add_adapter": "models.adapters",
     "Reader": "models.reader", "read_openers": "models.sampling", "sample_texts": "models.sampling",
@@ -32,6 +32,11 @@ _HOME = {  # public name -> the module that defines it
     "finetune": "training.trainer", "plot_loss": "training.curves",
     "join_rows": "training.retain_set", "base_labels": "training.retain_set",
     "make_prompts": "evaluation.prompts", "evaluate": "evaluation.measures",
+    "read_prompts": "evaluation.measures", "probability_scores": "evaluation.measures",
+    "choice_scores": "evaluation.measures", "reading_prompts": "evaluation.reading",
+    "control": "evaluation.control", "utility": "evaluation.utility",
+    "summarise": "evaluation.metrics", "get_figure": "evaluation.metrics",
+    "headline": "evaluation.headline", "knowledge_text": "evaluation.prior_knowledge",
     "side_by_side": "evaluation.measures", "OutputsViewer": "evaluation.outputs",
 }
 __all__ = [*_HOME]

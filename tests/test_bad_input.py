@@ -282,7 +282,7 @@ SETTINGS = [
     ("", ["--lr", "0"],
      "unlearn.lr must be a number above 0, got 0.0: use e.g. 1e-3 for an adapter, "
      "3e-6 for all weights"),
-    ("", ["--set", "reinforce.epochs=many"], "reinforce.epochs must be int, got 'many'"),
+    ("", ["--set", "reinforce.epochs=many"], "reinforce.epochs must be a whole number, got 'many'"),
     ("", ["--block-size", "4"], "block_size must be at least 8 tokens, got 4: use e.g. 256"),
     ("unlern: {lr: 1}", [], "job.yaml: unknown setting 'unlern'; did you mean 'unlearn.lr'?"),
     ("corpsu: a.txt", [], "job.yaml: unknown setting 'corpsu'; did you mean 'corpus'?"),

@@ -33,7 +33,7 @@ PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # pages that are no noteboo
 SECTIONS = {  # of the sidebar -> its page, or pages, folders of nbs/, links and sections inside
     "Start": ["index.ipynb", "start/00_quickstart.ipynb", "how_to/00_install.ipynb",
               "00_method.ipynb", "start"],
-    "Tutorials": ["tutorials"],
+    "Tutorials": ["tutorials", {"text": "Evidence", "href": "tutorials/evidence.html"}],
     "How to": ["how_to"],
     "Results": ["results", "tutorials/03_evidence.ipynb",
                 {"text": "Methods compared", "href": "training/methods.html#on-the-demo"}],

@@ -45,6 +45,8 @@ def _cast_paths(name:str, value:Any) -> tuple[str,...]:
         raise ConfigError(f"{name} must be a path or a list of paths, got {value!r}")
     return tuple(map(str, paths))
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
 def cast(name:str, value:Any, t:Any) -> Any:
     "`value` as type `t`; text is accepted for numbers."
     if getattr(t, "__origin__", None) is tuple: return _cast_paths(name, value)
@@ -57,7 +59,7 @@ def cast(name:str, value:Any, t:Any) -> Any:
         if want is int and float(value) != int(float(value)): raise ValueError
         return int(float(value)) if want is int else want(value)
     except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{name} must be {want.__name__}, got {value!r}") from None
+        raise ConfigError(f"{name} must be {_KINDS[want]}, got {value!r}") from None
 
 # %% ../../nbs/core/07_dotted.ipynb #4aeee844
 def flatten(

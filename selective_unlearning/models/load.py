@@ -16,13 +16,14 @@ from pathlib import Path
 from socket import SOCK_STREAM, create_connection, getaddrinfo
 from typing import Any, Protocol
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from filelock import FileLock
 from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -168,20 +169,24 @@ def quiet_peft():
         yield
 
 # %% ../../nbs/models/00_load.ipynb #d31148f3
-_REACHED:set[str] = set()                                  # endpoints that have answered
+_REACHED:set[str] = set()                                  # endpoints and proxies that answered
 def hub_reachable(seconds:float=3.) -> bool:
-    """Whether the hub's host takes a connection; through a proxy, that can only be assumed.
+    """Whether the hub's host, or the proxy on the way to it, takes a connection.
 
     Without this, a computer without a network would try again for half a minute."""
-    if constants.ENDPOINT in _REACHED: return True
-    url, end = urlsplit(constants.ENDPOINT), time.monotonic()+seconds
-    if {url.scheme, "all"} & getproxies().keys(): return True
-    try: hosts = getaddrinfo(url.hostname, url.port or url.scheme, type=SOCK_STREAM)
+    hub, proxies, end = urlsplit(constants.ENDPOINT), getproxies(), time.monotonic()+seconds
+    proxy = proxies.get(hub.scheme) or proxies.get("all")
+    if proxy and hub.hostname and proxy_bypass(hub.hostname): proxy = None
+    way = proxy or constants.ENDPOINT
+    if way in _REACHED: return True
+    url = urlsplit(way if "://" in way else f"http://{way}")
+    usual = 1080 if url.scheme.startswith("socks") else url.scheme
+    try: hosts = getaddrinfo(url.hostname, url.port or usual, type=SOCK_STREAM)
     except (OSError, ValueError): return False
     for *_, (host, port, *_) in hosts:
         with suppress(OSError):
             create_connection((str(host), int(port)), max(.1, end-time.monotonic())).close()
-            _REACHED.add(constants.ENDPOINT)
+            _REACHED.add(way)
             return True
         if time.monotonic() > end: break
     return False
@@ -197,6 +202,9 @@ def _from_pretrained(cls, name:str, what:str, **kw) -> Any:
     try: return cls.from_pretrained(place, **kw)
     except Exception as e:                                 # damaged files fail in many ways
         if Path(place).is_dir(): raise _unusable(place, what, e) from e
+        if isinstance(e.__cause__, GatedRepoError):
+            raise ModelError(f"model {name!r} is gated: accept its conditions on the hub, then log "
+                             f"in with `hf auth login` ({reason(e)})") from e
         raise ModelError(f"no {what} for model {name!r}: it is neither {DEFAULT_MODEL}, nor a "
                          "folder, nor a hub id that can be reached: check the name and the "
                          f"connection ({reason(e)})") from e
