@@ -198,10 +198,10 @@ def test_viewers_in_jupyterlab(root, jupyter, tmp_path):
             "block = Dataset.from_list([{k: v*32 for k,v in HARD[0].items()}])\n"
             "LabelViewer(block, TOKENS).widget()",
             "def backwards(prompts): yield [dict(prompt=p, outputs=dict(base=p[::-1]))"
-            " for p in prompts]\nOutputsViewer(records(45), backwards).widget()"]
+            " for p in prompts]\nOutputsViewer(records(45), backwards).widget()",
+            "LabelViewer({0: TOLD_HARD, 2.5: TOLD_SOFT}, TOKENS).widget()"]
     with opened_cells(jupyter, tmp_path, code) as page:
-        labels, outputs = (page.locator(f".widget-vbox:has(.su-{what})")
-                           for what in ("tokens", "prompts"))
+        labels, outputs, swept = page.locator(".widget-vbox:has(.su-view)").all()
         def says(box, text): box.locator(".su-view", has_text=text).first.wait_for()
         says(labels, "tokens 1 to 20 of 256")
         labels.locator(".su-text > span").nth(200).click()
@@ -222,7 +222,23 @@ def test_viewers_in_jupyterlab(root, jupyter, tmp_path):
         outputs.get_by_label("prompt", exact=True).fill("owl")
         outputs.get_by_role("button", name="Ask").click()
         says(outputs, "lwo")
+        says(swept, "Block 0, alpha 0:")
+        swept.locator(".widget-inline-hbox", has_text="alpha").get_by_role("slider").focus()
+        page.keyboard.press("ArrowRight")
+        says(swept, "Block 0, alpha 2.5:")
         assert not page.get_by_label("search", exact=True).count()
+
+
+def test_widgets_of_a_notebook_of_others_in_jupyterlab(jupyter, tmp_path):
+    "Opened without trust, a notebook has no widgets: it shows the viewers without them."
+    kept = LabelViewer(HARD, TOKENS).widget()._repr_mimebundle_()
+    cell = nbf.new_code_cell("viewer.widget()", outputs=[nbf.new_output("display_data", kept)])
+    nb = nbf.new_notebook(cells=[cell], metadata=KERNEL)
+    (tmp_path/"theirs.ipynb").write_text(nbf.writes(nb))
+    with lab.opened(jupyter(tmp_path/"theirs.ipynb")) as page:
+        shown = page.locator(".jp-OutputArea-output")
+        expect(shown).to_contain_text("tokens 1 to")
+        assert "VBox" not in shown.inner_text()
 
 
 def test_sorting_and_searching_a_static_table(tmp_path):
