@@ -123,36 +123,43 @@ def _he_she(text:str) -> list[str]:
     "The pronouns for men and women in a text, each as `he` or `she`."
     return [*filter(None, (_PRONOUNS.get(w.lower()) for w in WORD.findall(text)))]
 
-def _about_the_same(sentence:str) -> str:
-    "The sentence up to its first name if it begins with a pronoun, otherwise nothing."
+def _about_the_same(sentence:str) -> list[str]:
+    "If a sentence begins with a pronoun, the pronouns like it up to its first name."
     begins = WORD.search(sentence)
-    if not begins or begins[0].lower() not in _PRONOUNS: return ""
+    if not begins or begins[0].lower() not in _PRONOUNS: return []
     name = _RUN.search(sentence, begins.end())
-    return " " + sentence[:name.start() if name else None]
+    first, *others = _he_she(sentence[:name.start() if name else None])
+    return [first, *(p for p in others if p == first)]
 
-_PREPOSITIONS = {*"in at on from to near into towards of".split()}
+_OF_PLACE = {*"""in at on near into above across along behind below beside beyond past through
+    under""".split()}
+_PREPOSITIONS = _OF_PLACE | {*"from to towards of about against".split()}
 
 def _count_runs(sentence:str, c:Counts, following:str=""):
     """Count the runs of a sentence.
 
-    A pronoun with which the `following` begins is for the last one without a preposition."""
+    A pronoun with which the `following` begins is for the last one without a preposition, and so
+    is one behind a place: `Ann, who lives at Tarn, says that she`."""
     runs, subject = list(_RUN.finditer(sentence)), None
     for m,end in zip(runs, [*(r.start() for r in runs[1:]), None]):
         start, before = sentence[:m.start()], sentence[max(0, m.start()-40):m.start()]
-        last = [w.lower() for w in WORD.findall(before)[-1:]]
+        words = [w.lower() for w in WORD.findall(regex.split("[,;:]", before)[-1])]
+        governed = [w for w in words if w not in ARTICLES][-1:]
         others = {*_he_she(start)}             # whoever they are, they go on to be meant
         near = [p for p in _he_she(sentence[m.end():end]) if p not in others]
         run = m[0].removesuffix(m["own"] or ""), not WORD.search(start)
         c.runs[run] += 1
         c.own[run] += m["own"] is not None
-        c.around[run].update("-"+w for w in last)
-        if not {*last} & _PREPOSITIONS:
+        c.around[run].update("-"+w for w in words[-1:])
+        if not {*governed} & _PREPOSITIONS:
             subject = run
             c.around[run].update("+"+w for w in WORD.findall(sentence[m.end()+1:m.end()+40])[:1])
-        near += 3*_kin(before, sentence[m.start()+len(run[0]):])  # surer than a pronoun
-        c.he_she[run].update(near)
+        meant = subject if subject and {*governed} & _OF_PLACE else run
+        c.he_she[meant].update(near)
+        kin = _kin(before, sentence[m.start()+len(run[0]):])
+        c.he_she[run].update(3*kin)  # surer than a pronoun
         c.example.setdefault(run, sentence)
-    if subject: c.he_she[subject].update(_he_she(_about_the_same(following)))
+    if subject: c.he_she[subject].update(_about_the_same(following))
 
 # %% ../../nbs/terms/07_word_stats.ipynb #4ad12fb6
 def count_words(
