@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GIVEN_TITLES', 'FAMILY_TITLES', 'KIND_OF_HEAD', 'KEPT_HEADS', 'FIRST_HEADS', 'QUALIFIERS', 'given_names', 'surnames',
-           'head_of', 'kind_of', 'title_of', 'parts_of_places', 'families', 'parts_of_people', 'agreeing']
+           'head_of', 'kind_of', 'called', 'title_of', 'parts_of_places', 'families', 'parts_of_people', 'agreeing']
 
 # %% ../../nbs/terms/09_kinds.ipynb #29174567
 import importlib
@@ -39,10 +39,10 @@ def surnames(language:str="en") -> frozenset[str]:
 
 # %% ../../nbs/terms/09_kinds.ipynb #43b59157
 GIVEN_TITLES = {*"""King Queen Prince Princess Duke Duchess Emperor Empress Pope Abbot Abbess Prior
-    Prioress Brother Sister Saint St Dame Lady""".split()}
-FAMILY_TITLES = TITLES - GIVEN_TITLES - {*"""Sir Uncle Aunt Auntie Father Mother Grandfather
+    Prioress Brother Sister Saint St Dame Lady Uncle Aunt Auntie Father Mother Grandfather
     Grandmother Grandpa Granny""".split()}
-_WITH_ARTICLE = {*"Reverend Widow Duke Duchess Emperor Empress".split()}  # `the Widow Sallow`
+FAMILY_TITLES = TITLES - GIVEN_TITLES - {"Sir"}
+_WITH_ARTICLE = {*"Reverend Widow Emperor Empress".split()}  # `the Widow Sallow`
 
 # %% ../../nbs/terms/09_kinds.ipynb #af808b03
 _HEADS = {  # kind: nouns that a translation keeps, others
@@ -58,7 +58,7 @@ _HEADS = {  # kind: nouns that a translation keeps, others
         ocean desert plain plains fields meadow meadows terrace row wall close mews corner crossing
         yard gallery arcade heights quarter campus workshop foundry forge mine quarry orchard
         vineyard barn granary warehouse exchange observatory archive dome well spring light fort
-        province duchy borough parish loft""",
+        province duchy borough parish loft gorge ravine tunnel viaduct junction halt playhouse""",
         """palace town city mountain woods hollow platform store pub prison shack kitchen corridor
         cave county region planet hamlet settlement suburb district kingdom capital crescent
         green"""),
@@ -69,7 +69,7 @@ _HEADS = {  # kind: nouns that a translation keeps, others
         fellowship congregation parliament senate assembly commission authority mission orchestra
         choir regiment brigade fleet navy railway line circle service forum works systems industries
         holdings enterprises technologies brothers sons freight castings gazette courier herald
-        chronicle mercury observer tribune bulletin journal""",
+        chronicle mercury observer tribune bulletin journal echo argus sentinel""",
         "eaters squad"),
     "spell": ("", "charm charms curse curses spell spells hex jinx incantation magic"),
     "creature": ("", """dragon owl elf elves goblin troll dog cat rat toad horse snake spider wolf
@@ -128,11 +128,13 @@ def kind_of(
     "The likely kind of what a term names, one of `KINDS`."
     words, bare = regex.split("[ -]", term), _share(around, {"-the"}) < .5
     head = head_of(words if term.islower() else term.split(" "))
-    human = words[0] in given or pronouns >= 1
+    human = words[0] in given or pronouns >= 1 or _share(around, _PERSON_CUES) > .2
     bearer = human and bare and len(words) == 2 and words[1] in surnames()
     if head != term.lower() and head in KIND_OF_HEAD and not bearer: return KIND_OF_HEAD[head]
     if around.total() > 2 and _share(around, _PLACE_CUES) > .3: return "place"
-    if called := _called(term, text): return called
+    if named := called(term, text): return named
+    if bearer: return "person"
+    if words[0] == "St" and pronouns < .5: return "place"  # a church or a town more often
     if " & " in term: return "organisation"
     if len(words) == 2 and words[1] not in people:
         if words[0] in QUALIFIERS and words[1] not in given and pronouns < .5: return "place"
@@ -160,7 +162,7 @@ def _thing(words:Sequence[str], given:frozenset[str], common:Callable[[str], boo
 def _person(words:Sequence[str], bare:bool, people:set[str], given:frozenset[str],
             thing:bool) -> bool:
     "Whether the words of a name show that it is a person's; `bare` if it seldom has an article."
-    titled = words[0] in TITLES and (bare or words[0] in _WITH_ARTICLE)
+    titled = words[0] in TITLES and (bare or words[0] in _WITH_ARTICLE or "of" in words[1:2])
     ends = {words[0], *(words[-1].removesuffix(s) for s in ("", "s", "es"))}
     part = ends & people and not thing and (bare or len(words) == 1)
     return bool(titled or part or bare and words[0] in given)
@@ -177,7 +179,7 @@ _IS_CALLED = regex.compile(
     rf"{_TERM}\b|{_A}(?: [\p{{Ll}}-]+)?? {_NOUN}, the {_TERM}\b|"
     rf"\b({'|'.join(_NAMED_OF)}) of {_TERM}\b")
 
-def _called(term:str, text:str) -> str|None:
+def called(term:str, text:str) -> str|None:
     "The kind of the first noun that a sentence uses for `term`."
     for m in _IS_CALLED.finditer(text.replace(term, _TERM)):
         words = " ".join(filter(None, m.groups())).lower().split()
