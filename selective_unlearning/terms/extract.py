@@ -15,8 +15,9 @@ import regex
 
 from ..core.errors import DataError
 from ..core.text import ARTICLES, WORD, plural, sentences
-from .kinds import KEPT_HEADS, agreeing, families, given_names, kind_of
-from .kinds import parts_of_people, parts_of_places
+from .kinds import KEPT_HEADS, KIND_OF_HEAD, QUALIFIERS, agreeing, called
+from .kinds import families, given_names, kind_of, parts_of_people
+from .kinds import parts_of_places
 from .match import TermMatcher, term_key
 from .runs import NO_NAMES, join_runs, read_runs, split_runs
 from .word_stats import Counts, count_words, frequency, surprise_of
@@ -131,12 +132,14 @@ class Term:
     she:int = 0
 
 # %% ../../nbs/terms/10_extract.ipynb #f1e463d0
-def _surely(term:str, count:Counter, words:Counter, stems:Counter, c:Counts, zipf) -> bool:
-    "Whether a term recurs, or there are other signs that it is one."
+def _surely(term:str, text:str, count:Counter, words:Counter, stems:Counter, c:Counts,
+            zipf) -> bool:
+    "Whether a term recurs, or there are other signs that it is one, such as what `text` calls it."
     if count[term] > 1 or term in c.titles or stems[_stem(term)] > 1: return True
     if term.islower(): return zipf(term) < .5
     shares = any(words[w] > 1 and zipf(w) < 4 for w in term.split(" "))
-    return shares or zipf(term) < (1 if " " in term else 1.5)
+    explained = zipf(term) < _COMMON_NAME and called(term, text)
+    return bool(shares or zipf(term) < (1 if " " in term else 1.5) or explained)
 
 def _without_covered(why:Mapping[str, str], count:Counter, titles:Counter) -> dict[str, str]:
     "`why` without parts of titles and plurals of other terms, whose counts the singulars get."
@@ -181,17 +184,20 @@ def extract_terms(
     zipf = frequency(language)
     c = count_words([texts] if isinstance(texts, str) else texts)
     if not c.total: raise DataError("no words in the corpus: nothing to extract")
-    given = frozenset().union(*given_names(language))
+    given = frozenset().union(*given_names(language)) - QUALIFIERS  # `Little`, in some lists
     count, own, example = Counter(), Counter(), defaultdict(list)
     around, he_she = defaultdict(Counter), defaultdict(Counter)
-    for term,n,run in join_runs(split_runs(read_runs(c, zipf))):
-        term = term.rstrip(".")
+    runs = split_runs(read_runs(c, zipf, given, KIND_OF_HEAD), KIND_OF_HEAD)
+    for term,n,run in join_runs(runs):
+        if not (term := term.rstrip(".")): continue
         count[term] += n
-        around[term] += c.around[run]
-        if run[0].startswith(f"The {term}"): around[term]["-the"] += n
-        if run[0].endswith(term):
-            he_she[term] += c.he_she[run]
-            own[term] += c.own[run]
+        left, last = run[0].partition(term)[0].split(), run[0].endswith(term)
+        if left: around[term]["-"+left[-1].lower()] += n
+        if last: own[term] += c.own[run]
+        meant = term in (run[0], run[0].split(" of ")[0]) or last and " of " not in run[0]
+        if meant: he_she[term] += c.he_she[run]
+        sides = "-"*(not left) + "+"*meant  # where what is around the run is around the term too
+        around[term].update({w: k for w,k in c.around[run].items() if w[0] in sides})
         if c.example[run] not in example[term] and len(example[term]) < 5:
             example[term].append(c.example[run])
     why, stems, words = _named(count, c, zipf, given), Counter(), Counter()
@@ -205,9 +211,10 @@ def extract_terms(
         example[p].append(c.example[p if p in c.example else p.split(" ")[0]])
     for t in why:
         for w in t.split(" "): words[w] += count[t]
-    why = {t: r for t,r in why.items() if _surely(t, count, words, stems, c, zipf)}
+    seen = {t: " ".join(example[t]) for t in why}
+    why = {t: r for t,r in why.items() if _surely(t, seen[t], count, words, stems, c, zipf)}
     why = _without_covered(why, count, c.titles)
-    owns, seen = {t: own[t]/count[t] for t in why}, {t: " ".join(example[t]) for t in why}
+    owns = {t: own[t]/count[t] for t in why}
     pronouns = {t: abs(he_she[t]["he"]-he_she[t]["she"])/count[t] for t in why}
     kinds = _kinds(owns, pronouns, {t: around[t] for t in why}, seen, c, zipf, given)
     why = _without_heads(why, kinds)

@@ -8,12 +8,12 @@ __all__ = ['NO_NAMES', 'read_runs', 'split_runs', 'join_runs']
 # %% ../../nbs/terms/08_runs.ipynb #404ebacc
 import calendar
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import regex
 
-from ..core.text import ARTICLES, POLITE_TITLES
+from ..core.text import ARTICLES, POLITE_TITLES, TITLES
 from .word_stats import JOIN, Counts
 
 # %% ../../nbs/terms/08_runs.ipynb #0db54fa7
@@ -39,20 +39,32 @@ class _Run:
         "Each joint between its two units."
         return zip(self.units, self.joints, self.units[1:])
 
-def read_runs(c:Counts, zipf) -> list[_Run]:
+def read_runs(
+    c:Counts, zipf,
+    given:frozenset[str]=frozenset(),  # first names
+    heads:Collection[str]=(),          # nouns that end no person's name, in small letters
+) -> list[_Run]:
     "The runs in `c`, with each unit cut to the part that can be a name."
     alone, runs = Counter(), []
     for key,count in c.runs.items():
         parts = regex.split(rf"({JOIN})", key[0])
         run = _Run(parts[::2], parts[1::2], count, key)
-        titled = [" " in u and u.split(" ")[0] in POLITE_TITLES for u in run.units]
-        run.joints = ["" if t and j.startswith(" of") else j for t,j in zip(titled, run.joints)]
+        run.joints = ["" if j.startswith(" of") and _bears_name(u, given, heads) else j
+                      for u,j in zip(run.units, run.joints)]
         first, *others = run.units[0].split(" ")
-        if key[1] and not _is_name(first, c, zipf): run.units[0] = " ".join(others)
+        titled = first in TITLES-POLITE_TITLES and (others[1:] or not c.small[first.lower()])
+        if key[1] and not (others and titled or _is_name(first, c, zipf)):
+            run.units[0] = " ".join(others)
         for unit in run.units: alone[unit] += count
         runs.append(run)
     for run in runs: run.units = [_trim(u, alone, zipf) for u in run.units]
     return runs
+
+def _bears_name(unit:str, given:frozenset[str], heads:Collection[str]) -> bool:
+    "Whether a title or a first name begins a name of several words: `Lady Vane`, not `Duke`."
+    first, *others = unit.split(" ")
+    named = {*others} - TITLES and others[-1].lower() not in heads
+    return bool(named and first in TITLES | given)
 
 def _trim(unit:str, alone:Counter, zipf) -> str:
     words = unit.split(" ")
@@ -67,7 +79,8 @@ def _trim(unit:str, alone:Counter, zipf) -> str:
     return " ".join(words) if len(words) > 1 or not NO_NAMES & {*words} else ""
 
 # %% ../../nbs/terms/08_runs.ipynb #52e27958
-def _names_in(unit:str, known:Counter, bearers:Mapping[str, set]) -> list[str]:
+def _names_in(unit:str, known:Counter, bearers:Mapping[str, set],
+              heads:Collection[str]) -> list[str]:
     "The names that a unit consists of, usually one."
     words, n = unit.split(" "), known[unit]
     for i in range(len(words)-1, 0, -1):
@@ -75,11 +88,12 @@ def _names_in(unit:str, known:Counter, bearers:Mapping[str, set]) -> list[str]:
         apart = known[left] and known[right] or i > 1 and known[left] > 1
         rare = n == 1 or n <= .05*min(known[left], known[right])
         surname = len(words) == 2 and len(bearers[right]) > 1
-        if apart and rare and known[left]+known[right] > 3 and not surname:
-            return [*_names_in(left, known, bearers), *_names_in(right, known, bearers)]
+        whole = surname or right.lower() in heads
+        if apart and rare and known[left]+known[right] > 3 and not whole:
+            return [n for part in (left, right) for n in _names_in(part, known, bearers, heads)]
     return [unit]
 
-def split_runs(runs:list[_Run]) -> list[_Run]:
+def split_runs(runs:list[_Run], heads:Collection[str]=()) -> list[_Run]:
     "The runs with a unit for each name; where a unit was cut, the joint is empty."
     known, bearers = Counter(), defaultdict(set)
     for run in runs:
@@ -87,7 +101,7 @@ def split_runs(runs:list[_Run]) -> list[_Run]:
     for unit in known:
         if " " in unit: bearers[unit.split(" ")[-1]].add(unit.split(" ")[0])
     for run in runs:
-        names = [_names_in(u, known, bearers) for u in run.units]
+        names = [_names_in(u, known, bearers, heads) for u in run.units]
         joints = [[""]*(len(ns)-1) + [joint] for ns,joint in zip(names, [*run.joints, ""])]
         run.units, run.joints = sum(names, []), sum(joints, [])[:-1]
     return runs
