@@ -97,12 +97,15 @@ class _Free:
     matcher:TermMatcher
     used:set[str] = field(default_factory=set)
     length:Callable[[str], int] = len
+    apart:bool = False  # whether what is in a phrase is used by itself too
+
+    def _forms(self, new:str, text:str) -> set[str]:
+        return {f.casefold() for f in (text, plural_by_ending(text), new*self.apart)}-{""}
 
     def _open(self, candidates:Iterable[str], before:str, after:str) -> Iterator[str]:
         for new in candidates:
             text = before + new + after
-            both = {text.casefold(), plural_by_ending(text).casefold()}
-            if both & self.used or {*content_words(new)} & self.taken: continue
+            if self._forms(new, text) & self.used or {*content_words(new)} & self.taken: continue
             if not self.matcher.find(text): yield text
 
     def take(self, candidates:Iterable[str], before:str="", after:str="", like:str="") -> str|None:
@@ -110,7 +113,7 @@ class _Free:
         free = islice(self._open(candidates, before, after), 12 if like else 1)
         wanted = self.length(like)
         text = min(free, key=lambda t: abs(self.length(t)-wanted), default=None)
-        if text: self.used |= {text.casefold(), plural_by_ending(text).casefold()}
+        if text: self.used |= self._forms(text[len(before):len(text)-len(after)], text)
         return text
 
 # %% ../../nbs/terms/11_translate.ipynb #e3774bcc
@@ -265,7 +268,8 @@ def _rank(e:Entry): return len(content_words(e.term)), len(e.term), not e.term.i
 def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_Free):
     "One translation for each term, by term."
     def by_words(e):  # not `Duke of Dunmarrow`
-        return e.kind == "person" and not (e.term.split(" ")[0] in TITLES and " of " in e.term)
+        if e.term.split(" ")[0] in TITLES and " of " in e.term: return False
+        return e.kind == "person" or re.fullmatch(r"St \w+", e.term)
     known = [clues[e.term] for e in entries if by_words(e)]
     people = [(_titled(c.term, c.examples), c.he, c.she+_sounds_female(c)) for c in known]
     things = {e.term for e in entries if e.kind != "person"}
@@ -305,7 +309,7 @@ def propose_translations(
     todo = [e for e in entries if e.term and not e.locked]
     words = {w for t in chain(taken, entries.terms) for w in content_words(t)}
     free = _Free(words, TermMatcher([t for t in entries.terms if term_key(t)], plurals=True),
-                 length=length)
+                 length=length, apart=any(isinstance(t, Term) for t in given))
     free.used.update(t.casefold() for e in entries if e.locked for t in e.translations)
     columns = [_stand_ins(todo, clues, f"{seed} {k}", free) for k in range(n)]
     new = {e.term: replace(e, translations=tuple(c[e.term] for c in columns)) for e in todo}
