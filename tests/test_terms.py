@@ -17,9 +17,9 @@ from selective_unlearning.terms.kinds import KIND_OF_HEAD, given_names, surnames
 from selective_unlearning.terms.translate import propose_translations
 
 CORPORA = Path(__file__).parent/"corpora"
-# The share of entries that need no hand, at least. The rules were made with the first two corpora;
-# the third was read only when they were finished, and the rules have not been changed since.
-SHARES = {"chronicle": .95, "traders": .95, "valley": .93}
+# The share of entries that need no hand, at least. The rules were made with the first two corpora
+# and mended with the others, of which they had got .93 and .83 when they first met them.
+SHARES = {"chronicle": .98, "traders": .98, "valley": .97, "theatre": .97}
 SMALL = {*"of the and & in for".split()}
 MEN, WOMEN = given_names("en")
 GIVEN = {"m": MEN, "f": WOMEN, "u": MEN | WOMEN}
