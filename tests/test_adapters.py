@@ -126,20 +126,20 @@ def test_quantised(tmp_path, base, bits, library, monkeypatch):
     assert says(again).equal(says(model))
 
 
-def test_parted_model(tmp_path, base):
+def test_split_model(tmp_path, base):
     "Scores of a model whose layers accelerate moves one by one are those of the whole."
     places = {"model.embed_tokens": "cpu", "model.rotary_emb": "cpu", "model.layers.0": "cpu",
               "model.layers.1": "disk", "model.norm": "cpu", "lm_head": "cpu"}
     whole = load_model(base, torch.float32, "cpu")
-    parted = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, device_map=places,
+    split_up = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, device_map=places,
                                                   offload_folder=tmp_path/"disk").eval()
-    assert {p.device.type for p in parted.parameters()} == {"cpu", "meta"}
+    assert {p.device.type for p in split_up.parameters()} == {"cpu", "meta"}
     with pytest.raises(ModelError, match="base does not fit the GPUs: 6 of its 6 parts"):
-        load.check_map(parted.hf_device_map, "base")
+        load.check_map(split_up.hf_device_map, "base")
     row = [4, 5, 6, 7, 8]
     for keep in None, [1, 3]:
         want = row_scores(Reader(whole, Toy()), row, keep)
-        torch.testing.assert_close(row_scores(Reader(parted, Toy()), row, keep), want)
+        torch.testing.assert_close(row_scores(Reader(split_up, Toy()), row, keep), want)
 
 
 def test_a_job_with_a_device_map(tmp_path, monkeypatch):
@@ -153,13 +153,13 @@ def test_a_job_with_a_device_map(tmp_path, monkeypatch):
     plain = run(settings(tmp_path), tmp_path/"plain")
     assert {*asked} == {None}
     asked.clear()
-    parted = run(settings(tmp_path, device_map="auto"), tmp_path/"parted")
+    split_up = run(settings(tmp_path, device_map="auto"), tmp_path/"split_up")
     assert {*asked} == {"auto"}
     def outputs(r):
         return {s: r.manifest["steps"][s]["outputs"] for s in ("labels", "unlearned")}
-    assert outputs(parted) == outputs(plain)
-    before = parted.manifest["steps"]
-    assert run(settings(tmp_path), tmp_path/"parted").manifest["steps"] == before
+    assert outputs(split_up) == outputs(plain)
+    before = split_up.manifest["steps"]
+    assert run(settings(tmp_path), tmp_path/"split_up").manifest["steps"] == before
 
 
 @pytest.mark.parametrize("bits, library", [(8, ""), (4, ""), (4, "torchao")])

@@ -161,7 +161,7 @@ def _few_facts(report:dict) -> dict[str,int]:
     return {p: figure[2] for p,figure in found.items() if figure and figure[2] < _FEW}
 
 _NAMES = dict(reading_other="reading of other names", stand_ins="stand-in names",
-              general="general items", holdout="perplexity of other text", homonyms="homonyms")
+              general="general items", holdout="perplexity of other text")
 
 def _name(part:str) -> str: return _NAMES.get(part) or part.replace(".", ", ")
 

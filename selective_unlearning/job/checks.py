@@ -75,7 +75,7 @@ def _check_training(run:Run):
         raise ConfigError(f"bits={c.bits}: quantised weights cannot be split among processes: "
                           "use one process, or DDP")
     if c.device_map and processes().num_processes > 1:
-        raise ConfigError(f"device_map={c.device_map} parts the model among the GPUs of one "
+        raise ConfigError(f"device_map={c.device_map} splits the model among the GPUs of one "
                           "process: start one, without accelerate launch, or leave it out")
     if not c.watch.steps: return
     tune_half(run)

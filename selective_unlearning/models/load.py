@@ -268,7 +268,7 @@ def load_tokenizer(name:str=DEFAULT_MODEL, trust_remote_code:bool=False) -> PreT
 
 # %% ../../nbs/models/00_load.ipynb #19bee423
 def check_map(places:dict, name:str):
-    """Check that a model parted among GPUs is on them whole.
+    """Check that a model split among GPUs is on them whole.
 
     Raises `ModelError` if a part, in the computer's memory or on disk, could not be trained."""
     used = {str(p) for p in places.values()}
@@ -285,12 +285,12 @@ def load_model(
     device:str|None=None,             # default: the GPU if there is one
     trust_remote_code:bool=False,
     bits:int=16,                      # of a weight; 8 or 4 quantise it, see `quantised`
-    device_map:str|None=None,         # e.g. "auto": accelerate parts it among all GPUs
+    device_map:str|None=None,         # e.g. "auto": accelerate splits it among all GPUs
 ) -> CausalLM:
     """A causal language model in evaluation mode.
 
     Raises `ModelError` if it cannot be found, is damaged, has no safetensors weights, or does not
-    fit the GPUs among which it is parted, `MissingExtra` if it cannot be quantised here."""
+    fit the GPUs among which it is split, `MissingExtra` if it cannot be quantised here."""
     device, dtype = device or default_device(), dtype or default_dtype(device)
     kw:dict = dict(dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code)
     check_weights(name)
