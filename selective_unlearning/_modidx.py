@@ -1301,6 +1301,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'selective_unlearning/models/load.py'),
                                                   'selective_unlearning.models.load.hub_reachable': ( 'models/load.html#hub_reachable',
                                                                                                       'selective_unlearning/models/load.py'),
+                                                  'selective_unlearning.models.load.keep_indices': ( 'models/load.html#keep_indices',
+                                                                                                     'selective_unlearning/models/load.py'),
                                                   'selective_unlearning.models.load.left_pad': ( 'models/load.html#left_pad',
                                                                                                  'selective_unlearning/models/load.py'),
                                                   'selective_unlearning.models.load.load_config': ( 'models/load.html#load_config',

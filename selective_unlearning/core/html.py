@@ -269,7 +269,7 @@ def box_of(
     has no state of widgets."""
     box = need_ipywidgets().VBox(widgets)
     own = box._repr_mimebundle_
-    box._repr_mimebundle_ = lambda **kwargs: own(**kwargs) | {"text/html": html()}
+    box._repr_mimebundle_ = lambda **kwargs: (own(**kwargs) or {}) | {"text/html": html()}
     return box
 
 # %% ../../nbs/core/03_html.ipynb #3cc00c96

@@ -163,7 +163,7 @@ def _few_facts(report:dict) -> dict[str,int]:
 _NAMES = dict(reading_other="reading of other names", stand_ins="stand-in names",
               general="general items", holdout="perplexity of other text")
 
-def _name(part:str) -> str: return _NAMES.get(part) or part.replace(".", ", ")
+def _name(part:str) -> str: return _NAMES.get(part) or part.replace("_", " ").replace(".", ", ")
 
 def _made_near(report:dict) -> bool:
     "Whether the nearest neighbours were made from the corpus."

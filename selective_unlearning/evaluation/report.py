@@ -20,9 +20,9 @@ from ..core.html import highlight, table, tag
 from ..core.plots import svg
 from ..training.curves import plot_loss, plot_path
 from .headline import headline, notes
-from .metrics import KEPT, MEASURES, MODELS, by_part, figure_path
-from .metrics import get_figure, interval_text, leaves, number_text
-from .metrics import summarise, why_empty
+from .metrics import KEPT, MEASURES, MODELS, NOTHING, by_part
+from .metrics import figure_path, get_figure, interval_text, leaves
+from .metrics import number_text, summarise, why_empty
 from .plots import plot_familiarity, plot_forgotten, plot_ratio
 from .plots import plot_subtlety
 
@@ -65,7 +65,7 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
 _DETAILS = "mean", "median", "lost_half", "worst"          # of a ratio that stands before them
 
 def _empty(report:dict, path:str) -> Html:
-    return _noted("not measurable", why_empty(report["unmeasurable"], path))
+    return _noted("not measurable", why_empty(report["unmeasurable"], path) or NOTHING)
 
 def _first_figures(report:dict) -> list[list]:
     "Rows of the table that comes first: figure and meaning, value, interval, n."
@@ -105,7 +105,7 @@ _SIDES = {"lower": "at most {}", "higher": "at least {}", "within": "within ±{}
 
 def _with_unit(x:float, unit:str) -> str:
     number = number_text(x)
-    return f"{number} {'point' if (unit, number) == ('points', '1') else unit}".strip()
+    return f"{number} {'point' if unit == 'points' and abs(x) == 1 else unit}".strip()
 
 def _check_row(c:dict) -> list[str]:
     limit = _SIDES[c["better"]].format(_with_unit(c["limit"], c["unit"]))

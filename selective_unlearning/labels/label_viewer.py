@@ -176,6 +176,8 @@ class LabelViewer(Viewer):
             raise DataError("several labels must be of the same blocks, each under its alpha, a "
                             f"number; they are under {', '.join(map(str, self._by_alpha))}")
         for labels in self._by_alpha.values(): self._check(labels)
+        if self.numbers is not None and {len(self.numbers)} != sizes:
+            raise DataError(f"{len(self.numbers)} numbers for {len(self._first)} blocks")
 
     def _check(self, labels):
         have = labels.column_names
@@ -202,7 +204,7 @@ class LabelViewer(Viewer):
 
     def _controls(self, w) -> list:
         late, last = dict(continuous_update=False), len(self._first)-1
-        named = [(str(n), i) for i,n in enumerate(self.numbers or ())]
+        named = [(str(n), i) for i,n in enumerate(() if self.numbers is None else self.numbers)]
         out = [w.SelectionSlider(options=named, description="block", **late) if named else
                w.IntSlider(0, 0, last, description="block", **late),
                w.Checkbox(description="only changed", indent=False)]
@@ -223,6 +225,6 @@ class LabelViewer(Viewer):
         "The block as running text, and how much of it is not trained."
         tokens = self._tokens(block, alpha)
         if alpha is None: alpha = next(iter(self._by_alpha))
-        number = self.numbers[block] if self.numbers else block
+        number = block if self.numbers is None else self.numbers[block]
         what = f"Block {number}" + (f", alpha {alpha:g}" if alpha is not None else "")
         return _counted(what, tokens) + _running(tokens)

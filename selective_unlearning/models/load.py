@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFAULT_MODEL', 'ORIGIN', 'cache_dir', 'made_once', 'resolve', 'CausalLM', 'default_device', 'default_dtype',
            'processes', 'hub_reachable', 'check_weights', 'quantiser', 'quantised', 'load_tokenizer', 'check_map',
-           'load_model', 'load_config', 'model_identity', 'hub_id', 'context_length', 'left_pad']
+           'keep_indices', 'load_model', 'load_config', 'model_identity', 'hub_id', 'context_length', 'left_pad']
 
 # %% ../../nbs/models/00_load.ipynb #b697fed6
 import datetime, logging, os, re, subprocess, sys, tempfile, time, warnings, zipfile
@@ -179,9 +179,10 @@ def hub_reachable(seconds:float=3.) -> bool:
     if proxy and hub.hostname and proxy_bypass(hub.hostname): proxy = None
     way = proxy or constants.ENDPOINT
     if way in _REACHED: return True
-    url = urlsplit(way if "://" in way else f"http://{way}")
-    usual = 1080 if url.scheme.startswith("socks") else url.scheme
-    try: hosts = getaddrinfo(url.hostname, url.port or usual, type=SOCK_STREAM)
+    try:
+        url = urlsplit(way if "://" in way else f"http://{way}")
+        usual = 1080 if url.scheme.startswith("socks") else url.scheme
+        hosts = getaddrinfo(url.hostname, url.port or usual, type=SOCK_STREAM)
     except (OSError, ValueError): return False
     for *_, (host, port, *_) in hosts:
         with suppress(OSError):
@@ -272,11 +273,20 @@ def check_map(places:dict, name:str):
 
     Raises `ModelError` if a part, in the computer's memory or on disk, could not be trained."""
     used = {str(p) for p in places.values()}
-    if len(used) > 1 and used & {"cpu", "disk"}:
+    if "disk" in used or "cpu" in used and len(used) > 1:
         away = sum(str(p) in ("cpu", "disk") for p in places.values())
-        raise ModelError(f"{name} does not fit the GPUs: {away} of its {len(places)} parts are in "
-                         "the computer's memory or on disk, where they cannot be trained: use more "
+        raise ModelError(f"{name} does not fit here: {away} of its {len(places)} parts are in the "
+                         "computer's memory or on disk, where they cannot be trained: use more "
                          "GPUs, bits=8 or bits=4, or a smaller model")
+
+# %% ../../nbs/models/00_load.ipynb #d464d45b
+def keep_indices(model:Any):
+    """Let `logits_to_keep` stay where it is when accelerate moves what a split model reads.
+
+    It would go to the first device, where it fits the scores of the last one no more."""
+    if (hook := getattr(model, "_hf_hook", None)) is None: return
+    known = hook.skip_keys or ()
+    hook.skip_keys = [*([known] if isinstance(known, str) else known), "logits_to_keep"]
 
 # %% ../../nbs/models/00_load.ipynb #49d7a7ff
 def load_model(
@@ -299,7 +309,9 @@ def load_model(
     if bits != 16: kw |= dict(quantization_config=quantised(bits, dtype))
     with quiet(): model = _from_pretrained(AutoModelForCausalLM, name, "weights", device_map=place,
                                            **kw)
-    if device_map: check_map(getattr(model, "hf_device_map", {}), name)
+    if device_map:
+        check_map(getattr(model, "hf_device_map", {}), name)
+        keep_indices(model)
     elif bits == 16: model.to(device)
     # bitsandbytes packs 4-bit weights for a CPU when it first evaluates, and trains on them wrongly
     for m in model.modules():

@@ -42,7 +42,7 @@ GIVEN_TITLES = {*"""King Queen Prince Princess Duke Duchess Emperor Empress Pope
     Prioress Brother Sister Saint St Dame Lady Uncle Aunt Auntie Father Mother Grandfather
     Grandmother Grandpa Granny""".split()}
 FAMILY_TITLES = TITLES - GIVEN_TITLES - {"Sir"}
-_WITH_ARTICLE = {*"Reverend Widow Emperor Empress".split()}  # `the Widow Sallow`
+_WITH_ARTICLE = {*"Reverend Widow Duke Duchess Emperor Empress".split()}  # `the Widow Sallow`
 
 # %% ../../nbs/terms/09_kinds.ipynb #af808b03
 _HEADS = {  # kind: nouns that a translation keeps, others
@@ -58,7 +58,7 @@ _HEADS = {  # kind: nouns that a translation keeps, others
         ocean desert plain plains fields meadow meadows terrace row wall close mews corner crossing
         yard gallery arcade heights quarter campus workshop foundry forge mine quarry orchard
         vineyard barn granary warehouse exchange observatory archive dome well spring light fort
-        province duchy borough parish loft gorge ravine tunnel viaduct junction halt playhouse""",
+        province duchy borough parish loft gorge ravine tunnel viaduct junction playhouse""",
         """palace town city mountain woods hollow platform store pub prison shack kitchen corridor
         cave county region planet hamlet settlement suburb district kingdom capital crescent
         green"""),
@@ -69,8 +69,8 @@ _HEADS = {  # kind: nouns that a translation keeps, others
         fellowship congregation parliament senate assembly commission authority mission orchestra
         choir regiment brigade fleet navy railway line circle service forum works systems industries
         holdings enterprises technologies brothers sons freight castings gazette courier herald
-        chronicle mercury observer tribune bulletin journal echo argus sentinel""",
-        "eaters squad"),
+        chronicle mercury observer tribune bulletin journal""",
+        "eaters squad echo argus sentinel"),
     "spell": ("", "charm charms curse curses spell spells hex jinx incantation magic"),
     "creature": ("", """dragon owl elf elves goblin troll dog cat rat toad horse snake spider wolf
         bird beast creature creatures phoenix unicorn giant monster"""),
@@ -106,6 +106,7 @@ _WEAK_PLACE_CUES = _PLACE_CUES | {"-"+w for w in "from towards through reached".
 _THING_CUES = {"-"+w for w in "a an every each no".split()}
 _PERSON_CUES = {"+"+w for w in """who said asked told himself herself married whose went walked
     wrote laughed cried smiled slept thought knew died wore swore sang""".split()}
+_KIN_CUES = {"+"+w for w in "who himself herself married".split()}  # nobody says them of a street
 _OBJECT_CUES = _WEAK_PLACE_CUES | {"-to", "-of"}
 _SAID_CUES = {"-"+w for w in "said asked told replied cried".split()}
 
@@ -128,13 +129,14 @@ def kind_of(
     "The likely kind of what a term names, one of `KINDS`."
     words, bare = regex.split("[ -]", term), _share(around, {"-the"}) < .5
     head = head_of(words if term.islower() else term.split(" "))
-    human = words[0] in given or pronouns >= 1 or _share(around, _PERSON_CUES) > .2
+    human = words[0] in given or pronouns >= 1 or _share(around, _KIN_CUES) > .2
     bearer = human and bare and len(words) == 2 and words[1] in surnames()
     if head != term.lower() and head in KIND_OF_HEAD and not bearer: return KIND_OF_HEAD[head]
     if around.total() > 2 and _share(around, _PLACE_CUES) > .3: return "place"
     if named := called(term, text): return named
     if bearer: return "person"
-    if words[0] == "St" and pronouns < .5: return "place"  # a church or a town more often
+    church = len(words) == 2 and words[0] == "St"          # or a town, more often than a saint
+    if church and pronouns < .5 and _share(around, _PERSON_CUES) < .05: return "place"
     if " & " in term: return "organisation"
     if len(words) == 2 and words[1] not in people:
         if words[0] in QUALIFIERS and words[1] not in given and pronouns < .5: return "place"

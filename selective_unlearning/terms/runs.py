@@ -49,8 +49,9 @@ def read_runs(
     for key,count in c.runs.items():
         parts = regex.split(rf"({JOIN})", key[0])
         run = _Run(parts[::2], parts[1::2], count, key)
-        run.joints = ["" if j.startswith(" of") and _bears_name(u, given, heads) else j
-                      for u,j in zip(run.units, run.joints)]
+        cut = [j.startswith(" of") and _bears_name(u, given, heads, zipf)
+               for u,j in zip(run.units, run.joints)]
+        run.joints = ["" if c else j for c,j in zip(cut, run.joints)]
         first, *others = run.units[0].split(" ")
         titled = first in TITLES-POLITE_TITLES and (others[1:] or not c.small[first.lower()])
         if key[1] and not (others and titled or _is_name(first, c, zipf)):
@@ -60,11 +61,14 @@ def read_runs(
     for run in runs: run.units = [_trim(u, alone, zipf) for u in run.units]
     return runs
 
-def _bears_name(unit:str, given:frozenset[str], heads:Collection[str]) -> bool:
-    "Whether a title or a first name begins a name of several words: `Lady Vane`, not `Duke`."
+def _bears_name(unit:str, given:frozenset[str], heads:Collection[str], zipf) -> bool:
+    """Whether a title or a first name begins a name of several words.
+
+    So it does in `Lady Vane`, but not in `Duke`, `Hope Springs` or `Lord High Chancellor`."""
     first, *others = unit.split(" ")
     named = {*others} - TITLES and others[-1].lower() not in heads
-    return bool(named and first in TITLES | given)
+    sure = named and (others[0] in given or zipf(others[-1]) < 3.7)
+    return bool(sure and first in TITLES | given)
 
 def _trim(unit:str, alone:Counter, zipf) -> str:
     words = unit.split(" ")

@@ -231,7 +231,7 @@ def rmu_layer(model) -> int:
 
 def _hidden(model, batch:dict, layer:int) -> "torch.Tensor":  # (B, T, D)
     read = {k: batch[k] for k in ("input_ids", "attention_mask")}
-    last = batch["input_ids"].new_zeros(1)                 # as few scores as possible
+    last = batch["input_ids"].new_zeros(1).cpu()           # as few scores as possible
     out = model(**read, output_hidden_states=True, use_cache=False, logits_to_keep=last)
     return out.hidden_states[layer+1]
 
