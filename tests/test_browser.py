@@ -1,5 +1,5 @@
 "What a person sees: notebooks in JupyterLab, the site, and plain pages. Chromium drives them all."
-import functools, http.server, os, re, shutil, subprocess, sys, threading
+import functools, http.server, os, re, shutil, subprocess, sys, threading, time
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -27,6 +27,15 @@ KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name"
 pytestmark = pytest.mark.skipif(
     not lab.chromium() and not os.environ.get("CI"),
     reason="no Chromium: apt-get install chromium, or name one in CHROMIUM")
+
+
+@contextmanager
+def served(handler):
+    "The address of a server on this machine."
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def pictures(notebook):
@@ -337,6 +346,63 @@ def test_a_token_and_its_row_stand_out_together(tmp_path):
         expect(trs.nth(100)).to_be_in_viewport()
 
 
+def test_a_page_that_comes_in_two_parts():
+    "The script waits for all rows: a style at the top has loaded while the rest is on its way."
+    block = Dataset.from_list([{k: v*32 for k,v in HARD[0].items()}])
+    page_html = f"<!doctype html><meta charset=utf-8>{LabelViewer(block, TOKENS)._repr_html_()}"
+    half = page_html.index("<tr>", page_html.index("<tbody>")+4_000)
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args): pass
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page_html[:half].encode())
+            time.sleep(1)
+            self.wfile.write(page_html[half:].encode())
+
+    with served(Slow) as address, lab.browser() as page:
+        errors = []
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(address)
+        page.get_by_label("search").fill("first mention")
+        assert page.locator(".su-rows tbody tr:visible").count() == 32
+        page.locator(".su-text > span").nth(100).click()
+        expect(page.locator(".su-rows tbody tr").nth(100)).to_have_class(re.compile("su-chosen"))
+        assert errors == []
+
+
+def test_what_a_kernel_would_show_is_there_without_one(tmp_path):
+    "A box to tick for the rows that matter, and further blocks, each with its own table."
+    differ = [dict(prompt=str(i), outputs=dict(a="x", b="y" if i%3 else "x")) for i in range(9)]
+    blocks = Dataset.from_list([*HARD, {k: v*2 for k,v in HARD[0].items()}])
+    html = "".join(f"<section>{v._repr_html_()}</section>"
+                   for v in (OutputsViewer(differ), LabelViewer(blocks, TOKENS, [4, 7])))
+    (tmp_path/"page.html").write_text(f"<!doctype html><meta charset=utf-8>{html}")
+    with lab.browser() as page:
+        page.goto((tmp_path/"page.html").as_uri())
+        outputs, labels = page.locator("section").all()
+        seen = outputs.locator("tbody tr:visible")
+        outputs.get_by_label("only where they differ").check()
+        assert [r.split()[0] for r in seen.all_inner_texts()] == [*"124578"]
+        outputs.get_by_label("search").fill("7")
+        assert outputs.locator("output").inner_text() == "1 of 9 rows" and seen.count() == 1
+        outputs.get_by_label("only where they differ").uncheck()
+        outputs.get_by_label("search").fill("")
+        assert seen.count() == 9 and outputs.locator("output").inner_text() == ""
+        assert labels.locator("tbody tr:visible").count() == 8
+        labels.get_by_text("Block 7", exact=True).click()
+        more = labels.locator("details tbody tr:visible")
+        assert more.count() == 16
+        box = labels.get_by_label("only changed").last
+        box.check()
+        assert more.count() == 4 and labels.locator("tbody tr:visible").count() == 12
+        labels.locator("details .su-text > span").first.click()      # a row that is hidden
+        assert more.count() == 16 and not box.is_checked()
+
+
 def test_a_search_without_a_hit_offers_to_show_all(tmp_path):
     "In every viewer; what is searched for is text, and nothing in it is run."
     texts = [f"Harry saw {EVIL} {i}." for i in range(30)]
@@ -381,11 +447,7 @@ def site(root, tmp_path_factory):
             self.end_headers()
             self.wfile.write((out/"404.html").read_bytes())
 
-    handler = functools.partial(Quiet, directory=out)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(functools.partial(Quiet, directory=out)) as address: yield address
 
 
 def test_site(site):

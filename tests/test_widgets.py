@@ -53,10 +53,12 @@ def harmless(html, limit=LIMIT):
     page = Page(html)
     assert len(html.encode()) <= limit
     assert set(page.tags) <= set("style div p small code table thead tbody tr th td".split()) | \
-           set("mark b u ruby rt br wbr span meter".split())
+           set("mark b u ruby rt br wbr span meter details summary".split())
     given = [(name, value) for name,value in page.attributes if (name, value) not in OWN]
     assert {name for name,_ in given} <= {"class", "dir", "scope", "title", "value", "aria-label",
-                                          "data-rows", "data-chosen"}
+                                          "data-rows", "data-chosen", "data-only", "data-kept"}
+    assert all(re.fullmatch(r"[\d ]*", value) for name,value in given
+               if name in ("data-rows", "data-chosen", "data-kept"))
     assert not re.search(r"url\(|@import|https?:", html)
     return page
 

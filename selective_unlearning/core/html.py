@@ -122,7 +122,9 @@ def need_ipywidgets():
 # %% ../../nbs/core/03_html.ipynb #1df1afff
 _SCRIPT = """
 this.onload = null;
-(root => {
+(async root => {
+  if (document.readyState === 'loading')
+    await new Promise(read => document.addEventListener('DOMContentLoaded', read));
   const make = (tag, more) => Object.assign(document.createElement(tag), more);
   const frame = root.querySelector('.su-rows'), body = frame.querySelector('tbody');
   const rows = [...body.rows], widget = root.closest('.widget-vbox');
@@ -131,17 +133,21 @@ this.onload = null;
     const box = make('input', {type: 'search'}), found = make('output');
     const clear = make('button', {type: 'button', textContent: 'Show all', hidden: true});
     const label = make('label', {textContent: 'search '}), bar = make('p');
+    const only = make('input', {type: 'checkbox'}), tick = make('label');
+    const kept = new Set(root.dataset.kept?.split(' ').map(k => rows[k]));
     label.append(box);
-    bar.append(label, ' ', found, ' ', clear);
+    tick.append(only, ' ', root.dataset.only);
+    bar.append(label, ' ', ...root.dataset.only ? [tick, ' '] : [], found, ' ', clear);
     frame.before(bar);
-    box.oninput = () => {
+    box.oninput = only.onchange = () => {
       const part = box.value.trim().toLowerCase();
-      for (const r of rows) r.hidden = !r.textContent.toLowerCase().includes(part);
+      const fits = r => r.textContent.toLowerCase().includes(part);
+      for (const r of rows) r.hidden = !fits(r) || only.checked && !kept.has(r);
       const n = rows.filter(r => !r.hidden).length;
-      found.value = part ? `${n} of ${rows.length} rows` : '';
+      found.value = part || only.checked ? `${n} of ${rows.length} rows` : '';
       clear.hidden = n > 0;
     };
-    clear.onclick = all = () => { box.value = ''; box.oninput(); };
+    clear.onclick = all = () => { box.value = ''; only.checked = false; box.oninput(); };
     const heads = [...frame.querySelectorAll('th')];
     const order = new Intl.Collator(undefined, {numeric: true}).compare;
     heads.forEach((head, k) => {
@@ -219,8 +225,16 @@ class Viewer:
 
     A subclass has `._what`, a name for its rows, and `._head`, the names of the columns;
     `._controls`, whose values are the choices, `._pick`, which returns the items for these choices,
-    and `._row`, which returns an item's cells as text or `Html`."""
+    and `._row`, which returns an item's cells as text or `Html`. If it has `._only`, the name of a
+    box to tick, `._kept` says which items are left then."""
     _room = VIEW_BYTES
+    _only = ""
+
+    def _kept(self, item) -> bool: return True
+
+    def _views(self) -> list[tuple[str,tuple]]:
+        "The pages without a kernel: the name of each, and its choices."
+        return [("", ())]
 
     def _above(self, *choices) -> str:
         "HTML above the table."
@@ -238,18 +252,30 @@ class Viewer:
         items, above, what = self._pick(*choices), self._above(*choices), self._what
         start, stop = (0, None) if page is None else (page*PAGE_ROWS, (page+1)*PAGE_ROWS)
         wanted, room = items[start:stop], self._room-len(page_html(what, above, "", "").encode())
-        shown, n = table(self._head, map(self._row, wanted), .95*room-500)  # then numbers, note
+        shown, n = table(self._head, map(self._row, wanted), .93*room-500)  # then numbers, note
         note = f"{what} {start+1:,} to {start+n:,} of {len(items):,}" if n else f"no {what}"
         if n < len(wanted):
             cut = "the rest is" if page is None else f"{len(wanted)-n} more of this page"
             note += f"; {cut} cut: {self._room//1000} KB are full"
             if page is None: note += "; <code>.widget()</code> turns the pages of all"
         numbers = [str(m) for item in wanted[:n] if (m := self._number(item)) is not None]
+        kept = " ".join(str(k) for k in range(n) if self._kept(wanted[k]))
+        only = self._only if page is None else ""
         return page_html(what, above, shown, f"<p><small>{note}</small></p>", page is None,
                          data_rows=" ".join(numbers) or None,
-                         data_chosen=chosen if str(chosen) in numbers else None)
+                         data_chosen=chosen if str(chosen) in numbers else None,
+                         data_only=only or None, data_kept=kept if only else None)
 
-    def _repr_html_(self) -> str: return self._html()
+    def _repr_html_(self) -> str:
+        (_, first), *more = self._views()
+        shown, n = self._html(None, *first), 1
+        for name,choices in more:
+            view = tag("details", tag("summary", name), Html(self._html(None, *choices)))
+            if len((shown+view).encode())+200 > self._room: break     # 200: the note
+            shown, n = shown+view, n+1
+        if n > len(more): return shown
+        note = f"{n} of {len(more)+1} shown; <code>.widget()</code> shows all"
+        return f"{shown}<p><small>{note}</small></p>"
 
 # %% ../../nbs/core/03_html.ipynb #017a7488
 def row_of(*widgets):

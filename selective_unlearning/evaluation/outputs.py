@@ -48,6 +48,8 @@ def _check_record(i:int, r:dict):
         raise DataError(f"record {i} needs 'prompt', a text, and 'outputs', texts by "
                         f"model; it has {', '.join(map(str, r))}")
 
+def _differ(r:dict) -> bool: return len({*r["outputs"].values()}) > 1
+
 _ORDERS = "as given", "least subtle first", "most subtle first"
 
 def _sorted(records:Sequence[dict], text:str, order:str, differ:bool=False) -> list[dict]:
@@ -55,8 +57,7 @@ def _sorted(records:Sequence[dict], text:str, order:str, differ:bool=False) -> l
     part, sign = text.strip().casefold(), -1 if order == "most subtle first" else 1
     def texts(r): return "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
     def subtlety(r): return math.inf if r.get("subtlety") is None else sign*r["subtlety"]
-    out = [r for r in records
-           if part in texts(r) and not (differ and len({*r["outputs"].values()}) < 2)]
+    out = [r for r in records if part in texts(r) and (_differ(r) or not differ)]
     return out if order == "as given" else sorted(out, key=subtlety)
 
 # %% ../../nbs/evaluation/12_outputs.ipynb #c03a5e1f
@@ -92,7 +93,7 @@ class OutputsViewer(Viewer):
     records:Sequence[dict]
     generate:Callable[[list[str]],Iterable[list[dict]]]|None=None  # see `side_by_side`
 
-    _what = "prompts"
+    _what, _only = "prompts", "only where they differ"
 
     def __post_init__(self):
         for i,r in enumerate(self.records, 1): _check_record(i, r)
@@ -107,12 +108,14 @@ class OutputsViewer(Viewer):
 
     def _controls(self, w) -> list:
         text = w.Text(description="text", placeholder="in prompt or output")
-        differ = w.Checkbox(description="only where they differ", indent=False)
+        differ = w.Checkbox(description=self._only, indent=False)
         if not self._has_subtlety: return [text, differ]
         return [text, differ, w.Dropdown(options=_ORDERS, description="order")]
 
     def _pick(self, text:str="", differ:bool=False, order:str="as given") -> list[dict]:
         return _sorted(self.records, text, order, differ)
+
+    def _kept(self, r:dict) -> bool: return _differ(r)
 
     @cached_property
     def _has_subtlety(self) -> bool: return any(r.get("subtlety") is not None for r in self.records)

@@ -167,6 +167,7 @@ class LabelViewer(Viewer):
     numbers:Sequence[int]|None=None  # of the blocks, as they are shown; from 0 if not given
 
     _what, _head = "tokens", ("", "token", "what it is", "label", "why")
+    _only = "only changed"
     _room = 96_000  # a block of 256 tokens, explained
 
     def __post_init__(self):
@@ -204,16 +205,29 @@ class LabelViewer(Viewer):
 
     def _controls(self, w) -> list:
         late, last = dict(continuous_update=False), len(self._first)-1
-        named = [(str(n), i) for i,n in enumerate(() if self.numbers is None else self.numbers)]
-        out = [w.SelectionSlider(options=named, description="block", **late) if named else
-               w.IntSlider(0, 0, last, description="block", **late),
-               w.Checkbox(description="only changed", indent=False)]
+        named = [(str(n), i) for i,n in enumerate(self._numbers)]
+        out = [w.SelectionSlider(options=named, description="block", **late)
+               if self.numbers else w.IntSlider(0, 0, last, description="block", **late),
+               w.Checkbox(description=self._only, indent=False)]
         if None in self._by_alpha: return out
         alphas = [(f"{a:g}", a) for a in self._by_alpha]
         return [*out, w.SelectionSlider(options=alphas, description="alpha")]
 
     def _pick(self, block:int=0, changed:bool=False, alpha:float|None=None) -> list[_Token]:
-        return [t for t in self._tokens(block, alpha) if t.changed or not changed]
+        return [t for t in self._tokens(block, alpha) if self._kept(t) or not changed]
+
+    def _kept(self, t:_Token) -> bool: return t.changed
+
+    @property
+    def _numbers(self) -> Sequence[int]:
+        return range(len(self._first)) if self.numbers is None else self.numbers
+
+    def _name(self, block:int, alpha:float|None) -> str:
+        return f"Block {self._numbers[block]}" + ("" if alpha is None else f", alpha {alpha:g}")
+
+    def _views(self) -> list[tuple[str,tuple]]:
+        return [(self._name(block, a), (block, False, a))
+                for block in range(len(self._first)) for a in self._by_alpha]
 
     def _number(self, t:_Token) -> int: return t.at
 
@@ -225,6 +239,4 @@ class LabelViewer(Viewer):
         "The block as running text, and how much of it is not trained."
         tokens = self._tokens(block, alpha)
         if alpha is None: alpha = next(iter(self._by_alpha))
-        number = block if self.numbers is None else self.numbers[block]
-        what = f"Block {number}" + (f", alpha {alpha:g}" if alpha is not None else "")
-        return _counted(what, tokens) + _running(tokens)
+        return _counted(self._name(block, alpha), tokens) + _running(tokens)
