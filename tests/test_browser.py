@@ -1,6 +1,7 @@
 "What a person sees: notebooks in JupyterLab, the site, and plain pages. Chromium drives them all."
 import functools, http.server, os, re, shutil, subprocess, sys, threading, time
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat, nbformat.v4 as nbf
@@ -9,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from datasets import Dataset
 from playwright.sync_api import expect
 
-import docs, lab, tree
+import docs, lab, test_all, tree
 from selective_unlearning.core.files import write_json
 from selective_unlearning.evaluation.outputs import OutputsViewer
 from selective_unlearning.evaluation.report import report_html
@@ -22,7 +23,7 @@ from selective_unlearning.terms.substitute import substitute
 from test_battery import GUESSED, LUCKY, judged
 from test_widgets import EVIL, HARD, TOKENS
 
-TOUR = "nbs/tutorials/00_tour.ipynb"
+TUTORIALS = [nb.name for nb in test_all.TUTORIALS]
 KERNEL = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
 pytestmark = pytest.mark.skipif(
     not lab.chromium() and not os.environ.get("CI"),
@@ -48,10 +49,11 @@ def pictures(notebook):
 
 @pytest.fixture(scope="module")
 def tutorials(root, tmp_path_factory):
-    "A folder with copies of the tutorials."
-    folder = tmp_path_factory.mktemp("tutorials")
-    for p in root.glob("nbs/tutorials/*.ipynb"): shutil.copy2(p, folder)
-    return folder
+    "A folder with copies of the tutorials, in a project with all that they read."
+    project = tmp_path_factory.mktemp("project")
+    for name in ("benchmarks", "configs", "pyproject.toml", "settings.ini"):
+        (project/name).symlink_to(root/name)
+    return Path(shutil.copytree(root/"nbs/tutorials", project/"nbs/tutorials"))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_tutorials_in_jupyterlab(root, tutorials, jupyter):
         said, searched = [], 0
         page.on("pageerror", lambda e: said.append(str(e)))
         page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
-        for p in sorted(tutorials.glob("*.ipynb")):
+        for p in (tutorials/name for name in TUTORIALS):
             lab.show(page, jupyter(p))
             assert (p.name, lab.wrong(page), said, lab.unchanged(page)) == (p.name, [], [], True)
             searched += page.get_by_label("search", exact=True).count()
@@ -89,23 +91,37 @@ def test_what_is_broken_in_a_notebook_is_seen(jupyter, tmp_path):
         assert not lab.unchanged(page)
 
 
-def test_tour_in_jupyterlab(root, tutorials, jupyter):
-    "Every cell runs, pictures show where they are stored, and a viewer's next page has other rows."
-    with lab.opened(jupyter(tutorials/"00_tour.ipynb")) as page:
-        assert lab.run_all(page) == []
+def without_slow_cells(notebook):
+    "A copy of a notebook, beside it, without the cells that take minutes."
+    nb, quick = nbformat.read(notebook, 4), notebook.with_stem(f"{notebook.stem}_quick")
+    nb.cells = [c for c in nb.cells if "#| slow" not in c.source.splitlines()]
+    nbformat.write(nb, quick)
+    return quick
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_in_jupyterlab(tutorials, jupyter, name):
+    """Every cell but the slow ones runs; pictures show where they are stored, and whole.
+
+    A viewer's next page has other rows."""
+    quick = without_slow_cells(tutorials/name)
+    with lab.opened(jupyter(quick)) as page:
+        assert lab.run_all(page) == lab.wrong(page) == []
         drawn = [i for i,c in enumerate(page.locator(".jp-Notebook .jp-Cell").all())
                  if c.locator(".jp-RenderedImage img").count()]
-        assert drawn == pictures(root/TOUR) != []
-        box = page.locator(".widget-vbox:has(.su-view):has(.noUi-target:not([disabled]))").first
-        view, knob = box.locator(".su-view").first, box.locator(".noUi-handle").first
-        before = view.inner_text()
-        assert " 1 to 20 of " in before
-        knob.focus()
-        knob.press("ArrowRight")
-        box.locator(".su-view", has_text=" 21 to ").first.wait_for()
-        assert box.locator(".widget-readout").first.inner_text() == "2"
-        def rows(text): return set(text.splitlines()[1:-1])
-        assert rows(view.inner_text()) - rows(before)
+        assert drawn == pictures(quick)
+        boxes = page.locator(".widget-vbox:has(.su-view):has(.noUi-target:not([disabled]))")
+        assert boxes.count() == {"00_tour.ipynb": 2, "01_own_corpus.ipynb": 1}.get(name, 0)
+        for box in boxes.all():
+            view, knob = box.locator(".su-view:has(.su-rows)"), box.locator(".noUi-handle").last
+            before = view.inner_text()
+            assert " 1 to 20 of " in before
+            knob.focus()
+            knob.press("ArrowRight")
+            box.locator(".su-view", has_text=" 21 to ").first.wait_for()
+            assert box.locator(".widget-readout").last.inner_text() == "2"
+            def rows(text): return set(text.splitlines()[1:-1])
+            assert rows(view.inner_text()) - rows(before)
 
 
 NAMES = Dictionary([Entry("Hogwarts", "Ashford Hall", "place", count=120),

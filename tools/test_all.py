@@ -15,7 +15,7 @@ import lab, test_nbs, tree
 BIN = Path(sys.executable).parent
 LANES = 2
 LONGEST = "tests/test_forgetting.py"      # as long as half of the others together
-TOUR = Path("nbs/tutorials/00_tour.ipynb")
+TUTORIALS = test_nbs.find(["nbs/tutorials/*.ipynb"])
 PASSED, FAILED, SKIPPED = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 
 
@@ -93,8 +93,8 @@ def timed(part, *args):
 def main():
     os.environ.pop("IN_TEST", None)  # nbdev's commands do nothing where it is set
     test_nbs.share(LANES)
-    browser = lab.chromium()   # with one, test_browser builds the site and runs the tour itself
-    nbs = [nb for nb in test_nbs.find(["nbs/**/*.ipynb"]) if nb != TOUR or not browser]
+    browser = lab.chromium()  # with one, test_browser builds the site and runs the tutorials itself
+    nbs = [nb for nb in test_nbs.find(["nbs/**/*.ipynb"]) if nb not in TUTORIALS or not browser]
     parts = [(pytest, "--ignore", LONGEST), (pytest, LONGEST), (lint,), (exported,), (readme,),
              *[(site,)]*(not browser), *((notebook, nb) for nb in nbs)]
     total = (0, 0, 0)
