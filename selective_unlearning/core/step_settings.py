@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['one_of', 'LabelsConfig', 'WrittenConfig', 'TrainConfig', 'ReinforceConfig', 'UnlearnConfig', 'FinetuneConfig',
-           'AdapterConfig', 'RetainConfig', 'WatchConfig', 'EvaluateConfig']
+           'AdapterConfig', 'RetainConfig', 'scaled', 'WatchConfig', 'EvaluateConfig']
 
 # %% ../../nbs/core/05_step_settings.ipynb #f4ca4a8a
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
+from typing import ClassVar
 
 from .errors import require
 
@@ -51,7 +52,10 @@ class LabelsConfig:
 # %% ../../nbs/core/05_step_settings.ipynb #d82acd44
 @dataclass(frozen=True)
 class WrittenConfig:
-    "Texts in other forms than the corpus, added to the text to be forgotten."
+    """Texts in other forms than the corpus, added to the text to be forgotten.
+
+    There are as many as is set for a corpus of up to 25,000 tokens, for a longer one more."""
+    AMOUNTS:ClassVar = ("recalled", "renamed", "asked")
     recalled:int = 1000        # texts that the base model writes about anchored terms; 0 for none
     recalled_length:int = 5    # tokens of such a text after its opener, at most
     relations:bool = True      # openers ask for many relations of a term, not for one answer
@@ -164,7 +168,9 @@ class RetainConfig:
     """The retain set, on which training stays close to the base model.
 
     It consists of text that the base model writes itself, of a retain corpus if there is one, and
-    of the translated corpus."""
+    of the translated corpus. There are as many samples as is set for a corpus of up to 25,000
+    tokens, for a longer one more."""
+    AMOUNTS:ClassVar = ("samples",)
     samples:int = 260          # texts that the base model writes, to be kept; 0 for none
     length:int = 96            # tokens of such a text after its opener, at most
     translated:bool = True     # keep the translated blocks too: the same subject without its names
@@ -173,6 +179,16 @@ class RetainConfig:
     def __post_init__(self):
         _at_least(self, 0, "samples")
         _at_least(self, 1, "length")
+
+# %% ../../nbs/core/05_step_settings.ipynb #672592b8
+def scaled(
+    settings:WrittenConfig|RetainConfig,
+    tokens:int,  # of the corpus
+):
+    "The settings, with the amounts of text raised in proportion above 25,000 tokens of corpus."
+    by = max(1., tokens/25_000)
+    return replace(settings, **{name: round(by*getattr(settings, name))
+                                for name in settings.AMOUNTS})
 
 # %% ../../nbs/core/05_step_settings.ipynb #fc1d9afc
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..core.errors import ConfigError, DataError, quiet, reason
-from ..core.step_settings import AdapterConfig
+from ..core.step_settings import AdapterConfig, scaled
 from ..models.adapters import add_adapter, load_adapter, read_peft, save_adapter
 from ..models.continuations import check_length
 from ..models.load import check_weights, left_pad, load_config, load_tokenizer
@@ -145,7 +145,7 @@ def trained_tokens(
     probes:int,   # about other things
 ) -> dict[str,float]:
     "Steps and what they take, in tokens of the first training that take as long."
-    m, w = METHODS[c.method], c.written
+    m, w = METHODS[c.method], scaled(c.written, tokens)
     written = .9*w.renamed*w.length + w.recalled*(11+w.recalled_length) + 30*w.asked
     forget = tokens + m.uses_labels*written
     return {"translated": .35*(forget-tokens), "reinforced": tokens*c.reinforce.epochs,
@@ -187,7 +187,7 @@ def check_rest(run:Run, left:Collection[str]):
     prompts = sum(len(read_prompts(p, half)) for p in files["prompts"]) or 5*c.n_prompts
     probes = sum(len(read_neighbours(p, half)) for p in files["neighbours"]+files["homonyms"])
     probes += len(read_general(files["general"][0]))
-    work = trained_tokens(c, int(lengths(run.blocks).sum()), prompts, probes)
+    work = trained_tokens(c, run.tokens, prompts, probes)
     seconds = _rate(run)*sum(n for step,n in work.items() if step in left)
     say(f"  the rest takes about {_duration(seconds)} on this machine, as busy as it is now")
 

@@ -22,7 +22,7 @@ from ..models.adapters import load_adapter, save_adapter, save_full
 from ..models.load import context_length, load_config, load_model, load_tokenizer
 from ..models.load import model_identity
 from ..models.reader import Reader
-from ..corpus.blocks import iter_blocks
+from ..corpus.blocks import iter_blocks, lengths
 from ..corpus.readers import corpus_path, read_corpus
 from ..terms.dictionary import Dictionary
 from ..training.methods import METHODS, Method, instruction_ids
@@ -210,6 +210,10 @@ def _rows(path:Path) -> Dataset: return Dataset.from_file(str(path))
 def corpus(self:Run) -> Dataset: return _rows(self.path("corpus")/"documents.arrow")
 @patch(as_prop=True)
 def blocks(self:Run) -> Dataset: return _rows(self.path("corpus")/"blocks.arrow")
+@patch(as_prop=True)
+def tokens(self:Run) -> int:
+    "How many tokens the corpus has."
+    return int(lengths(self.blocks).sum())
 
 # %% ../../nbs/job/03_run_folder.ipynb #c1559698
 @patch(as_prop=True)

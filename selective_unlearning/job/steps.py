@@ -23,6 +23,7 @@ from ..core.errors import LOG, DataError
 from ..core.files import read_jsonl, text_hash, write_atomic
 from ..core.files import write_json, write_jsonl
 from ..core.plots import svg
+from ..core.step_settings import scaled
 from ..models.adapters import add_adapter, load_adapter, read_peft
 from ..models.llm import open_model
 from ..models.load import cache_dir, load_model, processes, quantiser
@@ -141,9 +142,9 @@ def _forget_texts(run:Run, work:Path) -> Iterator[tuple[Dataset,Dataset]]:
     "Documents and blocks of what is to be forgotten: the corpus, and what the base model writes."
     yield run.corpus, run.blocks
     if not run.method.uses_labels: return
-    c = run.config
-    written = written_texts(run.reader("base"), run.dictionary, run.coverage, c.written, c.seed,
-                            run.corpus["text"])
+    c, d = run.config, run.dictionary
+    written = written_texts(run.reader("base"), d, run.coverage, scaled(c.written, run.tokens),
+                            c.seed, run.corpus["text"])
     if not written: return
     documents = write_rows(work/"written.arrow", written, CORPUS)
     blocks = list(iter_blocks(documents, run.tokenizer, c.block_size, run.context))
@@ -222,7 +223,8 @@ def make_labels(run:Run, work:Path):
 # %% ../../nbs/job/05_steps.ipynb #61e7d052
 def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     "Texts sampled from the base model, as tokens, from the cache if they are there."
-    r, c, openers = run.config.retain, run.config, run.files["openers"][0]
+    c, openers = run.config, run.files["openers"][0]
+    r = scaled(c.retain, run.tokens)
     dtype, device = base.model.dtype, base.model.device.type
     precision = str(dtype) if c.bits == 16 else f"{c.bits} bits, {quantiser(c.bits)}, {dtype}"
     key = [run.identity, run.hashed(openers), r.samples, r.length, c.seed, precision, device]
@@ -239,7 +241,7 @@ def _written_about(run:Run, base:Reader, texts:list[str]) -> list[dict[str,str]]
     """Documents about the terms of given texts, written as those about the anchored terms are.
 
     Fewer are written if the texts are shorter than the corpus."""
-    written, anchored = run.config.written, run.dictionary.matcher
+    written, anchored = scaled(run.config.written, run.tokens), run.dictionary.matcher
     if not run.method.uses_labels or not (written.recalled or written.asked): return []
     try: found = [t for t in extract_terms(texts) if not anchored.find(t.term)]
     except DataError: found = []                           # no words
