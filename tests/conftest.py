@@ -1,10 +1,16 @@
 "What several test files use; the helpers in tools/ can be imported too (pyproject.toml)."
+import gc
 from pathlib import Path
 
 import pytest
 
 import tree
 from selective_unlearning.core.errors import show_messages
+
+
+def pytest_collection_finish():
+    "What was imported stays: each training collects garbage, and would look through all of it."
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

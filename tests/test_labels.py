@@ -85,10 +85,15 @@ def make(launch, home, out, kind="soft"):
     return {f.name: f.read_bytes() for f in Path(out).iterdir()}
 
 
+@pytest.fixture(scope="module")
+def by_one(home):
+    "What one process makes, by the kind of the labels."
+    return {kind: make(ONE, home, home/f"one-{kind}", kind) for kind in ("hard", "soft")}
+
+
 @pytest.mark.parametrize("kind", ["hard", "soft"])
-def test_two_processes_write_the_same_bytes_as_one(home, kind):
-    one = make(ONE, home, home/f"one-{kind}", kind)
-    two = make(TWO, home, home/f"two-{kind}", kind)
+def test_two_processes_write_the_same_bytes_as_one(home, by_one, kind):
+    one, two = by_one[kind], make(TWO, home, home/f"two-{kind}", kind)
     assert len(one) > 4                     # several shards, so that both processes had work
     assert one == two
 
@@ -117,9 +122,9 @@ def test_a_run_by_two_processes(tmp_path, monkeypatch):
     assert run(TWO, "two").returncode == 1
 
 
-def test_killed_and_continued(home):
+def test_killed_and_continued(home, by_one):
     "SIGKILL after the first shard; what is whole is kept, and the result is an unbroken run's."
-    whole, out = make(ONE, home, home/"whole"), home/"cut"
+    whole, out = by_one["soft"], home/"cut"
     cmd = [*ONE, str(home/"job.py"), str(home/"model"), str(out), "soft"]
     p = subprocess.Popen(cmd, env=ENV, stderr=subprocess.DEVNULL)
     while p.poll() is None and not (out/"labels-00003.arrow").exists(): time.sleep(.002)
