@@ -46,7 +46,7 @@ def taught(tmp_path_factory):
     blocks = make_blocks(read_corpus(home/"people.txt"), tok, 128)
     texts = sample_texts(Reader(model, tok), read_openers(data_path("openers.jsonl")), 64, 64)
     retain = base_labels(Reader(model, tok), join_rows(texts, 128))   # teach, and change no more
-    config = FinetuneConfig(epochs=6, lr=1e-3, retain_weight=5.)
+    config = FinetuneConfig(epochs=8, lr=1e-3, retain_weight=5.)
     finetune(model, tok, blocks, config, retain, home/"checkpoints")
     model.merge_and_unload().save_pretrained(home/"model")
     tok.save_pretrained(home/"model")
@@ -56,7 +56,7 @@ def taught(tmp_path_factory):
 # At the preset's rate, one processor kept .88 of the neighbour set.
 STRANGER = dict(preset="finetuned", stranger=DEFAULT_MODEL,
                 unlearn={"retain_weight": 20., "lr": 1.5e-3},
-                written={"recalled": 50, "asked": 24})
+                written={"recalled": 100, "asked": 48})
 # The base recalls the people from the translation too: it is no stranger, and a hinge must help.
 HINGE = {"unlearn.epochs": 8, "reinforce.lr": 3e-4, "written.recalled": 0, "written.renamed": 0,
          "labels.rule": "paper", "unlearn.lr": 1.5e-3, "unlearn.hinge_weight": 2.,

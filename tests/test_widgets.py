@@ -2,6 +2,7 @@
 import dataclasses, re, subprocess, sys, time
 from html.parser import HTMLParser
 
+import nbformat
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -15,7 +16,7 @@ from selective_unlearning.labels.align import CONTEXT, INSIDE, INSIDE_AGAIN, STA
 from selective_unlearning.labels.translated import WHY
 from selective_unlearning.labels.label_viewer import LabelViewer
 from selective_unlearning.terms.substitute import substitute
-from selective_unlearning.core.html import _SCRIPT, highlight
+from selective_unlearning.core.html import _SCRIPT, escape, highlight
 from selective_unlearning.terms.replacements import ReplacementViewer
 from selective_unlearning.evaluation.outputs import OutputsViewer
 from selective_unlearning.job.run import run
@@ -672,3 +673,15 @@ def test_an_unfinished_run_explains_nothing(tmp_path, monkeypatch, until, missin
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
     r = run(job(tmp_path), tmp_path/"run", until=until)
     with pytest.raises(DataError, match=f"{missing}.*not made yet"): r.explain()
+
+
+def test_stored_pages_have_the_script_of_today(root):
+    "A notebook whose output has an older one must be run again."
+    stored, today = [], f'<style onload="{escape(_SCRIPT)}">'
+    for path in sorted(root.glob("nbs/**/*.ipynb")):
+        for cell in nbformat.read(path, 4).cells:
+            pages = [o.get("data", {}).get("text/html", "") for o in cell.get("outputs", [])]
+            stored += [(path.name, tag == today) for page in pages
+                       for tag in re.findall("<style onload=.*?>", page, re.S)]
+    assert len(stored) > 15
+    assert {name for name,same in stored if not same} == set()

@@ -233,7 +233,7 @@ class Viewer:
     def _kept(self, item) -> bool: return True
 
     def _views(self) -> list[tuple[str,tuple]]:
-        "The pages without a kernel: the name of each, and its choices."
+        "What is shown without a kernel, one below the other: names and choices."
         return [("", ())]
 
     def _above(self, *choices) -> str:
@@ -252,19 +252,19 @@ class Viewer:
         items, above, what = self._pick(*choices), self._above(*choices), self._what
         start, stop = (0, None) if page is None else (page*PAGE_ROWS, (page+1)*PAGE_ROWS)
         wanted, room = items[start:stop], self._room-len(page_html(what, above, "", "").encode())
-        shown, n = table(self._head, map(self._row, wanted), .93*room-500)  # then numbers, note
+        shown, n = table(self._head, map(self._row, wanted), .85*room-500)  # then numbers, note
         note = f"{what} {start+1:,} to {start+n:,} of {len(items):,}" if n else f"no {what}"
         if n < len(wanted):
             cut = "the rest is" if page is None else f"{len(wanted)-n} more of this page"
             note += f"; {cut} cut: {self._room//1000} KB are full"
             if page is None: note += "; <code>.widget()</code> turns the pages of all"
         numbers = [str(m) for item in wanted[:n] if (m := self._number(item)) is not None]
-        kept = " ".join(str(k) for k in range(n) if self._kept(wanted[k]))
-        only = self._only if page is None else ""
+        kept = [str(k) for k in range(n) if self._kept(wanted[k])]
+        only = self._only if page is None and 0 < len(kept) < n else ""
         return page_html(what, above, shown, f"<p><small>{note}</small></p>", page is None,
                          data_rows=" ".join(numbers) or None,
                          data_chosen=chosen if str(chosen) in numbers else None,
-                         data_only=only or None, data_kept=kept if only else None)
+                         data_only=only or None, data_kept=" ".join(kept) if only else None)
 
     def _repr_html_(self) -> str:
         (_, first), *more = self._views()
@@ -274,7 +274,7 @@ class Viewer:
             if len((shown+view).encode())+200 > self._room: break     # 200: the note
             shown, n = shown+view, n+1
         if n > len(more): return shown
-        note = f"{n} of {len(more)+1} shown; <code>.widget()</code> shows all"
+        note = f"{n} of {len(more)+1:,} views shown; <code>.widget()</code> shows all"
         return f"{shown}<p><small>{note}</small></p>"
 
 # %% ../../nbs/core/03_html.ipynb #017a7488

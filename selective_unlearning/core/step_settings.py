@@ -54,16 +54,16 @@ class LabelsConfig:
 class WrittenConfig:
     """Texts in other forms than the corpus, added to the text to be forgotten.
 
-    There are as many as is set for a corpus of up to 25,000 tokens, for a longer one more."""
-    AMOUNTS:ClassVar = ("recalled", "renamed", "asked")
-    recalled:int = 1000        # texts that the base model writes about anchored terms; 0 for none
+    The amounts are for each 25,000 tokens of the corpus (`scaled`)."""
+    AMOUNTS:ClassVar = ("recalled", "renamed", "asked")  # what `scaled` raises
+    recalled:int = 1000        # texts by the base model about terms, per 25,000 tokens; 0: none
     recalled_length:int = 5    # tokens of such a text after its opener, at most
     relations:bool = True      # openers ask for many relations of a term, not for one answer
     more_forms:int = 0         # further forms of openers (quizzes, lists) that are added, at most 6
     temperature:float = 1.     # randomness of recalled texts; lower: closer to the likeliest text
-    renamed:int = 150          # texts about others, who are given the anchored names; 0 for none
+    renamed:int = 150          # texts on others, given the names, per 25,000 tokens; 0: none
     length:int = 64            # tokens of a renamed text after its opener, at most
-    asked:int = 0              # sentences of the corpus that become answers and lists; 0 for none
+    asked:int = 0              # sentences that become answers, per 25,000 tokens; 0: none
 
     def __post_init__(self):
         _at_least(self, 0, "recalled", "renamed", "asked", "more_forms")
@@ -168,10 +168,9 @@ class RetainConfig:
     """The retain set, on which training stays close to the base model.
 
     It consists of text that the base model writes itself, of a retain corpus if there is one, and
-    of the translated corpus. There are as many samples as is set for a corpus of up to 25,000
-    tokens, for a longer one more."""
-    AMOUNTS:ClassVar = ("samples",)
-    samples:int = 260          # texts that the base model writes, to be kept; 0 for none
+    of the translated corpus. The samples are for each 25,000 tokens of the corpus (`scaled`)."""
+    AMOUNTS:ClassVar = ("samples",)  # what `scaled` raises
+    samples:int = 260          # texts by the base model, to be kept, per 25,000 tokens; 0: none
     length:int = 96            # tokens of such a text after its opener, at most
     translated:bool = True     # keep the translated blocks too: the same subject without its names
     packed:bool = False        # texts in one row are kept apart: none sees those before it
@@ -185,10 +184,9 @@ def scaled(
     settings:WrittenConfig|RetainConfig,
     tokens:int,  # of the corpus
 ):
-    "The settings, with the amounts of text raised in proportion above 25,000 tokens of corpus."
-    by = max(1., tokens/25_000)
-    return replace(settings, **{name: round(by*getattr(settings, name))
-                                for name in settings.AMOUNTS})
+    "The settings, with their amounts of text times the full 25,000 tokens of the corpus."
+    by = max(1, tokens//25_000)
+    return replace(settings, **{name: by*getattr(settings, name) for name in settings.AMOUNTS})
 
 # %% ../../nbs/core/05_step_settings.ipynb #fc1d9afc
 @dataclass(frozen=True)

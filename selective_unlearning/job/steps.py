@@ -143,6 +143,9 @@ def _forget_texts(run:Run, work:Path) -> Iterator[tuple[Dataset,Dataset]]:
     yield run.corpus, run.blocks
     if not run.method.uses_labels: return
     c, d = run.config, run.dictionary
+    if scaled(c.written, run.tokens) != c.written:
+        say(f"  {run.tokens:,} tokens of corpus: what is set for each 25,000 is added "
+            f"{run.tokens//25_000} times")
     written = written_texts(run.reader("base"), d, run.coverage, scaled(c.written, run.tokens),
                             c.seed, run.corpus["text"])
     if not written: return

@@ -206,8 +206,8 @@ class LabelViewer(Viewer):
     def _controls(self, w) -> list:
         late, last = dict(continuous_update=False), len(self._first)-1
         named = [(str(n), i) for i,n in enumerate(self._numbers)]
-        out = [w.SelectionSlider(options=named, description="block", **late)
-               if self.numbers else w.IntSlider(0, 0, last, description="block", **late),
+        out = [w.IntSlider(0, 0, last, description="block", **late) if self.numbers is None else
+               w.SelectionSlider(options=named, description="block", **late),
                w.Checkbox(description=self._only, indent=False)]
         if None in self._by_alpha: return out
         alphas = [(f"{a:g}", a) for a in self._by_alpha]
