@@ -553,6 +553,8 @@ CUT = """() => [...document.querySelectorAll("main pre, main .stacks, main .stac
     .filter(e => getComputedStyle(e).display == "block")       // no table: that may scroll
     .filter(e => e.scrollWidth > e.clientWidth || e.getBoundingClientRect().right > innerWidth)
     .map(e => e.innerText.slice(0, 60))"""
+WIDE = """() => [...document.querySelectorAll(".su-text")].filter(e => e.offsetParent)
+    .map(e => e.scrollWidth > e.clientWidth)"""                # of those that are not folded
 HINT = """() => [...document.querySelectorAll("main .sd-table, main .cell-output-display")]
     .filter(e => e.querySelector("table:not(.su-view *)") && e.scrollWidth > e.clientWidth)
     .map(e => [getComputedStyle(e).backgroundImage.split("linear-gradient").length-1,
@@ -561,7 +563,9 @@ HINT = """() => [...document.querySelectorAll("main .sd-table, main .cell-output
 
 @pytest.mark.parametrize("width", [390, 640, 1280])
 def test_nothing_is_cut_off(site, width):
-    "What is printed is broken into lines; a table fits, or has a shadow where it goes on."
+    """What is printed is broken into lines, and so is the text of a block of tokens.
+
+    A table fits, or has a shadow where it goes on."""
     hints = []
     with lab.browser() as page:
         page.set_viewport_size(dict(width=width, height=900))
@@ -570,6 +574,8 @@ def test_nothing_is_cut_off(site, width):
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.evaluate(CUT) == []
             hints += map(tuple, page.evaluate(HINT))
+        page.goto(f"{site}/labels/label_viewer.html")
+        assert {*page.evaluate(WIDE)} == {False}
         page.goto(f"{site}/index.html")
         limit = page.locator("td[data-label=limit]").first
         name = limit.evaluate("e => getComputedStyle(e, '::before').content")

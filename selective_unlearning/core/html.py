@@ -107,6 +107,7 @@ STYLE = f".su-view {{--mark: {MARK}; --edge: {ORANGE}; --new: {MARK_NEW}; --new-
 .su-lines td:last-child mark {background: var(--new); border-bottom: 2px dashed var(--new-edge)}
 .su-lines td mark:not([title]) {background: none; border-bottom-width: 1px}
 .su-view .su-text {line-height: 2.3; white-space: pre-wrap}
+.su-view .su-text > span {display: inline-block}
 .su-view rt {opacity: .95; font-size: .72em; padding: 0 .2em}
 .su-view u {text-decoration: underline dotted; text-underline-offset: .25em}
 """  # for everything in an element of the class `su-view`
