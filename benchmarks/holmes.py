@@ -9,14 +9,11 @@ hold on another text. The run is what `selective-unlearning run --corpus data/ho
 subject is left out. The neighbours of ring 1 are those that the run makes itself, those of ring 3
 the demo's that name no term of the subject.
 
-The run is made with three seeds, which also draw other translations, in runs/bench-holmes-0 to -2.
-Ours is the mean, and what is left has a row for each. The peer's figure is the demo's, in
-runs/demo, which is made if it is not there; its dictionary is curated and its neighbours are
-written by hand. The ratio is ours again, held against the limit of the report; a form has the limit
-of all prompts, and what cannot be measured has no row. Spread is half the width of the 95 %
-interval, the mean of the three.
+The peer's figure is the demo's, in runs/demo, which is made if it is not there; its dictionary is
+curated and its neighbours are written by hand. The ratio is ours again, held against the limit of
+the report; a form has the limit of all prompts, and what cannot be measured has no row. Spread is
+half the width of the 95 % interval. The run stays in runs/bench-holmes.
 """
-from dataclasses import replace
 from pathlib import Path
 
 from fresh import BASE, FORGOTTEN, KNOWN, row
@@ -26,7 +23,7 @@ from selective_unlearning.evaluation.metrics import get_figure
 from selective_unlearning.job.run import demo_config, run
 from selective_unlearning.job.settings import RunConfig
 
-NAME, FOLDER, SEEDS = "holmes", Path("runs/bench-holmes"), (0, 1, 2)
+NAME, FOLDER = "holmes", Path("runs/bench-holmes")
 FIGURES = {what: (path, KNOWN) for what,path in FORGOTTEN.items()} | {  # path of a figure, unit
     "choices right, unlearned − control": ("forgotten.choice", "points"),
     "reading": ("ratio.reading", BASE),
@@ -45,20 +42,11 @@ def config():
                      openers=str(openers))
 
 
-def mean(rows):
-    "One row of the same figure of several runs."
-    ours, spread = (sum(r[k] for r in rows)/len(rows) for k in ("ours", "spread"))
-    return rows[0] | dict(ours=round(ours, 4), ratio=round(ours, 4), spread=round(spread, 4))
-
-
 def main():
     demo = run(demo_config(), "runs/demo").results
-    ours = [run(replace(config(), seed=s), f"{FOLDER}-{s}").results for s in SEEDS]
-    rows = [mean([row(what, path, r, demo, unit) for r in ours])
-            for what,(path,unit) in FIGURES.items()
-            if all(get_figure(r, path) is not None for r in ours)]
-    rows += [row(f"left, seed {s}", FORGOTTEN["left"], r, demo) for s,r in zip(SEEDS, ours)]
-    save(NAME, rows)
+    ours = run(config(), FOLDER).results
+    save(NAME, [row(what, path, ours, demo, unit) for what,(path,unit) in FIGURES.items()
+                if get_figure(ours, path) is not None])
 
 
 if __name__ == "__main__": main()
