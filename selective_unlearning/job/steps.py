@@ -23,7 +23,7 @@ from ..core.errors import LOG, DataError
 from ..core.files import read_jsonl, text_hash, write_atomic
 from ..core.files import write_json, write_jsonl
 from ..core.plots import svg
-from ..core.step_settings import scaled
+from ..core.step_settings import PART, scaled
 from ..models.adapters import add_adapter, load_adapter, read_peft
 from ..models.llm import open_model
 from ..models.load import cache_dir, load_model, processes, quantiser
@@ -142,12 +142,12 @@ def _forget_texts(run:Run, work:Path) -> Iterator[tuple[Dataset,Dataset]]:
     "Documents and blocks of what is to be forgotten: the corpus, and what the base model writes."
     yield run.corpus, run.blocks
     if not run.method.uses_labels: return
-    c, d = run.config, run.dictionary
-    if scaled(c.written, run.tokens) != c.written:
-        say(f"  {run.tokens:,} tokens of corpus: what is set for each 25,000 is added "
-            f"{run.tokens//25_000} times")
-    written = written_texts(run.reader("base"), d, run.coverage, scaled(c.written, run.tokens),
-                            c.seed, run.corpus["text"])
+    c, amounts = run.config, scaled(run.config.written, run.tokens)
+    if amounts != c.written:
+        say(f"  {run.tokens:,} tokens of corpus: what is set for each {PART:,} is added "
+            f"{run.tokens//PART} times")
+    written = written_texts(run.reader("base"), run.dictionary, run.coverage, amounts, c.seed,
+                            run.corpus["text"])
     if not written: return
     documents = write_rows(work/"written.arrow", written, CORPUS)
     blocks = list(iter_blocks(documents, run.tokenizer, c.block_size, run.context))
