@@ -14,7 +14,7 @@ import lab, test_nbs, tree
 
 BIN = Path(sys.executable).parent
 LANES = 2
-LONGEST = "tests/test_forgetting.py"      # as long as half of the others together
+LONGEST = "tests/test_forgetting.py", "tests/test_browser.py"    # minutes each: parts of their own
 TUTORIALS = test_nbs.find(["nbs/tutorials/*.ipynb"])
 PASSED, FAILED, SKIPPED = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 
@@ -95,7 +95,8 @@ def main():
     test_nbs.share(LANES)
     browser = lab.chromium()  # with one, test_browser builds the site and runs the tutorials itself
     nbs = [nb for nb in test_nbs.find(["nbs/**/*.ipynb"]) if nb not in TUTORIALS or not browser]
-    parts = [(pytest, "--ignore", LONGEST), (pytest, LONGEST), (lint,), (exported,), (readme,),
+    parts = [(pytest, *(f"--ignore={f}" for f in LONGEST)), *((pytest, f) for f in LONGEST),
+             (lint,), (exported,), (readme,),
              *[(site,)]*(not browser), *((notebook, nb) for nb in nbs)]
     total = (0, 0, 0)
     with ThreadPoolExecutor(LANES) as lanes:              # the longest first
