@@ -265,6 +265,29 @@ def test_only_the_first_row_of_a_table_can_be_its_header(tmp_path):
     assert Dictionary.load(d.save(tmp_path/"d.csv")) == d
 
 
+@pytest.mark.parametrize("header", ["Term,Translation", "term,TRANSLATIONS"])
+def test_a_header_in_capitals_is_no_entry(tmp_path, header):
+    (tmp_path/"d.csv").write_text(f"{header}\nRon,Ed\n")
+    assert Dictionary.load(tmp_path/"d.csv") == Dictionary.from_mapping({"Ron": "Ed"})
+
+
+@pytest.mark.parametrize("text, message", [
+    ("term,translation,translation\nRon,Ed,Ben", "line 1: two columns have the same name"),
+    ("term,translation,locked\nRon,Ed,y", "line 2: locked must be")])
+def test_no_cell_of_a_table_is_lost(tmp_path, text, message):
+    (tmp_path/"d.csv").write_text(text)
+    with pytest.raises(DataError, match=message): Dictionary.load(tmp_path/"d.csv")
+
+
+@pytest.mark.parametrize("name, other", [
+    ("Dumbledore", "Dumbledore's Army"), ("Weasley", "Weasleys"), ("Horcrux", "Horcruxes"),
+    ("Ulick", "Ulick’s Rest"), ("Potters", "Lily Potter")])
+def test_possessives_and_plurals_are_of_the_family(name, other):
+    "Whatever is drawn for a name is drawn for them."
+    d = Dictionary([Entry(t, list("ABCDEFGH")) for t in (name, other)])
+    for seed in range(8): assert len({*d.draw(seed).values()}) == 1
+
+
 def test_old_arrays_never_run_code(tmp_path):
     marker = tmp_path/"ran"
     np.save(tmp_path/"d.npy", np.array([

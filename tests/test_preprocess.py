@@ -1,5 +1,6 @@
 "Properties of documents and blocks over odd text and kinds of tokenizer."
-import csv, json, re, unicodedata
+import csv, json, re, sys, unicodedata
+from collections import Counter
 from functools import lru_cache
 
 import pytest
@@ -10,6 +11,7 @@ from tokenizers import (Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from selective_unlearning.core.errors import DataError
+from selective_unlearning.core.files import read_text
 from selective_unlearning.models.tokens import bos_ids, encode
 from selective_unlearning.corpus.blocks import block_texts, make_blocks
 from selective_unlearning.corpus.readers import normalise, read_corpus
@@ -174,6 +176,49 @@ def test_pages_in_other_encodings_and_shapes(tmp_path):
     corpus = read_corpus(tmp_path)
     assert dict(zip(corpus["source"], corpus["text"])) == {
         "declared.html": "Café", "deep.html": "Deep", "utf16.htm": "Zoë and\n\na\nb"}
+
+def test_a_head_that_is_not_closed(tmp_path):
+    "HTML lets `</head>` be left out, which takes the page with it."
+    page = "<!doctype html><html><head><title>Title</title><body><p>The lost chapter.</p>"
+    (tmp_path/"a.html").write_text(page)
+    assert read_corpus(tmp_path/"a.html")["text"] == ["The lost chapter."]
+
+
+def test_latin_pages_are_read_as_browsers_read_them(tmp_path):
+    page = b'<meta charset="iso-8859-1"><p>\x93Hello\x94, Harry\x92s owl\x85'
+    (tmp_path/"a.html").write_bytes(page)
+    assert read_corpus(tmp_path/"a.html")["text"] == ["“Hello”, Harry’s owl…"]
+
+
+def test_open_paragraphs_cost_what_others_do(tmp_path):
+    "Each of them lies in all before it, which none may look at."
+    text = "Some words of a paragraph."
+    def calls(n):
+        (tmp_path/"a.html").write_text("<html><body>"+f"<p>{text}\n"*n)
+        made = Counter()
+        sys.setprofile(lambda frame, event, arg: made.update([event]))
+        try: found = read_corpus(tmp_path/"a.html")["text"][0]
+        finally: sys.setprofile(None)
+        assert found.count(text) == n
+        return made["call"]
+    calls(1)                                               # what is imported is imported now
+    assert calls(400)-calls(200) < 1.2*2*(calls(200)-calls(100))
+
+
+def test_a_file_without_text_among_others_is_named(tmp_path, caplog):
+    (tmp_path/"a.txt").write_text("The owl reads.")
+    (tmp_path/"b.html").write_text("<script>1</script>")
+    assert read_corpus(tmp_path)["text"] == ["The owl reads."]
+    assert [r.getMessage() for r in caplog.records] == [f"{tmp_path/'b.html'}: no text found"]
+
+
+@pytest.mark.parametrize("path", ["word "*200, "a.txt/b"])
+def test_what_is_no_path_is_refused(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"a.txt").write_text("The owl reads.")
+    with pytest.raises(DataError, match="not the text itself|no such file"): read_corpus(path)
+    with pytest.raises(DataError, match="not the text itself|no such file"): read_text(path)
+
 
 def test_split_dataset_folder_names_its_splits(tmp_path):
     from datasets import DatasetDict

@@ -257,6 +257,13 @@ def test_another_file_is_never_overwritten(tmp_path):
     assert "no file yet" in s.set(file=" ").press("Save")
 
 
+def test_a_home_folder_is_found_and_no_folder_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert DictionaryEditor(NAMES).save("~/d.json") == tmp_path/"d.json"
+    assert Dictionary.load(tmp_path/"d.json") == NAMES
+    with pytest.raises(DataError, match="is a folder"): DictionaryEditor(NAMES).save(tmp_path)
+
+
 def test_what_csv_cannot_hold_stays_in_the_editor(tmp_path):
     s = Session(NAMES).set(entry=4, term="Harry", file=str(tmp_path/"names.csv"))
     assert "does not fit a CSV file" in s.press("Save")

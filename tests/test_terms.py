@@ -110,3 +110,10 @@ def test_what_needs_a_hand_is_noticed():
     assert hands(Drossett="Hughes", Drossett_Mill="Hughes Mill") == {*built}  # one for two
     assert hands(Orrin_Mertz="Brother Hughes") == {"Orrin Mertz"}       # stands in the text
     assert hands(Mill="Park") == {"Mill"}                               # no name
+
+
+def test_records_are_no_headings():
+    "Lines of capitals without a full stop, as in a person's file."
+    record = "Name: Anna Velden Brekstad\nCity: Oslo\nEmployer: Norvald Timber Ltd\n\n"
+    found = {t.term for t in extract_terms([record]*5)}
+    assert any("Brekstad" in t for t in found) and any("Norvald" in t for t in found), found

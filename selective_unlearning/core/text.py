@@ -5,13 +5,16 @@
 # %% auto #0
 __all__ = ['ACRONYM', 'WORD_TAIL', 'WORD', 'ARTICLES', 'PARTICLES', 'MALE_TITLES', 'FEMALE_TITLES', 'POLITE_TITLES', 'TITLES',
            'PARAGRAPH_END', 'SENTENCE_END', 'SMALL_IN_NAMES', 'sentences', 'rough_sentences', 'plural',
-           'plural_by_ending', 'looks_plural', 'in_capitals', 'as_found', 'in_case_of', 'article']
+           'plural_by_ending', 'looks_plural', 'in_capitals', 'as_found', 'in_case_of', 'article', 'frequency']
 
 # %% ../../nbs/core/06_text.ipynb #1b2d4456
 import re, unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
 
 import regex
+
+from .errors import DataError, MissingExtra
 
 # %% ../../nbs/core/06_text.ipynb #8b4ec683
 ACRONYM = r"(?:\p{Lu}\.){2,}s?"
@@ -44,10 +47,11 @@ def sentences(text:str) -> Iterator[str]:
     "Sentences of prose, each on one line, without headings and list marks."
     text = _ABBREVIATED.sub(r"\1", regex.sub(r"(?m)^\s*#.*$", "", text))
     for paragraph in _NEW_PARAGRAPH.split(text):
+        lines = paragraph.strip().count("\n")+1
         paragraph = regex.sub(r"^([-*|>•]+ )+|[| ]+$", "", " ".join(paragraph.split()))
         words = WORD.findall(paragraph)
         capitals = sum(w[0].isupper() for w in words) > .6*len(words)
-        heading = capitals and len(words) > 3 and paragraph[-1] not in ".!?:;\"”'’)*_"
+        heading = capitals and lines < 3 and len(words) > 3 and paragraph[-1] not in ".!?:;\"”'’)*_"
         if words and not heading: yield from _NEXT_SENTENCE.split(paragraph)
 
 # %% ../../nbs/core/06_text.ipynb #2507bd32
@@ -122,3 +126,23 @@ def article(words:str) -> str:
     word = first[0]
     if _SPELLED.fullmatch(word): return "an" if word[0].upper() in "8AEFHILMNORSX" else "a"
     return "an" if _AN.match(word.lower()) and not _A.match(word.lower()) else "a"
+
+# %% ../../nbs/core/06_text.ipynb #a9714021
+@cache
+def frequency(language:str) -> Callable[[str], float]:
+    """A function that returns how common a word or phrase is, in powers of ten.
+
+    Raises `DataError` for unknown languages, `MissingExtra` if one needs a package of its own."""
+    from wordfreq import zipf_frequency
+    try: zipf_frequency("a", language)
+    except (LookupError, ValueError):
+        raise DataError(f"no word frequencies for language {language!r}: "
+                        "use a code such as en, de, fr, es") from None
+    except ImportError as e:
+        raise MissingExtra(f"word frequencies for language {language!r} need {e.name}: "
+                           "pip install 'wordfreq[cjk]'") from None
+    @lru_cache(maxsize=200_000)
+    def zipf(term):
+        parts = [zipf_frequency(w, language) for w in regex.split(r"[\s-]+", term) if w]
+        return max(0, min(parts)-2) if len(parts) > 1 else zipf_frequency(term, language)
+    return zipf

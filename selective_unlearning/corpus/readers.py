@@ -15,8 +15,8 @@ from urllib.parse import unquote
 from datasets import Dataset, Features, Value, load_dataset, load_from_disk
 
 from ..core.errors import LOG, DataError, MissingExtra, printable, reason
-from ..core.files import files_below, read_jsonl, read_text, regular_file
-from ..core.files import text_hash
+from ..core.files import files_below, possible_path, read_jsonl, read_text
+from ..core.files import regular_file, text_hash
 from ..models.load import cache_dir, hub_reachable, made_once
 from ..models.tokens import Tokenizer
 
@@ -102,15 +102,18 @@ def _parquet(path:Path, column:str) -> list[str]:
     return [_text(v, f"{path}, row {i}") for i,v in enumerate(values, 1)]
 
 # %% ../../nbs/corpus/00_readers.ipynb #2e11e5c6
-_DROPPED = "head script style nav template noscript"
+_DROPPED = "title script style nav template noscript"  # `</head>` may be left out
 _PARTS = ("address article aside blockquote caption details div dl fieldset figcaption figure "
           "footer form h1 h2 h3 h4 h5 h6 header hr main ol p pre section table ul")
+
+_AS_READ = dict.fromkeys("iso-8859-1 latin-1 latin1 us-ascii ascii".split(), "cp1252")
 
 def _soup(data:bytes, where:str) -> Any:
     "The parsed markup. Raises `DataError` if it cannot be decoded."
     bs4 = _optional("bs4", "html")
     data, enc = bs4.dammit.EncodingDetector.strip_byte_order_mark(data)
     enc = enc or bs4.dammit.EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8"
+    enc = _AS_READ.get(enc.lower(), enc)  # as browsers read these names
     try: text = data.decode(enc)
     except LookupError: raise DataError(f"{where}: unknown encoding {enc!r}") from None
     except UnicodeDecodeError as e:
@@ -122,8 +125,9 @@ def _soup(data:bytes, where:str) -> Any:
 def _html_text(data:bytes, where:str) -> str:
     soup = _soup(data, where)
     for tag in soup(_DROPPED.split()): tag.decompose()
+    kept = {id(s) for pre in soup("pre") for s in pre.find_all(string=True)}
     for s in soup.find_all(string=True):
-        if not s.find_parent("pre"): s.replace_with(type(s)(re.sub(r"[ \t\r\n\f]+", " ", s)))
+        if id(s) not in kept: s.replace_with(type(s)(re.sub(r"[ \t\r\n\f]+", " ", s)))
     for names,sep in ("br dd dt li tr", "\n"), ("td th", " "), (_PARTS, "\n\n"):
         for tag in soup(names.split()):
             tag.insert_before(sep)
@@ -258,7 +262,7 @@ def hub_dataset(
 
 def corpus_path(path:str|Path) -> Path:
     "A path as it is; for `hub:NAME`, the folder of the dataset."
-    return hub_dataset(str(path)) if str(path).startswith("hub:") else Path(path)
+    return hub_dataset(str(path)) if str(path).startswith("hub:") else possible_path(path)
 
 # %% ../../nbs/corpus/00_readers.ipynb #2608f1e0
 def _texts(
@@ -276,7 +280,11 @@ def _texts(
             for file,source in _files(path):
                 if file.resolve() in seen: continue
                 seen.add(file.resolve())
-                for text in READERS[file.suffix.lower()](file, column): yield text, source
+                said = False
+                for text in READERS[file.suffix.lower()](file, column):
+                    said |= bool(text.strip())
+                    yield text, source
+                if not said: LOG.warning(printable(f"{file}: no text found", lines=False))
 
 # %% ../../nbs/corpus/00_readers.ipynb #cc782b60
 CORPUS = Features(text=Value("string"), source=Value("string"))

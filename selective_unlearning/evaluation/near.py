@@ -13,10 +13,11 @@ from math import sqrt
 from operator import itemgetter
 from zlib import crc32
 
+from ..core.text import frequency
 from ..models.reader import Reader
 from ..models.sampling import written_after
 from ..terms.match import TermMatcher
-from ..terms.word_stats import count_words, frequency, surprise_of
+from ..terms.word_stats import count_words, surprise_of
 from .utility import neighbour_scores
 from .watched import SURE
 

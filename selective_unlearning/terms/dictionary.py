@@ -6,7 +6,7 @@
 __all__ = ['Dictionary', 'check_dictionary', 'covered', 'families', 'Diff']
 
 # %% ../../nbs/terms/04_dictionary.ipynb #ab5c1dfe
-import json
+import json, re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ from fastcore.basics import patch
 
 from ..core.errors import LOG, DataError, did_you_mean, printable
 from ..core.files import text_hash
+from ..core.text import plural
 from .entries import Entry, join_entries, joined, read_entries
 from .entries import write_entries
 from .entry_table import entry_table
@@ -194,8 +195,10 @@ def families(terms:Iterable[str]) -> dict[str, str]:
     keys = sorted(map(term_key, terms))
     for key in keys:
         for word in key.split():
-            if word[0].isupper() and len(word) > 1:
-                parent[root(("word", word))] = root(("term", key))
+            word = re.sub("'s?$", "", word)
+            if word[:1].isupper() and len(word) > 1:
+                for form in word, plural(word):
+                    parent[root(("word", form))] = root(("term", key))
     names = {root(("term", key)): key for key in reversed(keys)}
     return {t: names[root(("term", term_key(t)))] for t in terms}
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from fastcore.basics import patch
 
 from ..core.errors import DataError
-from ..core.files import data_path, path_hash
+from ..core.files import data_path, path_hash, regular_file
 from ..core.html import PAGE_ROWS, Viewer, box_of, escape, row_of, tag
 from .dictionary import Dictionary, Diff
 from .entries import KINDS, Entry
@@ -88,7 +88,8 @@ def save(self:DictionaryEditor,
     Raises `DataError` if the file has changed since it was read or written, or is the demo's."""
     if not (path := path or self.path):
         raise DataError("no file yet: give a path, e.g. names.json")
-    path = Path(path)
+    path = Path(path).expanduser()
+    if path.exists(): regular_file(path)
     if path.resolve().is_relative_to(data_path("").resolve()):
         raise DataError(f"{path}: belongs to the demo and is left alone: save under another name, "
                         f"e.g. {path.name} here")

@@ -118,13 +118,15 @@ def _checked_entry(fields:dict, where:str) -> Entry:
     except DataError as e: raise DataError(f"{where}: {e}") from None
 
 # %% ../../nbs/terms/01_entries.ipynb #db4b481d
+_LOCKED = dict(yes=True, true=True, no=False, false=False) | {"1": True, "0": False}
+
 def _csv_entry(cells:list[str], columns:Sequence[str], where:str) -> Entry:
     if not 2 <= len(cells) <= len(columns):
         raise DataError(f"{where}: {len(cells)} column(s), expected term, translation and "
                         "perhaps kind")
     f:dict = {k: v for k,v in zip(columns, map(_unguarded, cells)) if v or k == "term"}
     f["translations"] = [f.pop("translation")] if "translation" in f else []
-    if "locked" in f: f["locked"] = f["locked"].lower() in ("yes", "true", "1")
+    if "locked" in f: f["locked"] = _LOCKED.get(f["locked"].lower(), f["locked"])
     if f.get("count", "0").isdecimal(): f["count"] = int(f.get("count", 0))
     return _checked_entry(f, where)
 
@@ -136,8 +138,12 @@ def _parse_csv(text:str, path:str|Path) -> list[Entry]:
             where, cells = f"{path}, line {rows.line_num}", [c.strip() for c in row]
             if not any(cells): continue
             if not columns:
-                header = cells[:2] in (["term", "translation"], ["term", "translations"])
-                columns = ["term", "translation", *cells[2:]] if header else _COLUMNS
+                names = [c.lower() for c in cells]
+                header = names[:2] in (["term", "translation"], ["term", "translations"])
+                columns = ["term", "translation", *names[2:]] if header else _COLUMNS
+                if len({*columns}) < len(columns):
+                    raise DataError(f"{where}: two columns have the same name: give each "
+                                    "translation of a term a row of its own")
                 if header: continue
             e = _csv_entry(cells, columns, where)
             old = entries.get(term_key(e.term), e)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import regex
 
 from ..core.errors import DataError
-from ..core.text import ARTICLES, WORD, plural, sentences
+from ..core.text import ARTICLES, WORD, frequency, plural, sentences
 from .kinds import KEPT_HEADS, KIND_OF_HEAD, QUALIFIERS, agreeing, called
 from .kinds import families, given_names, kind_of, parts_of_people
 from .kinds import parts_of_places
 from .match import TermMatcher, term_key
 from .runs import NO_NAMES, join_runs, read_runs, split_runs
-from .word_stats import Counts, count_words, frequency, surprise_of
+from .word_stats import Counts, count_words, surprise_of
 
 # %% ../../nbs/terms/10_extract.ipynb #d2a23a34
 # Chosen on every other document of three corpora. Frequencies in general text, in powers of ten
@@ -183,7 +183,8 @@ def extract_terms(
     Raises `DataError` if there are no words, or for unknown languages."""
     zipf = frequency(language)
     c = count_words([texts] if isinstance(texts, str) else texts)
-    if not c.total: raise DataError("no words in the corpus: nothing to extract")
+    if not c.total:
+        raise DataError("no words in the corpus, but perhaps in headings: nothing to extract")
     given = frozenset().union(*given_names(language)) - QUALIFIERS  # `Little`, in some lists
     count, own, example = Counter(), Counter(), defaultdict(list)
     around, he_she = defaultdict(Counter), defaultdict(Counter)

@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from itertools import product
 from typing import NamedTuple
 
-from ..core.text import in_case_of, plural
+from ..core.text import frequency, in_case_of, plural
 from .entries import Entry
 from .match import TermMatcher, term_key
 
@@ -179,9 +179,8 @@ def _variants(e:Entry, known:_Known) -> _Found:
 
 # %% ../../nbs/terms/02_lint.ipynb #eaf1e47e
 def _common_word(e:Entry, known:_Known, language:str="en") -> _Found:
-    from wordfreq import zipf_frequency
     if not e.term.isalpha(): return
-    often, stays = zipf_frequency(e.term, language), known.longer.get(term_key(e.term))
+    often, stays = frequency(language)(e.term), known.longer.get(term_key(e.term))
     if often >= (4 if e.term.islower() else 5):
         yield (f"an everyday word, {10**(often-3):.0f} in a million",
                f"drop it ({stays!r} stays) or use a phrase" if stays else "drop it or use a phrase")
@@ -191,7 +190,9 @@ def find_problems(
     entries:Iterable[Entry],
     language:str="en",  # whose everyday words to warn of
 ) -> list[Problem]:     # in the order of the entries, errors before warnings
-    "All errors in the entries of a dictionary, and the warnings for those that are not locked."
+    """All errors in the entries of a dictionary, and the warnings for those that are not locked.
+
+    Raises as `frequency` does for the language."""
     entries, first, out = list(entries), {}, []
     known = _indexed(entries)
     for n,e in enumerate(entries, 1):
