@@ -6,7 +6,10 @@ import pytest
 
 from selective_unlearning.job import run_folder
 from selective_unlearning.job.command import main
+from selective_unlearning.models.continuations import complete, next_tokens
 from selective_unlearning.models.load import load_tokenizer
+from selective_unlearning.models.reader import Reader
+from tiny import llama, sentencepiece_like
 
 
 @pytest.fixture
@@ -60,3 +63,12 @@ def test_quit_ends(talk):
 def test_without_the_chat_format_each_text_is_alone(talk, options, tokenizer):
     read = talk(["Who keeps owls?", "", "And where?"], *options, tokenizer=tokenizer)
     assert all(texts == ["Who keeps owls?", "And where?"] for texts in read.values())
+
+
+def test_a_format_that_writes_the_bos_is_read_with_one():
+    "The reader puts one before every text; Llama's own chat format begins with it too."
+    tokenizer = sentencepiece_like()
+    reader = Reader(llama(vocab_size=len(tokenizer)), tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    assert next_tokens(reader, "<s>Orla lives") == next_tokens(reader, "Orla lives")
+    assert complete(reader, ["<s>Orla lives"], 4) == complete(reader, ["Orla lives"], 4)

@@ -6,8 +6,10 @@ import pytest
 from selective_unlearning import unlearn
 from selective_unlearning.job.command import main
 from selective_unlearning.core.errors import ConfigError, DataError
-from selective_unlearning.core.files import file_hashes, path_hash, read_json, write_json
-from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.core.files import file_hashes, path_hash, read_json, read_jsonl
+from selective_unlearning.core.files import write_json, write_jsonl
+from selective_unlearning.job import steps
+from selective_unlearning.job.settings import RunConfig, configure, to_yaml
 from selective_unlearning.job.export import export_run
 from selective_unlearning.core import files
 from selective_unlearning.job import manifest, run_folder, step_list
@@ -334,3 +336,47 @@ def test_presets_have_one_name(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         unlearn(corpus=tmp_path/"x.txt", out=tmp_path/"run", preset="paper")
     assert not (tmp_path/"run").exists()
+
+
+# --- what a later run finds --------------------------------------------------------------------
+
+def test_a_report_is_of_the_evaluation_beside_it(home, made):
+    "Also where the run before ended without one."
+    changed = configure(Run(home/"run").config, {"unlearn.lr": 7e-4})
+    run(changed, home/"run", until="evaluation")
+    assert not (home/"run"/"report.html").exists()
+    assert run(changed, home/"run").results["config"]["unlearn"]["lr"] == 7e-4
+
+
+def test_a_training_is_kept_when_its_files_were_not_yet_hashed(home, monkeypatch):
+    "The run before was stopped there."
+    trained, finetune = [], steps.finetune
+    monkeypatch.setattr(steps, "finetune", lambda *a, **kw: trained.append(1) or finetune(*a, **kw))
+    changed = configure(Run(home/"run").config, {"reinforce.lr": 2e-3})
+    def stop(work): raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(sys.modules[run.__module__], "_outputs", stop)
+        with pytest.raises(KeyboardInterrupt): run(changed, home/"run", until="reinforced")
+    run(changed, home/"run", until="reinforced")
+    assert len(trained) == 1
+
+
+def test_prompts_are_counted_anew_in_a_longer_corpus(tmp_path, monkeypatch):
+    "Each prompt says how often the text tells its fact."
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    write_jsonl(tmp_path/"prompts.jsonl", [dict(
+        kind="probability", prompt="Orla lives in the village of", idiosyncratic=[" Quillwick"])])
+    c = settings(tmp_path, force=True, prompts=str(tmp_path/"prompts.jsonl"))
+    def said(): return read_jsonl(run(c, tmp_path/"run", until="prompts").path("prompts")
+                                  / "prompts.jsonl")[0]["said"]
+    before, book = said(), tmp_path/"book.txt"
+    book.write_text(book.read_text()+"\nOrla came back to Quillwick."*6)
+    assert said() == before+6
+
+
+def test_held_out_losses_are_measured_as_often_as_is_said():
+    "What is measured decides which weights are kept; else it does not matter how often is saved."
+    def key(**changes): return step_list._unlearn_settings(configure(RunConfig(), changes))
+    often = {"train.save_steps": 5}
+    assert key(**often) == key()
+    assert key(**often, **{"unlearn.held_out": .2}) != key(**{"unlearn.held_out": .2})

@@ -40,6 +40,8 @@ def interval(
 # %% ../../nbs/evaluation/05_intervals.ipynb #304b4d17
 def chance_interval(n:int, p:float=.25) -> tuple[float,float]:
     "The central 95 % of accuracies of `n` guesses, each right with chance `p` (exact binomial)."
-    pmf = [math.comb(n, k)*p**k*(1-p)**(n-k) for k in range(n+1)]
+    k = np.arange(n+1)
+    ways = math.lgamma(n+1)-np.array([math.lgamma(i+1)+math.lgamma(n-i+1) for i in k])  # in logs:
+    pmf = np.exp(ways + k*math.log(p) + (n-k)*math.log1p(-p))  # as numbers they would overflow
     cdf = np.cumsum(pmf)
     return int(np.searchsorted(cdf, .025))/n, int(np.searchsorted(cdf, .975))/n

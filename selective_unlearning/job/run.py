@@ -53,6 +53,8 @@ def _place(run:Run, step:str):
     "Give a finished step's folder its own name."
     final, work = run.path(step), _part(run, step)
     (work/"key").unlink(missing_ok=True)
+    if step == STEPS[-1]:                                  # the report is of another evaluation
+        for name in ("report.html", "report.json"): (run.folder/name).unlink(missing_ok=True)
     if final.exists(): shutil.rmtree(final)
     work.rename(final)
 
@@ -81,11 +83,12 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
         raise
     state.wait_for_everyone()
     if state.is_main_process:
-        (work/"key").unlink(missing_ok=True)
+        outputs = _outputs(work)                           # takes long where the weights are large
         inputs = {n: {str(p): run.hashed(p) for p in run.files[n]}
                   for n in step.files_for(run.config)}
+        (work/"key").unlink(missing_ok=True)
         manifest["steps"][step.name] = dict(
-            key=key, outputs=_outputs(work), stamp=path_stamp(work),
+            key=key, outputs=outputs, stamp=path_stamp(work),
             seconds=round(time.time()-start, 2), cpu_seconds=round(time.process_time()-cpu, 2),
             peak_memory_bytes=_peak_memory(), seed=run.config.seed,
             settings=step.settings_for(run.config), versions=_versions(), inputs=inputs)

@@ -213,6 +213,8 @@ class RunConfig:
         object.__setattr__(self, "corpus", tuple(map(str, self.corpus)))
         require(self.candidates >= 1,
                 f"candidates must be at least 1, got {self.candidates}: use e.g. 8")
+        require(0 <= self.seed < 2**32-1,
+                f"seed must be at least 0 and below 2**32 - 1, got {self.seed}: use e.g. 1")
         require(self.n_prompts >= 1,
                 f"n_prompts must be at least 1, got {self.n_prompts}: use e.g. 60")
         require(self.block_size >= 8,

@@ -96,6 +96,7 @@ def _near(c:RunConfig) -> dict: return {} if c.neighbours else dict(neighbours="
 
 def _unlearn_settings(c:RunConfig) -> dict:
     own = dict(method=c.method, strength=c.strength) | (_near(c) if c.watch.steps else {})
+    if c.unlearn.held_out: own["save_steps"] = c.train.save_steps  # what is saved is compared
     return _training(c) | own | dict(unlearn=asdict(c.unlearn), watch=asdict(c.watch))
 
 # %% ../../nbs/job/07_step_list.ipynb #77b24ab8
@@ -107,8 +108,8 @@ def _prompt_settings(c:RunConfig) -> dict:
     return out if c.prompts else out | dict(n_prompts=c.n_prompts)
 
 def _prompt_needs(c:RunConfig) -> tuple[str,...]:
-    if not c.neighbours: return "corpus", "dictionary", "translated", "retain"
-    return () if c.prompts else ("corpus", "dictionary")
+    made = () if c.neighbours else ("translated", "retain")
+    return "corpus", "dictionary", *made
 
 # %% ../../nbs/job/07_step_list.ipynb #dd382b80
 STEP_LIST = [

@@ -19,7 +19,7 @@ from ..core.errors import ConfigError, quiet
 from .load import context_length, left_pad
 from .reader import Reader
 from .scores import row_scores, token_logprobs, top_logprobs
-from .tokens import token_texts
+from .tokens import bos_ids, token_texts
 
 # %% ../../nbs/models/05_continuations.ipynb #846dfbc9
 def _longest(rows:Iterable[tuple[int,...]]) -> dict[tuple[int,...],tuple[int,...]]:
@@ -103,6 +103,12 @@ def check_length(
                           f"{context} tokens for the prompt: use at most {context//2}")
 
 # %% ../../nbs/models/05_continuations.ipynb #178edf73
+def _asked_ids(reader:Reader, prompt:str, room:int) -> list[int]:
+    "The last tokens of a prompt, without a BOS: a chat format may write one, the reader adds one."
+    tokenizer = reader.tokenizer
+    ids, bos = tokenizer(prompt, add_special_tokens=False)["input_ids"], bos_ids(tokenizer)
+    return (ids[1:] if bos and ids[:1] == bos else ids)[-room:]
+
 @torch.no_grad()
 def complete(
     reader:Reader,
@@ -119,7 +125,7 @@ def complete(
     check_length(max_new_tokens, context)
     opening, pad, out = reader.opening, tokenizer.pad_token_id, [""]*len(prompts)
     room = (context or 1_000_000)-max_new_tokens-len(opening)
-    rows = [opening+tokenizer(p, add_special_tokens=False)["input_ids"][-room:] for p in prompts]
+    rows = [opening+_asked_ids(reader, p, room) for p in prompts]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     starts = range(0, len(rows), batch_size)
     with reader.on() as model:
@@ -153,8 +159,7 @@ def stream(reader:Reader, prompt:str, max_new_tokens:int=24) -> Iterator[str]:
 def next_tokens(reader:Reader, prompt:str, k:int=3) -> list[tuple[str,float]]:
     "The `k` likeliest tokens after a prompt and their probabilities, the likeliest first."
     room = (context_length(reader.model) or 1_000_000)-len(reader.opening)
-    ids = reader.tokenizer(prompt, add_special_tokens=False)["input_ids"][-room:]
-    row = reader.opening+ids or [reader.tokenizer.pad_token_id]
+    row = reader.opening+_asked_ids(reader, prompt, room) or [reader.tokenizer.pad_token_id]
     tokens, logp = top_logprobs(row_scores(reader, row, [len(row)-1], 1), k)
     texts = token_texts(reader.tokenizer, tokens[0].tolist())
     return [(texts[i], p) for i,p in zip(tokens[0].tolist(), logp[0].exp().tolist())]

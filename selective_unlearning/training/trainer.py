@@ -155,7 +155,7 @@ def history(trainer:Trainer) -> list[dict[str,float]]:
 # %% ../../nbs/training/04_trainer.ipynb #1ff619dd
 def _training(rows:Dataset, config:FinetuneConfig, n_retain:int, seed:int) -> str:
     "A hash that identifies this training: settings, seed, rows and processes."
-    settings = {k: v for k,v in asdict(config).items() if k != "save_steps"}
+    settings = {k: v for k,v in asdict(config).items() if k not in ("save_steps", "report_to")}
     first, n_processes = list(rows[0]["input_ids"]), processes().num_processes
     parts = settings, seed, len(rows), first, n_retain, n_processes
     return text_hash(json.dumps(parts))
