@@ -47,12 +47,12 @@ def record(claim, ours, bounds, peer, unit, target):
                 better="higher" if unit == BASE else "lower")
 
 
-def row(claim, path, ours, demo, unit=KNOWN):
-    "A figure of two reports."
+def row(claim, path, ours, peer, unit=KNOWN):
+    "A figure of a report."
     limits = {limit.path: limit.limit for limit in reversed(LIMITS)}  # the first of a path counts
     usual = .95 if unit == BASE else limits[LEFT]
     return record(claim, get_figure(ours, path), get_figure(ours["intervals"], path),
-                  get_figure(demo, path), unit, limits.get(path, usual))
+                  peer, unit, limits.get(path, usual))
 
 
 def part(done, keep):
@@ -92,16 +92,16 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)              # it might be of another recipe's models
     shutil.copytree(demo.folder, folder, ignore=shutil.ignore_patterns(".lock", "report.*"))
     fresh = run(replace(config, **{k: str(data_path(f)) for k,f in FRESH.items()}), folder)
-    rows = [row(claim, path, fresh.results, demo.results) for claim,path in FORGOTTEN.items()]
-    rows += [row(claim, path, fresh.results, demo.results, BASE)
-             for claim,path in SURVIVES.items()]
+    rows = [row(claim, path, fresh.results, get_figure(demo.results, path), unit)
+            for paths,unit in ((FORGOTTEN, KNOWN), (SURVIVES, BASE))
+            for claim,path in paths.items()]
     for claim,named in {"ring 1, names": True, "ring 1, other words": False}.items():
         peer, _ = nearest(demo, named)
         rows.append(record(claim, *nearest(fresh, named), peer, BASE, .95))
     for claim,keep in parts(Dictionary.load(config.dictionary).matcher).items():
         whole = "before" in claim                          # every test prompt is an older prompt
         tested = demo.results if whole else part(demo, keep)
-        rows.append(row(claim, LEFT, part(fresh, keep), tested))
+        rows.append(row(claim, LEFT, part(fresh, keep), get_figure(tested, LEFT)))
     save(NAME, rows)
 
 
