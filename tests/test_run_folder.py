@@ -340,7 +340,7 @@ def test_presets_have_one_name(tmp_path):
 
 # --- what a later run finds --------------------------------------------------------------------
 
-def test_a_report_is_of_the_evaluation_beside_it(home, made):
+def test_a_report_is_of_the_evaluation_beside_it(home):
     "Also where the run before ended without one."
     changed = configure(Run(home/"run").config, {"unlearn.lr": 7e-4})
     run(changed, home/"run", until="evaluation")
