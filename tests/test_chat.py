@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from selective_unlearning.evaluation.reading import reading_prompts
 from selective_unlearning.job import run_folder
 from selective_unlearning.job.command import main
 from selective_unlearning.models.continuations import complete, next_tokens
 from selective_unlearning.models.load import load_tokenizer
 from selective_unlearning.models.reader import Reader
-from tiny import llama, sentencepiece_like
+from selective_unlearning.terms.dictionary import Dictionary, Entry
+from tiny import NAMES, llama, sentencepiece_like
 
 
 @pytest.fixture
@@ -72,3 +74,14 @@ def test_a_format_that_writes_the_bos_is_read_with_one():
     tokenizer.pad_token = tokenizer.eos_token
     assert next_tokens(reader, "<s>Orla lives") == next_tokens(reader, "Orla lives")
     assert complete(reader, ["<s>Orla lives"], 4) == complete(reader, ["Orla lives"], 4)
+
+
+def test_the_chat_form_of_reading_opens_as_the_model_is_asked():
+    "Without the format's own opening, unless the reader adds a BOS: then with that one."
+    llama_like, embedded = sentencepiece_like(), load_tokenizer()
+    llama_like.chat_template = "<s>[INST] {{ messages[0]['content'] }} [/INST]"
+    names = Dictionary(Entry(term, new) for term,new in NAMES.items())
+    chats = {tok: [r["prompt"] for r in reading_prompts(names, tok) if r["form"] == "chat"]
+             for tok in (llama_like, embedded)}
+    assert {p[:6] for p in chats[llama_like]} == {"[INST]"}
+    assert all(p.startswith(embedded.bos_token) for p in chats[embedded])

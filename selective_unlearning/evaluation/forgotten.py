@@ -121,10 +121,13 @@ def right_answers(
 ) -> list[Figure]:
     "Right answers, unlearned minus control in points, and the entropy of the choices of both."
     if not (s := with_control(rows)): return []
-    out = [Figure(f"forgotten.{kind}", 100*(s.u-s.c), clusters=facts_of(s.records))]
+    facts = facts_of(s.records)
+    out = [Figure(f"forgotten.{kind}", 100*(s.u-s.c), clusters=facts)]
     for m in ("unlearned", "control"):
-        if sure := [r["entropy"] for r in rows[m] if r.get("entropy") is not None]:
-            out.append(Figure(f"forgotten.entropy.{m}", sure))
+        asked = [r for r,c in zip(rows[m], rows["control"]) if c["score"] is not None]
+        if all("entropy" in r for r in asked):
+            sure = [r["entropy"] for r in asked]
+            out.append(Figure(f"forgotten.entropy.{m}", sure, clusters=facts))
     return out
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #d2a16371

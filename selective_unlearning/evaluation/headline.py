@@ -87,8 +87,11 @@ def _right(report:dict) -> str|None:
     if (right := at.get("unlearned")) is None: return None
     n, why = report["intervals"]["familiarity"]["choice"]["unlearned"][2], ""
     if reason := report["unmeasurable"].get("choice"): why = f", and {reason}"
-    against = ""
-    if "control" in at: against = f"; the control gets {_percent(at['control'])}"
+    against, more = "", get_figure(report, "forgotten.choice")
+    if more is not None:
+        around = interval_text(report["intervals"]["forgotten"]["choice"])
+        against = (f"; where there is a control, the difference from it is {number_text(more)} "
+                   f"points ({around})")
     elif guesses := report["chance"].get("choice"):
         against = f"; guessing gets {interval_text(guesses, 100, ' %')}"
     return (f"Of multiple choices about {n} facts of the text it gets {_percent(right)} right"

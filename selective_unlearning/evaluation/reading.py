@@ -10,7 +10,7 @@ import random
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
-from ..models.tokens import Tokenizer, chat_text
+from ..models.tokens import Tokenizer, bos_ids, chat_text
 from ..terms.dictionary import Dictionary
 
 # %% ../../nbs/evaluation/03_reading.ipynb #61635057
@@ -79,7 +79,8 @@ def _chat(tokenizer:Tokenizer|None, text:str) -> str|None:
     if tokenizer is None: return None
     try: out = chat_text(tokenizer, text)
     except Exception: return None                          # a format that fails is no format
-    return out and out.removeprefix(tokenizer.bos_token or "")  # a reader adds its own
+    # A reader adds its own BOS, where texts have one.
+    return out.removeprefix(tokenizer.bos_token) if out and bos_ids(tokenizer) else out
 
 def _ask(passage:Passage, name:str, form:str, tokenizer:Tokenizer|None) -> dict:
     "The prompt in which a passage asks for a name, and the answer."
