@@ -60,6 +60,14 @@ def test_quit_ends(talk):
     assert all(len(texts) == 1 and "/quit now" in texts[0] for texts in read.values())
 
 
+def test_ctrl_c_stops_what_does_not_go_on(talk, capsys):
+    def stops():
+        raise KeyboardInterrupt
+        yield
+    with pytest.raises(AssertionError, match="130"): talk(stops())
+    assert capsys.readouterr().err == "selective-unlearning: stopped\n"
+
+
 @pytest.mark.parametrize("options, tokenizer", [
     (["--plain"], None), ([], SimpleNamespace(chat_template=None))])
 def test_without_the_chat_format_each_text_is_alone(talk, options, tokenizer):

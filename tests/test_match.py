@@ -51,12 +51,11 @@ def whole(text, i, j, hyphen):
 
 def slow_find(text, terms, words=True, plurals=False):
     "Every stretch of the text against every form of every term, the longest at each place."
-    known = {}
+    known, ordered = {}, sorted((norm(t).strip(), n) for n, t in enumerate(terms))
     for rank in range(3):
-        for n, t in enumerate(terms): known.setdefault(forms(t)[rank], n)
+        for t, n in ordered: known.setdefault(forms(t)[rank], n)
     for rank in range(3):
-        for n, t in enumerate(terms):
-            t = norm(t).strip()
+        for t, n in ordered:
             more = {plural(t)}-{t}
             if more and re.search("[A-Z].*[^aeiou]y$", t): more = {t+"s", t[:-1]+"ies"}
             for p in more if plurals else (): known.setdefault(forms(p)[rank], n)
@@ -68,6 +67,16 @@ def slow_find(text, terms, words=True, plurals=False):
         if ends: found.append((i, ends[0], known[norm(text[i:ends[0]])]))
         i = ends[0] if ends else i+1
     return found
+
+
+@given(st.lists(st.text("aAbB s", min_size=1, max_size=4).filter(term_key), unique_by=term_key),
+       st.text("aAbB s", max_size=24), st.booleans())
+@example(["Aab", "AAb"], "AAB", False)
+def test_terms_may_come_in_any_order(terms, text, plurals):
+    "Two spellings that are one in capitals: the same has it, as in dictionaries of the same hash."
+    back = terms[::-1]
+    found, again = (TermMatcher(ts, plurals=plurals).find(text) for ts in (terms, back))
+    assert [(i, j, terms[n]) for i, j, n in found] == [(i, j, back[n]) for i, j, n in again]
 
 
 @settings(max_examples=500, deadline=None)

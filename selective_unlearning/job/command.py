@@ -278,7 +278,9 @@ def main(
     level = LOG.level
     if args.level: LOG.setLevel(args.level)
     try: _work(args)
-    except KeyboardInterrupt: return _fail("stopped; the same command goes on from here", 130)
+    except KeyboardInterrupt:
+        on = "" if args.command in _OPENED else "; the same command goes on from here"
+        return _fail(f"stopped{on}", 130)
     except ConfigError as e: return _fail(e, 2, args.debug)
     except UnlearnError as e: return _fail(e, 1, args.debug)
     except Exception as e:

@@ -45,6 +45,7 @@ from ..training.curves import losses_csv, plot_loss, plot_path
 from ..training.monitor import Watch
 from ..training.retain_set import PLAIN, SOFT, iter_base_labels, join_rows, pack
 from ..training.retain_set import without_subject
+from ..training.rows import hold_out
 from ..training.trainer import finetune
 from ..evaluation.control import control
 from ..evaluation.distance import STRANGER, distances, stranger_rows
@@ -307,7 +308,9 @@ def make_retain(run:Run, work:Path):
 # %% ../../nbs/job/05_steps.ipynb #edab0803
 def _say_unread(run:Run, n_forget:int):
     "Warn if given texts are among the rows of the retain set for which there are no steps."
-    n, most = len(run.retain_set or ()), n_forget*run.config.unlearn.epochs
+    config = run.config.unlearn
+    kept, _ = hold_out(n_forget, config.held_out)
+    n, most = len(run.retain_set or ()), len(kept)*config.epochs
     if run.config.retain_corpus and n > most:
         say(f"  {n-most} of {n} rows of the retain set are not read: the training has {most} rows "
             "to forget, and reads one beside each; raise unlearn.epochs, or lower retain.samples",

@@ -103,11 +103,13 @@ def check_length(
                           f"{context} tokens for the prompt: use at most {context//2}")
 
 # %% ../../nbs/models/05_continuations.ipynb #178edf73
-def _asked_ids(reader:Reader, prompt:str, room:int) -> list[int]:
-    "The last tokens of a prompt, without a BOS: a chat format may write one, the reader adds one."
-    tokenizer = reader.tokenizer
-    ids, bos = tokenizer(prompt, add_special_tokens=False)["input_ids"], bos_ids(tokenizer)
-    return (ids[1:] if bos and ids[:1] == bos else ids)[-room:]
+def _asked_rows(reader:Reader, prompts:Sequence[str], room:int) -> list[list[int]]:
+    """What is read of each prompt: the opening and its last `room` tokens.
+
+    A chat format may write a BOS, which the opening has already."""
+    tokenizer, opening, bos = reader.tokenizer, reader.opening, bos_ids(reader.tokenizer)
+    rows = tokenizer([*prompts], add_special_tokens=False)["input_ids"] if prompts else []
+    return [opening+(ids[1:] if bos and ids[:1] == bos else ids)[-room:] for ids in rows]
 
 @torch.no_grad()
 def complete(
@@ -123,9 +125,8 @@ def complete(
     Raises `ConfigError` if less than half of the context is left for prompts."""
     tokenizer, context = reader.tokenizer, context_length(reader.model)
     check_length(max_new_tokens, context)
-    opening, pad, out = reader.opening, tokenizer.pad_token_id, [""]*len(prompts)
-    room = (context or 1_000_000)-max_new_tokens-len(opening)
-    rows = [opening+_asked_ids(reader, p, room) for p in prompts]
+    pad, out = tokenizer.pad_token_id, [""]*len(prompts)
+    rows = _asked_rows(reader, prompts, (context or 1_000_000)-max_new_tokens-len(reader.opening))
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     starts = range(0, len(rows), batch_size)
     with reader.on() as model:
@@ -159,7 +160,7 @@ def stream(reader:Reader, prompt:str, max_new_tokens:int=24) -> Iterator[str]:
 def next_tokens(reader:Reader, prompt:str, k:int=3) -> list[tuple[str,float]]:
     "The `k` likeliest tokens after a prompt and their probabilities, the likeliest first."
     room = (context_length(reader.model) or 1_000_000)-len(reader.opening)
-    row = reader.opening+_asked_ids(reader, prompt, room) or [reader.tokenizer.pad_token_id]
+    row = _asked_rows(reader, [prompt], room)[0] or [reader.tokenizer.pad_token_id]
     tokens, logp = top_logprobs(row_scores(reader, row, [len(row)-1], 1), k)
     texts = token_texts(reader.tokenizer, tokens[0].tolist())
     return [(texts[i], p) for i,p in zip(tokens[0].tolist(), logp[0].exp().tolist())]

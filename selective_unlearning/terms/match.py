@@ -129,13 +129,13 @@ class Form(NamedTuple):
     plural:bool=False
 
 def _forms(keys:list[str], plurals:bool) -> tuple[Form, ...]:
-    "All forms of the terms, each text once."
-    found = {}
+    "All forms of the terms, each text once, whatever the order of terms that differ."
+    found, ordered = {}, sorted((k, i) for i,k in enumerate(keys))
     def add(terms, plural):
         for written in zip(*(_written(t) for t,_ in terms)):
             for t,(_, i) in zip(written, terms): found.setdefault(t, Form(t, i, plural))
-    add([(k, i) for i,k in enumerate(keys)], False)
-    if plurals: add([(p, i) for i,k in enumerate(keys) for p in _plurals(k)], True)
+    add(ordered, False)
+    if plurals: add([(p, i) for k,i in ordered for p in _plurals(k)], True)
     return tuple(found.values())
 
 _NAME_IN_Y = regex.compile(r".*\p{Lu}.*[^aeiou]y", regex.S)

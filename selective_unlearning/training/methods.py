@@ -306,10 +306,12 @@ def instruction(
 def instruction_ids(tokenizer, text:str) -> tuple[int,...]:
     """The tokens of `text` to put before everything the model reads.
 
-    They are in the model's own chat format, if it has one."""
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template([dict(role="system", content=text)], tokenize=False)
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    They are in the model's own chat format, if it has one that takes instructions."""
+    messages = [dict(role="system", content=text)]
+    try: written = tokenizer.chat_template and tokenizer.apply_chat_template(messages,
+                                                                             tokenize=False)
+    except Exception: written = None   # a format may refuse an instruction, with any error
+    if written: return tuple(tokenizer(written, add_special_tokens=False)["input_ids"])
     from selective_unlearning.models.tokens import bos_ids
     return (*bos_ids(tokenizer), *tokenizer(text+"\n\n", add_special_tokens=False)["input_ids"])
 

@@ -244,7 +244,7 @@ def finetune(
         beside = [row_arrays(arrow_retain[j]) for _,j in items if j >= 0]
         retained = [False]*len(forget)+[True]*len(beside)
         return collate([*forget, *beside], tokenizer.pad_token_id, width, retained)
-    steps = training_steps(len(rows)-len(held), config)
+    steps = training_steps(len(rows), config)
     args = _arguments(config, out, seed, steps, len(held) > 0, model.device.type == "cpu")
     training = _training(rows, config, n_retain, seed)
     if processes().is_main_process: mend(out, training)
