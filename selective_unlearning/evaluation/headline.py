@@ -82,16 +82,14 @@ def _read(report:dict) -> str|None:
 
 # %% ../../nbs/evaluation/08_headline.ipynb #02c8da2e
 def _right(report:dict) -> str|None:
-    "A sentence about the choices, or None."
-    at = report["familiarity"].get("choice", {})
+    "A sentence about the choices, those that have a control if there are any, or None."
+    at, around = report["familiarity"].get("choice", {}), report["intervals"]
     if (right := at.get("unlearned")) is None: return None
-    n, why = report["intervals"]["familiarity"]["choice"]["unlearned"][2], ""
+    n, why, against = around["familiarity"]["choice"]["unlearned"][2], "", ""
     if reason := report["unmeasurable"].get("choice"): why = f", and {reason}"
-    against, more = "", get_figure(report, "forgotten.choice")
-    if more is not None:
-        around = interval_text(report["intervals"]["forgotten"]["choice"])
-        against = (f"; where there is a control, the difference from it is {number_text(more)} "
-                   f"points ({around})")
+    if (more := get_figure(report, "forgotten.choice")) is not None:
+        n, right = around["forgotten"]["choice"][2], at["control"]+more/100
+        against = f"; the control gets {_percent(at['control'])}"
     elif guesses := report["chance"].get("choice"):
         against = f"; guessing gets {interval_text(guesses, 100, ' %')}"
     return (f"Of multiple choices about {n} facts of the text it gets {_percent(right)} right"
