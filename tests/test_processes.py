@@ -47,9 +47,9 @@ PATHS = os.pathsep.join(map(str, (ROOT, ROOT/"tests")))
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}
 
 
-def train(out, launch, batch, accumulation=1, save=3):
+def train(out, launch, batch, accumulation=1, save=3, more=""):
     out.mkdir(exist_ok=True)
-    (out/"job.py").write_text(JOB)
+    (out/"job.py").write_text(JOB+more)
     args = [str(out/"job.py"), str(out), str(batch), str(accumulation), str(save)]
     cmd = [sys.executable, *launch, *args]
     p = subprocess.run(cmd, env=ENV, capture_output=True, text=True)
@@ -68,6 +68,26 @@ def train(out, launch, batch, accumulation=1, save=3):
 def one(tmp_path_factory): return train(tmp_path_factory.mktemp("one"), [], 4)
 
 
+WATCHED = """
+from selective_unlearning.training.monitor import Watch
+rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)]} for s in range(20)])
+def measure(m):
+    left = 1. if not watch.path else .9*me.process_index
+    return dict(familiarity=left, low=left-.05, high=left+.05, utility=.5)
+watch = Watch(measure, out/"watched", steps=2)
+losses = finetune(model(), Toy(), rows, FinetuneConfig(epochs=2), out=out/"watched",
+                  callbacks=(watch,))
+(out/f"path-{me.process_index}.json").write_text(json.dumps([watch.path, losses[-1]["step"]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    "The folder of two processes, and what they trained."
+    out = tmp_path_factory.mktemp("two")
+    return out, train(out, TWO, 2, more=WATCHED)
+
+
 def agree(a, b):
     "The same sums in another order."
     assert [r["step"] for r in a[1]] == [r["step"] for r in b[1]]
@@ -77,13 +97,14 @@ def agree(a, b):
     for k, w in a[0].items(): torch.testing.assert_close(w, b[0][k], atol=2e-4, rtol=1e-3)
 
 
-def test_two_processes(tmp_path, one):
+def test_two_processes(two, one):
     """Two of two rows, retain rows of different lengths; one of them writes the checkpoints.
 
     While one evaluates, the other waits: for days, not for PyTorch's half hour."""
-    agree(train(tmp_path/"two", TWO, 2), one)
-    assert [(tmp_path/"two"/f"wait-{i}.txt").read_text() for i in (0, 1)] == ["7", "7"]
-    last = sorted((tmp_path/"two"/"c").glob("checkpoint-*"))[-1]
+    out, trained = two
+    agree(trained, one)
+    assert [(out/f"wait-{i}.txt").read_text() for i in (0, 1)] == ["7", "7"]
+    last = sorted((out/"c").glob("checkpoint-*"))[-1]
     assert {p.name for p in last.iterdir()} == {
         "README.md", "unlearned", "optimizer.pt", "scheduler.pt", "rng_state_0.pth",
         "rng_state_1.pth", "trainer_state.json", "sealed.json"}
@@ -92,37 +113,10 @@ def test_two_processes(tmp_path, one):
 def test_accumulated(tmp_path, one): agree(train(tmp_path/"four", [], 1, 4), one)
 
 
-WATCHED = """
-import json, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from datasets import Dataset
-from selective_unlearning.core.step_settings import FinetuneConfig
-from selective_unlearning.models.load import processes
-from selective_unlearning.training.monitor import Watch
-from selective_unlearning.training.trainer import finetune
-from test_finetune import model
-from tiny import Toy
-rows = Dataset.from_list([{"input_ids": [1+(s+i)%12 for i in range(8)]} for s in range(20)])
-out, me = Path(sys.argv[1]), processes()
-def measure(m):
-    left = 1. if not watch.path else .9*me.process_index
-    return dict(familiarity=left, low=left-.05, high=left+.05, utility=.5)
-watch = Watch(measure, out/"c", steps=2)
-losses = finetune(model(), Toy(), rows, FinetuneConfig(epochs=2), out=out/"c", callbacks=(watch,))
-(out/f"path-{me.process_index}.json").write_text(json.dumps([watch.path, losses[-1]["step"]]))
-"""
-
-
-def test_all_processes_end_with_the_first(tmp_path):
+def test_all_processes_end_with_the_first(two):
     "Rounding may differ between processes; what the first one measures holds for all."
-    (tmp_path/"job.py").write_text(WATCHED)
-    cmd = [sys.executable, *TWO, str(tmp_path/"job.py"), str(tmp_path)]
-    p = subprocess.run(cmd, env=ENV, capture_output=True, text=True, timeout=300)
-    assert p.returncode == 0, p.stderr[-3000:]
-    one, two = (json.loads((tmp_path/f"path-{i}.json").read_text()) for i in (0, 1))
-    assert one == two and one[1] == 2
+    one, other = (json.loads((two[0]/f"path-{i}.json").read_text()) for i in (0, 1))
+    assert one == other and one[1] == 2
     assert [p["familiarity"] for p in one[0]] == [1., 0.]
 
 
