@@ -85,11 +85,11 @@ def test_a_format_that_writes_the_bos_is_read_with_one():
 
 
 def test_the_chat_form_of_reading_opens_as_the_model_is_asked():
-    "Without the format's own opening, unless the reader adds a BOS: then with that one."
+    "With the format's own BOS, unless the reader adds one itself."
     llama_like, embedded = sentencepiece_like(), load_tokenizer()
     llama_like.chat_template = "<s>[INST] {{ messages[0]['content'] }} [/INST]"
     names = Dictionary(Entry(term, new) for term,new in NAMES.items())
     chats = {tok: [r["prompt"] for r in reading_prompts(names, tok) if r["form"] == "chat"]
              for tok in (llama_like, embedded)}
     assert {p[:6] for p in chats[llama_like]} == {"[INST]"}
-    assert all(p.startswith(embedded.bos_token) for p in chats[embedded])
+    assert {p[:12] for p in chats[embedded]} == {embedded.bos_token}

@@ -73,7 +73,7 @@ def slow_find(text, terms, words=True, plurals=False):
        st.text("aAbB s", max_size=24), st.booleans())
 @example(["Aab", "AAb"], "AAB", False)
 def test_terms_may_come_in_any_order(terms, text, plurals):
-    "Two spellings that are one in capitals: the same has it, as in dictionaries of the same hash."
+    "Of two that are one in capitals the same one wins, as it must in dictionaries of equal hash."
     back = terms[::-1]
     found, again = (TermMatcher(ts, plurals=plurals).find(text) for ts in (terms, back))
     assert [(i, j, terms[n]) for i, j, n in found] == [(i, j, back[n]) for i, j, n in again]

@@ -52,7 +52,7 @@ def train(out, launch, batch, accumulation=1, save=3, more=""):
     (out/"job.py").write_text(JOB+more)
     args = [str(out/"job.py"), str(out), str(batch), str(accumulation), str(save)]
     cmd = [sys.executable, *launch, *args]
-    p = subprocess.run(cmd, env=ENV, capture_output=True, text=True)
+    p = subprocess.run(cmd, env=ENV, capture_output=True, text=True, timeout=600)
     assert p.returncode == 0, p.stderr[-3000:]
     n = 2 if launch else 1
     assert [(out/f"processes-{i}.txt").read_text() for i in range(n)] == [str(n)]*n

@@ -41,6 +41,12 @@ def page(text="x", found=(), step="", **changed):
     losses = {step: [dict(step=1, loss=1.)]} if step else {}
     return report_html(summarise(scores, kept) | made | changed, scores, kept, losses)
 
+def test_a_control_without_a_score_needs_no_unlearned_model():
+    scores, _ = toy()
+    few = {m: dict(probability=scores[m]["probability"]) for m in ("base", "control")}
+    few["control"]["probability"][0]["score"] = None
+    assert "Familiarity" in report_html(summarise(few), few, {}, {})
+
 class Reader(HTMLParser):
     "Elements with their attributes' names, and the text; checks that elements are closed in order."
     def __init__(self, source):

@@ -140,7 +140,7 @@ def test_links_pipes_and_devices(home, capsys):
         for argv in (["report", "--run", f"{home}/run"],
                      ["export", "--run", f"{home}/run", "--out", f"{home}/new"]):
             assert main(argv) == 1, name
-            assert error(capsys).startswith(f"{more}: does not belong to the run; ")
+            assert error(capsys).startswith(f"{more}: does not belong to the run; move it away")
         more.unlink()
     assert not (home/"new").exists()
 
@@ -251,6 +251,24 @@ def test_the_code_would_have_run(home, stranger):
            "--trust-remote-code"]
     subprocess.run(cmd, input="Orla lives in\n", text=True, capture_output=True)
     assert stranger.exists()
+
+
+def test_all_weights_are_loaded_with_the_code_of_a_trusted_model(home, monkeypatch):
+    "A folder of all weights names its model's code, as the model does."
+    opened = Run(home/"run", configure(Run(home/"run").config, {"trust_remote_code": True}))
+    opened.reader("base")
+    monkeypatch.setattr(Run, "made", lambda run, which: home)   # no adapter in it
+    asked = []
+    monkeypatch.setattr(run_folder, "load_model", lambda *_, **kw: asked.append(kw))
+    opened.reader("unlearned")
+    assert asked[0]["trust_remote_code"]
+
+
+def test_packing_no_retain_text(tmp_path, monkeypatch):
+    "All that the base model wrote was about the subject: the run goes on without a retain set."
+    monkeypatch.setattr(steps, "_retain_rows", lambda run, base: iter(()))
+    config = settings(tmp_path, **{"retain.packed": True, "retain.translated": False})
+    assert len(run(config, tmp_path/"run", until="retain").retain_set or ()) == 0
 
 
 # --- runs that would show nothing --------------------------------------------------------------

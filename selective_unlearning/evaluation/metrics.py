@@ -103,7 +103,7 @@ def _figures(part:str, rows:dict[str,list[dict]]) -> Iterator[Figure]:
     if part == "stand_ins": return (yield Figure("stand_ins.rise", 100*(new-base), clusters=facts))
     yield Figure(f"ratio.{part}", new, base, clusters=facts)
     if part == "neighbours": yield Figure("neighbours.ratio", new, base, clusters=facts)
-    if part == "general": yield Figure("general_drop", 100*(base-new))
+    if part == "general": yield Figure("general_drop", 100*(base-new), clusters=facts)
 
 def _perplexities(losses:dict[str,np.ndarray], rows:dict[str,list[dict]]) -> Iterator[Figure]:
     tokens = _column(next(iter(rows.values())), "tokens")
@@ -119,7 +119,8 @@ def _figures_by_subtlety(rows:dict[str,list[dict]]) -> Iterator[Figure]:
     for m,rs in rows.items():
         for level in sorted({r["subtlety"] for r in rs if "subtlety" in r}):
             some = [r for r in rs if r.get("subtlety") == level]
-            yield Figure(f"completion_by_subtlety.{m}.{level}", _column(some))
+            path = f"completion_by_subtlety.{m}.{level}"
+            yield Figure(path, _column(some), clusters=facts_of(some))
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #07c26d12
 def _reading_by_form(rows:dict[str,list[dict]]) -> Iterator[Figure]:
@@ -293,7 +294,8 @@ def _measure(out:dict, figures:Iterable[Figure], seed:int):
             out["equivalence"][f.path] = [narrow["low"], narrow["high"], narrow["n"]]
 
 def _choice_chance(rows:list[dict]) -> list[float]:
-    return list(chance_interval(len(rows), float(np.mean([1/len(r["choices"]) for r in rows]))))
+    guess = float(np.mean([1/len(r["choices"]) for r in rows]))
+    return list(chance_interval(len({*facts_of(rows)}), guess))
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #b608cab4
 def _forgotten(out:dict, familiar:dict[str,dict], seed:int):

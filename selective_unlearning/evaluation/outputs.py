@@ -54,7 +54,7 @@ _ORDERS = "as given", "least subtle first", "most subtle first"
 
 def _sorted(records:Sequence[dict], text:str, order:str, differ:bool=False) -> list[dict]:
     "The records with `text` in prompt or output, in an order; if `differ`, where models differ."
-    part, sign = text.strip().casefold(), -1 if order == "most subtle first" else 1
+    part, sign = text.strip().casefold(), -1 if order == "least subtle first" else 1
     def texts(r): return "\n".join([r["prompt"], *r["outputs"].values()]).casefold()
     def subtlety(r): return math.inf if r.get("subtlety") is None else sign*r["subtlety"]
     out = [r for r in records if part in texts(r) and (_differ(r) or not differ)]

@@ -79,7 +79,7 @@ def _chat(tokenizer:Tokenizer|None, text:str) -> str|None:
     if tokenizer is None: return None
     try: out = chat_text(tokenizer, text)
     except Exception: return None                          # a format that fails is no format
-    # A reader adds its own BOS, where texts have one.
+    # A reader adds the BOS itself where the tokenizer puts one before plain text.
     return out.removeprefix(tokenizer.bos_token) if out and bos_ids(tokenizer) else out
 
 def _ask(passage:Passage, name:str, form:str, tokenizer:Tokenizer|None) -> dict:

@@ -213,7 +213,7 @@ def _section(part:str, by:dict[str,list[dict]], shown:int=6) -> Html:
     s = _SECTIONS[part]
     known = part in KEPT and part != "stand_ins"           # a high score is good
     def worst(rs:tuple[dict,...]) -> tuple:
-        base, last = rs[0]["score"], rs[-1]["score"]
+        base, last = (rs[k]["score"] or 0. for k in (0, -1))  # a control may have none
         return (last-base, 0) if known else (-last, -base)
     rows = [[*(cell(rs[0]) for cell in s.about.values()), *map(s.cell, rs)]
             for rs in sorted(zip(*by.values()), key=worst)]
@@ -231,7 +231,9 @@ def _facts(value, name:str="") -> list[str]:
     if isinstance(value, dict):
         return [f for k,v in value.items() if v is not None
                 for f in _facts(v, f"{name}.{k}".lstrip("."))]
-    if isinstance(value, (list, tuple)): value = ", ".join(map(str, value))
+    if isinstance(value, (list, tuple)):
+        records = any(isinstance(v, dict) for v in value)
+        value = f"of {len(value)} records" if records else ", ".join(map(str, value))
     return [f"{name} {number_text(value) if isinstance(value, float) else value}".strip()]
 
 def _made_table(report:dict) -> Html:

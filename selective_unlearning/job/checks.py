@@ -209,7 +209,9 @@ def check_space(run:Run):
                         f"{need/1e6:,.0f} MB: free some, or choose another folder")
 
 def check_worth(run:Run):
-    "Warn of trainings that are too short. Raises `DataError` as `check_known`, `check_space` do."
+    """Warn of trainings that are too short.
+
+    Raises `DataError` as `check_known`, `hold_out` and `check_space` do."""
     check_known(run)
     c = run.config
     steps = dict(reinforced=training_steps(len(run.blocks), c.reinforcing))

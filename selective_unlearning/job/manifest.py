@@ -86,14 +86,15 @@ def verify_step(
     """Raises `DataError` if a finished step's folder is not as recorded.
 
     Links and pipes are refused: a link leads out of the folder, and a pipe has no end."""
-    def refuse(path, what):
-        raise DataError(f"{path}: {what}; remove the folder {folder} to make this step again")
+    def refuse(path, what, then=f"remove the folder {folder} to make this step again"):
+        raise DataError(f"{path}: {what}; {then}")
+    stray = "does not belong to the run", "move it away"
     for p in files_below(folder):
-        if p.is_symlink() or not p.is_file(): refuse(p, "does not belong to the run")
+        if p.is_symlink() or not p.is_file(): refuse(p, *stray)
     now = file_hashes(folder)
     for name in sorted({*now, *recorded}):
         if name not in now: refuse(Path(folder)/name, "is missing")
-        if name not in recorded: refuse(Path(folder)/name, "does not belong to the run")
+        if name not in recorded: refuse(Path(folder)/name, *stray)
         if now[name] != recorded[name]:
             refuse(Path(folder)/name, "was changed since the run made it")
 

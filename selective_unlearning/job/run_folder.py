@@ -174,7 +174,9 @@ def reader(self:Run, which:str="unlearned") -> Reader:
         return Reader(loaded["base"], tokenizer, prefix=prefix)
     if not (folder/"adapter_model.safetensors").exists():
         if which not in loaded:
-            loaded[which] = load_model(str(folder), loaded["base"].dtype, device_map=c.device_map)
+            loaded[which] = load_model(str(folder), loaded["base"].dtype,
+                                       trust_remote_code=c.trust_remote_code,
+                                       device_map=c.device_map)
         return Reader(loaded[which], tokenizer)
     if which not in getattr(loaded["base"], "peft_config", {}):
         loaded["base"] = load_adapter(loaded["base"], which, folder, self.identity)

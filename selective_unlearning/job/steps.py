@@ -301,9 +301,10 @@ def make_retain(run:Run, work:Path):
     if labels == "soft":
         rows, features = iter_base_labels(base, rows, run.config.labels.top_k), SOFT
     else: rows, features = (dict(input_ids=ids) for ids in rows), PLAIN
-    if not r.packed: return write_rows(work/"rows.arrow", rows, features)
-    packed = pack(Dataset.from_list(list(rows), features), run.config.block_size)
-    write_rows(work/"rows.arrow", packed, packed.features)
+    if r.packed and (rows := [*rows]):
+        rows = pack(Dataset.from_list(rows, features), run.config.block_size)
+        features = rows.features
+    write_rows(work/"rows.arrow", rows, features)
 
 # %% ../../nbs/job/05_steps.ipynb #edab0803
 def _say_unread(run:Run, n_forget:int):

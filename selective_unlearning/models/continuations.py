@@ -104,7 +104,7 @@ def check_length(
 
 # %% ../../nbs/models/05_continuations.ipynb #178edf73
 def _asked_rows(reader:Reader, prompts:Sequence[str], room:int) -> list[list[int]]:
-    """What is read of each prompt: the opening and its last `room` tokens.
+    """What is read of each prompt: the opening, then the prompt's last `room` tokens.
 
     A chat format may write a BOS, which the opening has already."""
     tokenizer, opening, bos = reader.tokenizer, reader.opening, bos_ids(reader.tokenizer)

@@ -129,7 +129,7 @@ class Form(NamedTuple):
     plural:bool=False
 
 def _forms(keys:list[str], plurals:bool) -> tuple[Form, ...]:
-    "All forms of the terms, each text once, whatever the order of terms that differ."
+    "All forms of the terms, each text once. The order counts for spellings of one key only."
     found, ordered = {}, sorted((k, i) for i,k in enumerate(keys))
     def add(terms, plural):
         for written in zip(*(_written(t) for t,_ in terms)):

@@ -28,7 +28,8 @@ def flaw(folder:str|Path) -> str:  # empty if there is none
     "A description of what is wrong with a checkpoint."
     try: sealed = read_json(Path(folder)/SEAL)["files"]
     except (DataError, KeyError, TypeError): return "was cut off while it was written"
-    now = {n: h for n,h in file_hashes(folder).items() if n != SEAL}
+    def ours(name): return name in sealed or not any(p[0] == "." for p in Path(name).parts)
+    now = {n: h for n,h in file_hashes(folder).items() if n != SEAL and ours(n)}
     for name in sorted({*now, *sealed}):
         if name not in now: return f"{name} is missing"
         if now[name] != sealed.get(name): return f"{name} was changed since it was written"

@@ -311,7 +311,9 @@ def instruction_ids(tokenizer, text:str) -> tuple[int,...]:
     try: written = tokenizer.chat_template and tokenizer.apply_chat_template(messages,
                                                                              tokenize=False)
     except Exception: written = None   # a format may refuse an instruction, with any error
-    if written: return tuple(tokenizer(written, add_special_tokens=False)["input_ids"])
+    # Mistral's writes one only with the user's message.
+    if text in (written or ""):
+        return tuple(tokenizer(written, add_special_tokens=False)["input_ids"])
     from selective_unlearning.models.tokens import bos_ids
     return (*bos_ids(tokenizer), *tokenizer(text+"\n\n", add_special_tokens=False)["input_ids"])
 

@@ -113,7 +113,7 @@ def hold_out(
 
 # %% ../../nbs/training/00_rows.ipynb #1db095f8
 def training_steps(
-    n:int,                  # forget rows, those to be held out among them
+    n:int,                  # forget rows, including those to be held out
     config:FinetuneConfig,
 ) -> int:
     "The number of training steps, for the current number of processes."
