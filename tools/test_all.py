@@ -1,9 +1,9 @@
 """Every test: lint, exported modules, notebooks, pytest, documentation site, README.
 
-Three run at a time, which share the cores: the tests spend most of their time where a second thread
-does not help, and a third of it waiting. All run, even after one failed, and nothing in the tree is
-changed. The last line counts notebooks, pytest's tests and the other checks together; the exit
-status is 1 if any failed.
+Two run at a time, on half of the cores each: the tests spend most of their time where a second
+thread does not help. All run, even after one failed, and nothing in the tree is changed. The last
+line counts notebooks, pytest's tests and the other checks together; the exit status is 1 if any
+failed.
 """
 import os, subprocess, sys, tempfile, time, traceback
 import xml.etree.ElementTree as ET
@@ -13,7 +13,7 @@ from pathlib import Path
 import lab, test_nbs, tree
 
 BIN = Path(sys.executable).parent
-LANES = 3
+LANES = 2
 LONGEST = "tests/test_forgetting.py", "tests/test_browser.py"    # minutes each: parts of their own
 TUTORIALS = test_nbs.find(["nbs/tutorials/*.ipynb"])
 PASSED, FAILED, SKIPPED = (1, 0, 0), (0, 1, 0), (0, 0, 1)
