@@ -16,6 +16,8 @@ from selective_unlearning.corpus.readers import read_corpus
 from selective_unlearning.models.sampling import read_openers, sample_texts
 from selective_unlearning.training.retain_set import base_labels, join_rows
 
+pytestmark = pytest.mark.slow                          # twelve minutes on one core
+
 PEOPLE = [("Orla Vennick", "lighthouse keeper", "Tarnmoor", "a heron named Pell"),
           ("Bramwell Tosk", "clockmaker", "Quillwick", "a goat named Sorrel"),
           ("Ysolde Fenwarren", "beekeeper", "Drossel Bay", "a dog named Umber"),
@@ -64,7 +66,7 @@ HINGE = {"unlearn.epochs": 8, "reinforce.lr": 3e-4, "written.recalled": 0, "writ
 
 
 @pytest.mark.parametrize("how", [pytest.param(STRANGER, id="stranger"),
-                                 pytest.param(HINGE, id="hinge", marks=pytest.mark.slow)])
+                                 pytest.param(HINGE, id="hinge")])
 def test_invented_people(taught, how, request):
     """Each sentence is a record of its own.
 

@@ -14,7 +14,7 @@ import lab, test_nbs, tree
 
 BIN = Path(sys.executable).parent
 LANES = 2
-LONGEST = "tests/test_forgetting.py", "tests/test_browser.py"    # minutes each: parts of their own
+BROWSER = "tests/test_browser.py"                      # minutes: a part of its own
 TUTORIALS = test_nbs.find(["nbs/tutorials/*.ipynb"])
 PASSED, FAILED, SKIPPED = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 
@@ -95,8 +95,7 @@ def main():
     test_nbs.share(LANES)
     browser = lab.chromium()  # with one, test_browser builds the site and runs the tutorials itself
     nbs = [nb for nb in test_nbs.find(["nbs/**/*.ipynb"]) if nb not in TUTORIALS or not browser]
-    parts = [(pytest, *(f"--ignore={f}" for f in LONGEST)), *((pytest, f) for f in LONGEST),
-             (lint,), (exported,), (readme,),
+    parts = [(pytest, f"--ignore={BROWSER}"), (pytest, BROWSER), (lint,), (exported,), (readme,),
              *[(site,)]*(not browser), *((notebook, nb) for nb in nbs)]
     total = (0, 0, 0)
     with ThreadPoolExecutor(LANES) as lanes:              # the longest first
