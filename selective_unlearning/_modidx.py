@@ -583,6 +583,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._answered': ( 'evaluation/report.html#_answered',
                                                                                                               'selective_unlearning/evaluation/report.py'),
+                                                        'selective_unlearning.evaluation.report._between': ( 'evaluation/report.html#_between',
+                                                                                                             'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._chance': ( 'evaluation/report.html#_chance',
                                                                                                             'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._check_row': ( 'evaluation/report.html#_check_row',

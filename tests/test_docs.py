@@ -38,6 +38,18 @@ def test_a_built_page_names_each_picture_without_words(tmp_path):
     assert [b.partition(":")[0] for b in docs.problems(tmp_path)] == ["b.html"]*3
 
 
+def test_a_built_page_names_a_warning_of_this_environment(tmp_path):
+    (tmp_path/"a.html").write_text("<pre>lib/site-packages/nbdev/a.py:1: UserWarning: x</pre>")
+    assert docs.problems(tmp_path) == ["a.html: a path in site-packages"]
+
+
+@pytest.mark.parametrize("said, shown", [
+    ("the command [`chat`](../job/command.html#chat)", "the command `chat`"),
+    ("[`Run.chat`](a.html)", None), ("[`to_yaml`](b.html)", None), ("[a `chat`](a.html)", None)])
+def test_a_plain_word_leads_to_no_function(said, shown):
+    assert docs.WORD.sub(r"\1", said) == (shown or said)
+
+
 def folded(*cells):
     "Which of some cells, (source, whether it shows something), are folded."
     made = [nbf.new_code_cell(code, outputs=PICTURE if shown else []) for code,shown in cells]
@@ -107,7 +119,7 @@ def places(entries):
 def test_each_page_has_one_place_in_the_sidebar():
     side = docs.sidebar(get_config(tree.ROOT))
     nbs = [p.relative_to("nbs").as_posix() for p in tree.files() if p.suffix == ".ipynb"]
-    assert sorted(places(side)) == sorted([*map(docs.short, nbs), *docs.PROJECT])
+    assert sorted(places(side)) == sorted([*map(docs.short, nbs), *docs.PROJECT.values()])
     named = {e["section"]: [*places(e["contents"])] for e in side if isinstance(e, dict)}
     assert named["Start"] == ["index.ipynb", "start/quickstart.ipynb", "how_to/install.ipynb",
                               "method.ipynb", "start/concepts.ipynb"]

@@ -160,7 +160,7 @@ def test_what_is_not_measurable_says_why_wherever_it_stands():
     low = {m: k | {p: [r | dict(score=1e-9) for r in k[p]] for p in parts} for m,k in kept.items()}
     s = summarise(scores, low)
     rows = {row[0].split("</b>")[0][3:]: row[1:] for row in _first_figures(s)}
-    why = "the base model&#x27;s own figure is 1.0e-09"
+    why = "the base model&#x27;s own figure is 1.0×10⁻⁹"
     for what in "reading anchored names", "reading by form: chat", "neighbours, ring 1, ratio":
         assert rows[what] == [f"not measurable <small>{why}</small>", "", ""]
     assert not {"neighbours, ring 1, mean", "neighbours, ring 1, median"} & {*rows}

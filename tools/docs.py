@@ -3,7 +3,7 @@
 The site shows the outputs saved in the notebooks. It is complete without a network: a page that
 would load something from another host is a problem, as is a link, or an anchor, that leads nowhere.
 """
-import argparse, ast, json, os, posixpath, re, shutil, sys, tempfile
+import argparse, ast, json, os, posixpath, re, shutil, sys, tempfile, warnings
 from functools import partial
 from html import unescape
 from html.parser import HTMLParser
@@ -29,7 +29,8 @@ ROOMS = {  # folder of nbs/ -> what is in it, in the order in which data goes th
     "evaluation": "prompts, measures, figures with intervals, the report",
     "job": "the whole job in one folder, from Python and from a terminal",
 }
-PROJECT = ["CONTRIBUTING.md", "CHANGELOG.md"]        # pages that are no notebooks
+PROJECT = {"CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md",
+           "data/README.md": "data_card.md"}         # pages that are no notebooks, by file
 SECTIONS = {  # of the sidebar -> its page, or pages, folders of nbs/, links and sections inside
     "Start": ["index.ipynb", "start/00_quickstart.ipynb", "how_to/00_install.ipynb",
               "00_method.ipynb", "start"],
@@ -40,7 +41,7 @@ SECTIONS = {  # of the sidebar -> its page, or pages, folders of nbs/, links and
     "FAQ": "how_to/12_questions.ipynb",
     "Reference": ["reference", {r.capitalize(): [r] for r in ROOMS}],
     "Notes": ["notes"],
-    "Project": ["reference/02_cite.ipynb", *PROJECT],
+    "Project": ["reference/02_cite.ipynb", *PROJECT.values()],
 }
 THEMES = {"light": "cosmo", "dark": "darkly"}
 DARKER = {"#2780e3": "#1c66b5", "39,128,227": "28,102,181"}  # cosmo's blue, legible on white
@@ -80,6 +81,7 @@ def relink(text, at, src, cfg):
     def site(match):
         to = target(match, at)
         if to.startswith("nbs/"): return f"{match[1]}/{short(to.removeprefix('nbs/'))}"
+        if to in PROJECT: return f"{match[1]}/{PROJECT[to]}"
         if (ROOT/to).is_file() and not (src/to).exists():
             (src/to).parent.mkdir(parents=True, exist_ok=True)
             if to.endswith(".md"): (src/to).write_text(relink((ROOT/to).read_text(), to, src, cfg))
@@ -87,6 +89,10 @@ def relink(text, at, src, cfg):
         return f"{match[1]}/{to}"
     source = rf"{re.escape(cfg.git_url)}/blob/{cfg.branch}/([\w/]+)\.py#L(\d+)"
     return re.sub(source, r"/source/\1.html#L-\2", LINK.sub(site, text))
+
+
+# nbdev links `chat` to a function, where a page for users means a command or a field.
+WORD = re.compile(r"\[(`[a-z]+`)\]\([^)\s]*\)")
 
 
 class Definitions(exec_show_docs):
@@ -142,12 +148,15 @@ def stage(cfg, src):
         for c in nb.cells:
             c.pop("has_sd", None)  # nbdev's own mark, which strict readers refuse
             if c.cell_type == "raw": c.source = re.sub(r"(?m)^output-file:.*\n", "", c.source)
-            if c.cell_type == "markdown": c.source = link(c.source)
+            if c.cell_type == "markdown":
+                own = path.split("/")[0] in ("start", "how_to", "reference")
+                c.source = link(WORD.sub(r"\1", c.source) if own else c.source)
             for o in c.get("outputs", []):
                 if md := o.get("data", {}).get("text/markdown"):
                     o.data["text/markdown"] = link(md).replace("__main__.", "")
         nbformat.write(nb, to)
-    for page in PROJECT: (src/page).write_text(relink((ROOT/page).read_text(), page, src, cfg))
+    for file,page in PROJECT.items():
+        (src/page).write_text(relink((ROOT/file).read_text(), file, src, cfg))
     for py in sorted(cfg.lib_path.rglob("*.py")):
         name = py.relative_to(ROOT)
         to = src/"source"/name.with_suffix(".md")
@@ -244,10 +253,15 @@ class Page(HTMLParser):
 
 
 def problems(out):
-    "Dead links, things from another host, and pictures without words, in the pages under `out`."
-    pages = {p: Page(p.read_text()) for p in sorted(out.rglob("*.html"))}
+    """What is wrong with the pages under `out`.
+
+    Dead links, things from another host, pictures without words, warnings of this environment."""
+    texts = {p: p.read_text() for p in sorted(out.rglob("*.html"))}
+    pages = {p: Page(text) for p,text in texts.items()}
     bad = [f"{p.relative_to(out)}: no text for the picture {tag}"
            for p,page in pages.items() for tag in page.wordless]
+    bad += [f"{p.relative_to(out)}: a path in site-packages" for p,text in texts.items()
+            if "/site-packages/" in text]
     for p,page in pages.items():
         for href in [*page.links, *page.loads]:
             why, u = "", urlsplit(href)
@@ -294,6 +308,7 @@ def build(out):
     shutil.rmtree(out, ignore_errors=True)
     os.chdir(ROOT)
     os.environ["IN_TEST"] = "1"  # as nbdev sets it where it runs a notebook's cells
+    warnings.filterwarnings("ignore", "Unknown section")  # of Matplotlib's docstrings, in a page
     cfg = get_config()
     with tempfile.TemporaryDirectory() as tmp:
         src = Path(tmp).resolve()

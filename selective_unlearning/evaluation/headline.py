@@ -105,7 +105,7 @@ def _kept(report:dict) -> list[str]:
                     f"({interval_text(around('neighbours.ratio'), 100, ' %')})")
     if (drop := at("general_drop")) is not None and "general" not in report["unmeasurable"]:
         kept.append(f"general accuracy is {_moved(-drop, ' points')} "
-                    f"({interval_text(around('general_drop')[1::-1], -1)})")
+                    f"({interval_text(around('general_drop')[1::-1], -1, ' points')})")
     if (rise := at("perplexity_rise")) is not None:
         kept.append(f"perplexity on other text is {_moved(rise, ' %')} "
                     f"({interval_text(around('perplexity_rise'), 1, ' %')})")

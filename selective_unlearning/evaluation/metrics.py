@@ -132,12 +132,16 @@ def _reading_by_form(rows:dict[str,list[dict]]) -> Iterator[Figure]:
         yield Figure(f"reading_by_form.{form}", u, b, clusters=facts_of(b for b,_ in of))
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #d91a2e2b
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 def number_text(x:float|None) -> str:
     "A number with three significant digits; a question mark for None."
     if x is None: return "?"
-    tiny = 0 < abs(x) < 1e-4
-    text = f"{x:.1e}" if tiny else f"{x:.3g}" if abs(x) < 999.5 else f"{x:,.0f}"
-    return text.replace("-", "−", 1) if x < 0 else text
+    text = f"{x:.3g}" if abs(x) < 999.5 else f"{x:,.0f}"
+    if 0 < abs(x) < 1e-4:
+        digits, _, power = f"{x:.1e}".partition("e")
+        text = f"{digits}×10{str(int(power)).translate(_RAISED)}"
+    return text.replace("-", "−", 1)
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #877911d1
 def interval_text(

@@ -72,7 +72,7 @@ def plot_familiarity(report:dict, ax:Axes|None=None) -> Axes:
                linewidth=.6, capsize=2, error_kw=dict(lw=.8), label=m)
     if guess := report["chance"].get("choice"):
         ax.fill_between(kinds.index("choice")+np.array([-.45, .45]), *guess, fc="none", ec="black",
-                        ls=":", lw=1, label="95 % of guesses")
+                        ls=":", lw=1, label="range of 95 % of guesses")
     ax.set_xticks(range(len(kinds)), [k+" ÷ 5" if k == "completion" else k for k in kinds])
     ax.set(ylim=(0, None), ylabel="familiarity (0 to 1)", title="Familiarity: control is forgotten")
     _legend(ax, 2, -.1)
@@ -103,7 +103,7 @@ def plot_ratio(report:dict, ax:Axes|None=None) -> Axes:
     ax.set_yticks(range(len(rows)), [names[k] for k in rows])
     ax.set(ylim=(len(rows)-.5, -.8), xlabel="unlearned model, % of the base model's figure",
            title="What is left")
-    ax.set_xlim(min(-8, ax.get_xlim()[0]), max(108, ax.get_xlim()[1]))
+    ax.set_xlim(min(-8, ax.get_xlim()[0]), max(112, ax.get_xlim()[1]+4))
     _legend(ax, 2)
     return ax
 

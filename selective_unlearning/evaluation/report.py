@@ -64,6 +64,10 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
 
 _DETAILS = "mean", "median", "lost_half", "worst"          # of a ratio that stands before them
 
+def _between(around:list) -> str:
+    "The interval of a figure of several facts; of one fact there is none."
+    return interval_text(around) if around[2] > 1 else ""
+
 def _empty(report:dict, path:str) -> Html:
     return _noted("not measurable", why_empty(report["unmeasurable"], path) or NOTHING)
 
@@ -85,7 +89,7 @@ def _first_figures(report:dict) -> list[list]:
             rows.append([_noted(tag("b", f"{name} {which}" if path[-1] == "." else name),
                                 topic or meaning),
                          _empty(report, full) if value is None else number_text(value),
-                         *([interval_text(around), around[2]] if around else ["", ""])])
+                         *([_between(around), around[2]] if around else ["", ""])])
             meaning = ""                                   # is said once
     return rows
 
@@ -129,6 +133,8 @@ def _answer(report:dict) -> list[Html]:
     return [*lines, _table(head, map(_check_row, checks))]
 
 # %% ../../nbs/evaluation/11_report.ipynb #51de3049
+_CALLED = dict(reading_other="reading other names", stand_ins="stand-in names")
+
 def _figures_table(report:dict) -> Html:
     "A table of every measure of every model, with its interval."
     at = {k: {m: a for m in MODELS if (a := get_figure(report["intervals"], figure_path(k, m)))}
@@ -136,10 +142,10 @@ def _figures_table(report:dict) -> Html:
     models = [m for m in MODELS if any(m in a for a in at.values())]
     def value(k:str, m:str) -> str:
         if m not in at[k]: return ""
-        figure = get_figure(report, figure_path(k, m))
-        return f"{number_text(figure)} ({interval_text(at[k][m])})"
+        figure, around = get_figure(report, figure_path(k, m)), at[k][m]
+        return number_text(figure) + f" ({_between(around)})"*(around[2] > 1)
     return _table(["measure", "n", *models], [
-        [_noted(tag("b", k.replace("_", " ")), (MEASURES|KEPT)[k]), next(iter(a.values()))[2],
+        [_noted(tag("b", _CALLED.get(k, k)), (MEASURES|KEPT)[k]), next(iter(a.values()))[2],
          *(value(k, m) for m in models)] for k,a in at.items() if a])
 
 # %% ../../nbs/evaluation/11_report.ipynb #f594f958

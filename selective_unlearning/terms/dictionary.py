@@ -267,7 +267,8 @@ class Diff:
     def __bool__(self) -> bool: return bool(self.added or self.dropped or self.changed)
     def __str__(self) -> str:
         def show(e):
-            notes = [e.kind, *["locked"]*e.locked, *[f"{e.count} times"]*(e.count > 0)]
+            count = [f"{e.count} times" if e.count > 1 else "once"]*(e.count > 0)
+            notes = [e.kind, *["locked"]*e.locked, *count]
             return (f"{e.term} → {' | '.join(e.translations)} ({', '.join(notes)})"
                     + f": {e.why}"*bool(e.why))
         return "\n".join([*(f"+ {show(e)}" for e in self.added),

@@ -47,7 +47,8 @@ _STYLE = """
 .su-entries td:last-child:not(:empty) {min-width: 11em}
 .su-entries td:last-child b {border-bottom: 2px solid var(--edge)}
 """
-_LEFT = {c: dict(style="text-align:left") for c in ("translations", "why", "problems")}
+_LEFT = {c: dict(style="text-align:left") for c in ("translations", "problems")}
+_LEFT["why"] = dict(style="text-align:left;min-width:14em")
 
 def _columns(entries:Sequence[Entry]) -> list[int]:
     "The columns to show: count, locked and why only if an entry has one."

@@ -34,6 +34,7 @@ def plot_loss(records:list[dict], ax:Axes|None=None, title:str="Training loss") 
         ax.plot(*min(held, key=lambda p: p[1]), "*", color=VERMILION, ms=10, label="kept")
         ax.legend()
     ax.set(xlabel="step", ylabel="loss (nats a label)", title=title)
+    ax.locator_params("x", integer=True)
     return ax
 
 # %% ../../nbs/training/03_curves.ipynb #494502e2
@@ -66,8 +67,9 @@ def plot_path(path:list[dict], floor:float=.95, ax:Axes|None=None) -> Axes:
     xs, ys, kept = [p["utility"] for p in path], [p["familiarity"] for p in path], pick(path, floor)
     ax.plot(xs, ys, color=BLUE, marker="o", ms=3)
     for p in (path[0], path[-1]):
-        ax.annotate(f"step {p['step']}", (p["utility"], p["familiarity"]), xytext=(4, 4),
-                    textcoords="offset points")
+        right = p["utility"] > (min(xs)+max(xs))/2         # where a label would cross the frame
+        ax.annotate(f"step {p['step']}", (p["utility"], p["familiarity"]), (-4 if right else 4, 4),
+                    textcoords="offset points", ha="right" if right else "left")
     ax.plot(kept["utility"], kept["familiarity"], "*", color=VERMILION, ms=12,
             label=f"kept: step {kept['step']}")
     ax.axhline(0, color="black", lw=.8)

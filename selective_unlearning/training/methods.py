@@ -39,6 +39,7 @@ class Method:
     needs:tuple[str,...] = ("corpus",)  # the steps that its rows, or what it writes, depend on
 
     def __init_subclass__(cls):
+        cls.__doc__ = cls.__doc__ or cls.what
         if cls.name: METHODS[cls.name] = cls()
 
     def settings(self, config) -> dict:
