@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from .. import __version__
 from ..core.errors import LOG, ConfigError, DataError, UnlearnError
-from ..core.errors import show_messages
+from ..core.errors import require, show_messages
 from ..core.files import data_path, file_hashes, path_hash, path_stamp
 from ..core.files import write_atomic, write_json
 from ..models.load import cache_dir, processes
@@ -225,12 +225,19 @@ def rewrite_report(run:Run) -> Path:
 
 # %% ../../nbs/job/08_run.ipynb #c9cff6e4
 def demo_config(config:RunConfig=RunConfig()) -> RunConfig:
-    "Settings with the demo's corpus, dictionary and prompts: the subject is Harry Potter."
+    """Settings with the demo's corpus, dictionary and prompts: the subject is Harry Potter.
+
+    Raises `ConfigError` if the settings name others."""
     d = data_path("harry_potter")
     files = dict(corpus=[str(d/"corpus")], dictionary=str(d/"dictionary.json"),
                  prompts=str(d/"prompts.jsonl"), neighbours=str(data_path("near.jsonl")))
     if (d/"homonyms.jsonl").exists(): files["homonyms"] = str(d/"homonyms.jsonl")
-    return configure(config, files)
+    demo = configure(config, files)
+    for name in files:
+        given = getattr(config, name)
+        require(given in (getattr(RunConfig(), name), getattr(demo, name)),
+                f"{name} would do nothing: the demo brings its own; leave it out, or use run")
+    return demo
 
 # %% ../../nbs/job/08_run.ipynb #054d9b53
 def unlearn(

@@ -25,7 +25,10 @@ from .generic import iter_labels, label_features
 # %% ../../nbs/labels/03_shards.ipynb #4b7b6a26
 def tokenizer_hash(tokenizer:Tokenizer) -> str:
     "SHA-256 of everything that determines how a fast tokenizer cuts text."
-    return text_hash(tokenizer.backend_tokenizer.to_str())
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()       # state of the last call, which a file may hold; the next sets it
+    backend.no_truncation()
+    return text_hash(backend.to_str())
 
 def check_made_with(folder:str|Path, **expected) -> dict:
     """The record of what labels were made with, checked against `expected`.

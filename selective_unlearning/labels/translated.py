@@ -42,14 +42,14 @@ def label_sources(
 
 # %% ../../nbs/labels/01_translated.ipynb #487eb350
 def first_tokens(tokenizer:Tokenizer, texts:Sequence[str]) -> list[tuple[int,int]]:
-    """The first token of each text, without and with a space before it.
+    """The first token of each text, after a line break and after a space.
 
-    A lone space does not count."""
+    A space that is a token by itself does not count."""
     if not texts: return []
-    space = tokenizer(" ", add_special_tokens=False)["input_ids"]
-    forms = [form for t in texts for form in (t, " "+t)]
-    ids = tokenizer(forms, add_special_tokens=False)["input_ids"]
-    first = [i[1] if i[:1] == space and len(i) > 1 else i[0] for i in ids]
+    before = "\n", "\n "
+    made = encode(tokenizer, [b+t for t in texts for b in before])
+    first = [next(i for i,(_,end) in zip(ids, spans) if end > at)
+             for at,ids,spans in zip([1, 2]*len(texts), made.input_ids, made.offset_mapping)]
     return [*zip(first[::2], first[1::2])]
 
 # %% ../../nbs/labels/01_translated.ipynb #7d098e7a

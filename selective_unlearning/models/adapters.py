@@ -37,7 +37,8 @@ def lora_targets(
 ) -> list[str]:               # full module names
     """The linear layers to which an adapter is added.
 
-    Raises `ConfigError` for another `where`, `ModelError` if the model has no such layer."""
+    Raises `ConfigError` for another `where` or if no layer is named after a feed-forward part,
+    `ModelError` if the model has no linear layer at all."""
     if where not in ("all", "mlp"):
         raise ConfigError(f"lora_targets must be 'all' or 'mlp', got {where!r}")
     linear = [n for n,m in model.named_modules()
@@ -48,7 +49,10 @@ def lora_targets(
     first = first_layer*(1 + max(map(layer_number, linear)))
     names = "mlp", "feed_forward", "ffn", "fc1", "fc2"
     inside = [n for n in linear if any(s in n for s in names)]
-    chosen = inside if where == "mlp" and inside else linear
+    if where == "mlp" and not inside:
+        raise ConfigError(f"{type(model).__name__} names none of its linear layers after a "
+                          "feed-forward part: use lora.targets=all")
+    chosen = inside if where == "mlp" else linear
     return [n for n in chosen if layer_number(n) >= first]
 
 # %% ../../nbs/models/01_adapters.ipynb #67827c96

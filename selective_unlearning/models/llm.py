@@ -62,7 +62,7 @@ def server_address(
 def local_model(
     model:Any="smollm2-135m",      # a causal language model, its name, or its folder
     tokenizer:Tokenizer|None=None, # needed with an already loaded model
-    max_new_tokens:int=1024,       # longest answer
+    max_new_tokens:int=1024,       # longest answer; of a short context, half at most
     trust_remote_code:bool=False,
 ) -> Callable[[str], str]:
     """A model of your own as a function from prompt to answer.
@@ -70,13 +70,16 @@ def local_model(
     Raises `ModelError` if it cannot be loaded; the function raises `NoAnswer` if a prompt
     is too long."""
     import torch
+    from selective_unlearning.models.continuations import write
     from selective_unlearning.models.load import context_length, load_model, load_tokenizer
     if isinstance(model, (str, os.PathLike)):
         tokenizer = load_tokenizer(str(model), trust_remote_code)
         model = load_model(str(model), trust_remote_code=trust_remote_code)
     if tokenizer is None: raise ConfigError("a model that is loaded already needs its tokenizer")
     special = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
-    room = (context_length(model) or 10**9)-max_new_tokens
+    context = context_length(model) or 10**9
+    longest = min(max_new_tokens, context//2)
+    room = context-longest
     @torch.no_grad()
     def ask(prompt:str) -> str:
         for t in special: prompt = prompt.replace(t, " ")
@@ -86,9 +89,8 @@ def local_model(
         if ids.shape[1] > room:
             raise NoAnswer(f"the prompt has {ids.shape[1]} tokens, but the model has room for "
                            f"{room} besides an answer")
-        new = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
-                             max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id)
-        return tokenizer.batch_decode(new[:, ids.shape[1]:], skip_special_tokens=True)[0]
+        new = write(model, tokenizer, ids, torch.ones_like(ids), longest)
+        return tokenizer.batch_decode(new, skip_special_tokens=True)[0]
     return ask
 
 # %% ../../nbs/models/07_llm.ipynb #c6d02204

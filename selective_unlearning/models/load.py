@@ -122,6 +122,7 @@ class CausalLM(Protocol):
     def modules(self) -> Iterator[Any]: ...
     def named_modules(self) -> Iterator[tuple[str,Any]]: ...
     def named_parameters(self) -> Iterator[tuple[str,torch.nn.Parameter]]: ...
+    generation_config:Any
     def parameters(self) -> Iterator[torch.nn.Parameter]: ...
     def save_pretrained(self, folder:Any, **settings:Any) -> Any: ...
     def to(self, *kind:Any) -> Any: ...
@@ -136,7 +137,7 @@ def default_device() -> str:
 def default_dtype(device:str|None=None) -> torch.dtype:
     "bfloat16 if the hardware multiplies it natively, else float32."
     device = device or default_device()
-    if device.startswith("cuda"): native = torch.cuda.is_bf16_supported()
+    if device.startswith("cuda"): native = torch.cuda.is_bf16_supported(False)
     elif device.startswith("mps"): native = False
     else:
         flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -264,7 +265,8 @@ def load_tokenizer(name:str=DEFAULT_MODEL, trust_remote_code:bool=False) -> PreT
     if not tok.is_fast:
         raise ModelError(f"the tokenizer of {name!r} gives no character offsets; labels are "
                          "aligned by them: use a model with a fast tokenizer (tokenizer.json)")
-    if tok.pad_token_id is None: tok.pad_token = tok.eos_token or tok.unk_token
+    if tok.pad_token_id is None:                           # any will do: padding is never read
+        tok.pad_token = tok.eos_token or tok.unk_token or tok.convert_ids_to_tokens(0)
     return tok
 
 # %% ../../nbs/models/00_load.ipynb #19bee423

@@ -13,6 +13,7 @@ from transformers import LogitsProcessor
 
 from ..core.errors import DataError, quiet
 from ..core.records import read_records
+from .continuations import end_tokens, write
 from .load import left_pad
 from .reader import Reader
 from .tokens import Tokenizer, bos_ids, chat_text
@@ -27,7 +28,9 @@ def read_openers(path) -> list[dict]:
 # %% ../../nbs/models/06_sampling.ipynb #cdfba15e
 def opener_ids(tokenizer:Tokenizer, record:dict) -> list[int]:
     "The tokens of an opener, or of a user's message in the model's own chat format."
-    if record.get("kind") == "chat" and (text := chat_text(tokenizer, record["opener"])):
+    try: text = record.get("kind") == "chat" and chat_text(tokenizer, record["opener"])
+    except Exception: text = None                          # a format that fails is no format
+    if text:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
     return bos_ids(tokenizer) + tokenizer(record["opener"], add_special_tokens=False)["input_ids"]
 
@@ -59,8 +62,7 @@ def sample_texts(
 
     Raises `DataError` if there are no openers."""
     if not openers: raise DataError("no openers: give at least one to sample text from")
-    tokenizer = reader.tokenizer
-    pad, stop = tokenizer.pad_token_id, tokenizer.eos_token_id
+    tokenizer, ends = reader.tokenizer, {*end_tokens(reader.model, reader.tokenizer)}
     order = np.random.default_rng(seed).permutation(n) % len(openers)
     prompts, texts = [opener_ids(tokenizer, openers[i]) for i in order], []
     draw = InverseCdfSampler(seed, temperature)
@@ -68,12 +70,11 @@ def sample_texts(
     with reader.on() as model:
         for start in tqdm(range(0, n, size), desc="sample text", disable=quiet()):
             batch = prompts[start:start+size]
-            ids, mask = left_pad(batch, pad, model.device)
-            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=length,
-                                 do_sample=False, logits_processor=[draw], pad_token_id=pad,
-                                 logits_to_keep=torch.tensor([-1]))
-            for prompt,new in zip(batch, out[:, ids.shape[1]:].tolist()):
-                texts.append(prompt + (new[:new.index(stop)+1] if stop in new else new))
+            ids, mask = left_pad(batch, tokenizer.pad_token_id, model.device)
+            out = write(model, tokenizer, ids, mask, length, logits_processor=[draw])
+            for prompt,new in zip(batch, out.tolist()):
+                end = next((i for i,t in enumerate(new) if t in ends), length)
+                texts.append(prompt+new[:end+1])           # what follows is padding
     return texts
 
 # %% ../../nbs/models/06_sampling.ipynb #fa33ac36

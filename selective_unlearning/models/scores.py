@@ -8,6 +8,7 @@ __all__ = ['row_scores', 'parts', 'logsumexp', 'mean_score', 'top_logprobs', 'to
 # %% ../../nbs/models/04_scores.ipynb #48043b51
 import torch
 
+from .load import context_length
 from .reader import Reader
 
 # %% ../../nbs/models/04_scores.ipynb #58e11fa1
@@ -16,10 +17,12 @@ def row_scores(
     reader:Reader,
     ids:list[int],    # T tokens
     keep=None,        # N positions, all if None
-    multiple:int=16,  # the width is rounded up to a multiple of this
+    multiple:int=16,  # the width is rounded up to a multiple of this, or to the model's context
 ) -> torch.Tensor:     # (N, V) in the model's precision
     "The scores for the next token after each token of one row."
-    x = torch.tensor([ids+[ids[-1]]*(-len(ids)%multiple)], device=reader.model.device)
+    room = (context_length(reader.model) or 1_000_000)-len(ids)
+    more = min(-len(ids)%multiple, max(room, 0))
+    x = torch.tensor([ids+ids[-1:]*more], device=reader.model.device)
     # an index in the computer's memory fits any device; the last layer may be on another one
     keep = torch.as_tensor(range(len(ids)) if keep is None else keep, device="cpu")
     with reader.on() as model:

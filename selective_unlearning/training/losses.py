@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
+from ..core.errors import LOG
 from ..core.step_settings import FinetuneConfig
 from ..models.load import CausalLM
 from ..models.scores import token_logprobs
@@ -124,6 +125,7 @@ def learnt_at_names(
     inner = (m for m in model.modules() if m is not model.get_output_embeddings())
     layers = [m for m in inner if isinstance(m, torch.nn.Linear)]
     hooks = [m.register_forward_hook(hook) for m in layers if m.weight.requires_grad]
+    if not hooks: LOG.warning("at_names does nothing: no weights of linear layers are trained")
     try: yield masked
     finally:
         for h in hooks: h.remove()

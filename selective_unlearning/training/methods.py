@@ -258,8 +258,11 @@ class RMU(Method):
             out = dict(forget=rmu_loss(hidden[forget], target).sum(), n_forget=forget.sum(),
                        n_retain=kept.sum())
             if not is_retain.any(): return out | dict(retain=out["forget"]*0)
+            training = bare.training
+            bare.eval()                                    # the base model drops nothing out
             with torch.no_grad(), Reader(bare).on():
                 base = _hidden(bare, batch_part(batch, is_retain), layer)
+            bare.train(training)
             return out | dict(retain=rmu_loss(hidden[kept], base[real[is_retain]]).sum())
         return losses
 

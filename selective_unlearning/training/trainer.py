@@ -23,7 +23,7 @@ from transformers.integrations import get_available_reporting_integrations
 from ..core.errors import ConfigError, DataError, MissingExtra, ModelError, quiet
 from ..core.files import disk_is_full, text_hash, write_json
 from ..core.step_settings import FinetuneConfig
-from ..models.load import CausalLM, processes
+from ..models.load import CausalLM, context_length, processes
 from ..models.tokens import Tokenizer
 from ..corpus.blocks import lengths
 from .checkpoints import keep_last, mend, newest, seal
@@ -153,11 +153,12 @@ def history(trainer:Trainer) -> list[dict[str,float]]:
     return [{k: h[k] for k in keys} | held.get(h["step"], {}) for h in log if "loss" in h]
 
 # %% ../../nbs/training/04_trainer.ipynb #1ff619dd
-def _training(rows:Dataset, config:FinetuneConfig, n_retain:int, seed:int) -> str:
-    "A hash that identifies this training: settings, seed, rows and processes."
+def _training(rows:Dataset, retain:Dataset|None, config:FinetuneConfig, seed:int) -> str:
+    "A hash that identifies this training: settings, seed, first rows and processes."
     settings = {k: v for k,v in asdict(config).items() if k not in ("save_steps", "report_to")}
-    first, n_processes = list(rows[0]["input_ids"]), processes().num_processes
-    parts = settings, seed, len(rows), first, n_retain, n_processes
+    parts = [settings, seed, processes().num_processes]
+    for d in (rows, retain):
+        if d: parts += [len(d), d.with_format(None)[0]]    # its labels too
     return text_hash(json.dumps(parts))
 
 # %% ../../nbs/training/04_trainer.ipynb #57832524
@@ -236,7 +237,8 @@ def finetune(
         raise DataError("at_names: these rows do not say which of their tokens are names")
     n_retain = len(retain) if retain else 0
     order, held = _order(len(rows), n_retain, config, seed)
-    width = -(-max(lengths(d).max() for d in (rows, retain) if d)//64)*64
+    longest = max(lengths(d).max() for d in (rows, retain) if d)
+    width = max(longest, min(-(-longest//64)*64, context_length(model) or 1_000_000))
     arrow = rows.with_format("arrow")
     arrow_retain:Any = retain and retain.with_format("arrow")
     def batch(items):
@@ -246,7 +248,7 @@ def finetune(
         return collate([*forget, *beside], tokenizer.pad_token_id, width, retained)
     steps = training_steps(len(rows), config)
     args = _arguments(config, out, seed, steps, len(held) > 0, model.device.type == "cpu")
-    training = _training(rows, config, n_retain, seed)
+    training = _training(rows, retain, config, seed)
     if processes().is_main_process: mend(out, training)
     processes().wait_for_everyone()
     with learnt_at_names(model, losses) if config.at_names else nullcontext(losses) as losses:

@@ -1,0 +1,162 @@
+"Models of other families: what they write, how their names are cut, what of them is trained."
+import logging
+
+import pytest, torch
+from datasets import Dataset
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
+from transformers import MixtralConfig, MixtralForCausalLM
+
+from selective_unlearning.core.errors import ConfigError, DataError
+from selective_unlearning.core.step_settings import FinetuneConfig
+from selective_unlearning.job.run import demo_config
+from selective_unlearning.job.settings import RunConfig, configure
+from selective_unlearning.labels.shards import tokenizer_hash
+from selective_unlearning.labels.translated import first_tokens
+from selective_unlearning.models.adapters import add_adapter, lora_targets
+from selective_unlearning.models.continuations import complete
+from selective_unlearning.models.llm import local_model
+from selective_unlearning.models.load import default_dtype, load_tokenizer
+from selective_unlearning.models.reader import Reader
+from selective_unlearning.models.sampling import opener_ids, sample_texts
+from selective_unlearning.models.scores import row_scores
+from selective_unlearning.training.losses import batch_losses, learnt_at_names
+from selective_unlearning.training import methods
+from selective_unlearning.training.methods import METHODS
+from selective_unlearning.training.rows import collate
+from selective_unlearning.training.trainer import finetune
+from tiny import Toy, byte_level, llama, sentencepiece_like
+
+
+@pytest.fixture
+def reader():
+    tok = sentencepiece_like()
+    return Reader(llama(vocab_size=len(tok), max_position_embeddings=128).eval(), tok)
+
+
+def gpt2():
+    "It has a position for each of ten tokens, and drops a tenth out while it is trained."
+    shape = dict(vocab_size=16, n_embd=8, n_layer=2, n_head=1, n_positions=10)
+    return GPT2LMHeadModel(GPT2Config(**shape)).eval()
+
+
+ASKED = ["Orla Venn keeps the lighthouse of Tarnmoor"]
+
+
+@pytest.mark.parametrize("asked", [{"repetition_penalty": 1.9}, {"num_beams": 3},
+                                   {"no_repeat_ngram_size": 1}, {"min_new_tokens": 9}])
+def test_settings_of_writing_that_come_with_a_model_change_nothing(reader, asked):
+    reader.model.generation_config = GenerationConfig(eos_token_id=2)
+    written = complete(reader, ASKED, 12), sample_texts(reader, [dict(opener="Orla")], 3, 12)
+    reader.model.generation_config = own = GenerationConfig(eos_token_id=2, **asked)
+    assert complete(reader, ASKED, 12) == written[0]
+    assert sample_texts(reader, [dict(opener="Orla")], 3, 12) == written[1]
+    assert reader.model.generation_config is own
+
+
+def test_greedy_text_is_the_likeliest_token_after_token(reader):
+    ids = [*reader.opening, *reader.tokenizer(ASKED[0], add_special_tokens=False).input_ids]
+    start = len(ids)
+    for _ in range(6): ids.append(int(row_scores(reader, ids, [len(ids)-1])[0].argmax()))
+    assert complete(reader, ASKED, 6) == [reader.tokenizer.decode(ids[start:],
+                                                                  skip_special_tokens=True)]
+
+
+def test_a_text_ends_at_any_of_the_model_s_own_ends(reader):
+    "What is written after it is padding, which must not be trained on."
+    ends = [2, *range(20, len(reader.tokenizer), 2)]
+    reader.model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=0)
+    begun = len(opener_ids(reader.tokenizer, dict(opener="Orla Venn")))
+    new = [ids[begun:] for ids in sample_texts(reader, [dict(opener="Orla Venn")], 8, 20)]
+    assert any(len(ids) < 20 for ids in new)
+    for ids in new: assert not {*ends} & {*ids[:-1]} and (len(ids) == 20 or ids[-1] in ends)
+
+
+def test_a_chat_format_that_fails_is_no_format():
+    tok = load_tokenizer()
+    tok.chat_template = "{{ raise_exception('no system message') }}"
+    assert opener_ids(tok, dict(opener="Hello", kind="chat")) == tok("Hello").input_ids
+
+
+def test_a_model_with_a_short_context_can_be_asked(reader):
+    assert isinstance(local_model(reader.model, reader.tokenizer)("Orla"), str)
+
+
+def test_a_row_as_long_as_the_context_is_read(reader):
+    assert row_scores(Reader(gpt2(), reader.tokenizer), [*range(10)]).shape == (10, 16)
+
+
+def test_padding_of_an_earlier_call_is_no_part_of_a_tokenizer(tmp_path):
+    tok = byte_level()
+    tok.pad_token = tok.eos_token
+    expected = tokenizer_hash(tok)
+    tok(["a", "b c d"], padding=True, truncation=True, max_length=20)
+    assert tokenizer_hash(tok) == expected
+
+
+@pytest.mark.parametrize("make", [sentencepiece_like, byte_level, load_tokenizer])
+def test_a_name_is_found_after_a_quotation_mark_and_after_a_space(make):
+    "For a tokenizer that marks the start of words, a name after a quotation mark has no such mark."
+    tok, text = make(), '"Orla met Orla'
+    ids = tok(text, add_special_tokens=False, return_offsets_mapping=True)
+    def starting(at):
+        return next(i for i,(_, end) in zip(ids.input_ids, ids.offset_mapping) if end > at)
+    assert first_tokens(tok, ["Orla"]) == [(starting(1), starting(10))]
+
+
+def test_an_older_gpu_that_only_emulates_bfloat16_gets_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True:
+                        including_emulation)
+    assert default_dtype("cuda") == torch.float32
+
+
+def test_a_block_as_long_as_the_context_is_trained_on(tmp_path):
+    rows = Dataset.from_dict(dict(input_ids=[[*range(10)]]))
+    assert finetune(gpt2(), Toy(), rows, FinetuneConfig(lr=1e-3), out=tmp_path)
+
+
+def test_other_labels_are_another_training(tmp_path):
+    "Whoever changes alpha, and keeps the folder, must not get the weights of before."
+    def train(label):
+        rows = Dataset.from_dict(dict(input_ids=[[1, 2, 3]], labels=[[-100, label, label]]))
+        return finetune(add_adapter(llama(), "unlearned", r=4), Toy(), rows, out=tmp_path)
+    train(7)
+    with pytest.raises(DataError, match="another training"): train(9)
+
+
+def test_rmu_compares_with_the_base_model_without_dropout(monkeypatch):
+    model, losses = add_adapter(gpt2(), "unlearned", targets="mlp"), METHODS["rmu"].losses(6.5)
+    batch = collate([dict(input_ids=[1, 2, 3, 4]), dict(input_ids=[5, 6, 7, 8])], 0, 8,
+                    [False, True])
+    hidden, read = methods._hidden, []
+    def recorded(model, *args):
+        read.append(model.training)
+        return hidden(model, *args)
+    monkeypatch.setattr(methods, "_hidden", recorded)
+    model.train()
+    losses(model, batch, FinetuneConfig())
+    assert read == [True, False] and model.training
+    model.eval()
+    retained = losses(model, batch, FinetuneConfig())["retain"].detach()
+    assert float(retained) == 0, "a fresh adapter"
+    assert not model.training
+
+
+def test_learning_at_names_says_where_it_does_nothing(caplog):
+    for trained,said in ((llama(), 0), (gpt2(), 1)):       # GPT-2's layers are of another kind
+        with caplog.at_level(logging.WARNING, "selective_unlearning"):
+            with learnt_at_names(trained, batch_losses): pass
+        assert len(caplog.records) == said
+
+
+def test_a_model_without_feed_forward_layers_of_its_own_has_no_adapter_there():
+    "Its experts are tensors of three dimensions, not linear layers."
+    shape = dict(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+                 num_attention_heads=1, num_key_value_heads=1, num_local_experts=2)
+    with pytest.raises(ConfigError, match="lora.targets=all"):
+        lora_targets(MixtralForCausalLM(MixtralConfig(**shape)), "mlp")
+
+
+def test_the_demo_takes_no_files_of_others():
+    assert demo_config(demo_config()) == demo_config()
+    with pytest.raises(ConfigError, match="corpus would do nothing: the demo brings its own"):
+        demo_config(configure(RunConfig(), {"corpus": "books/"}))
