@@ -1509,6 +1509,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                            'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary._is_name': ( 'terms/dictionary.html#_is_name',
                                                                                                            'selective_unlearning/terms/dictionary.py'),
+                                                       'selective_unlearning.terms.dictionary._numbered': ( 'terms/dictionary.html#_numbered',
+                                                                                                            'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary.check_dictionary': ( 'terms/dictionary.html#check_dictionary',
                                                                                                                    'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary.covered': ( 'terms/dictionary.html#covered',

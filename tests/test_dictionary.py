@@ -1,5 +1,5 @@
 "What holds for any dictionary and any text, and the exact message of each bad file."
-import csv, pickle, re
+import csv, json, pickle, re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -277,6 +277,24 @@ def test_a_header_in_capitals_is_no_entry(tmp_path, header):
 def test_no_cell_of_a_table_is_lost(tmp_path, text, message):
     (tmp_path/"d.csv").write_text(text)
     with pytest.raises(DataError, match=message): Dictionary.load(tmp_path/"d.csv")
+
+
+@pytest.mark.parametrize("text", ["translation,term\nEd,Ron\n", "term,translation\nRon,Ed\n",
+                                  "Term,Kind,Translations\nRon,other,Ed\n", "Ron,Ed\n"])
+def test_columns_may_stand_in_any_order(tmp_path, text):
+    (tmp_path/"names.csv").write_text(text)
+    assert Dictionary.load(tmp_path/"names.csv") == Dictionary([Entry("Ron", "Ed")])
+
+
+def test_what_stands_beside_the_entries_is_named(tmp_path):
+    entries = [{"term": "Ron", "translations": ["Ed"]}]
+    (tmp_path/"names.json").write_text(json.dumps({"comment": "mine", "entries": entries}))
+    with pytest.raises(DataError, match="'comment' stands beside 'entries': leave it out"):
+        Dictionary.load(tmp_path/"names.json")
+
+
+def test_an_apostrophe_by_itself_is_no_word():
+    assert propose_translations([Entry("Guns ’ n Roses", kind="person")]).terms
 
 
 @pytest.mark.parametrize("name, other", [

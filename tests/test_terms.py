@@ -5,15 +5,17 @@ its kind, and the role of each word in it, as in `f title family` or `place name
 kind is m, f, or u for both. Nothing in those files says what a word should become. Whether two head
 nouns are of one kind, and whether a word is a first or a family name, is judged by the package's
 own lists: a mistake in these is not seen here."""
-import json, re
+import json, re, time
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
+from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import Entry
 from selective_unlearning.terms.extract import extract_terms
 from selective_unlearning.terms.kinds import KIND_OF_HEAD, given_names, surnames
+from selective_unlearning.terms.replacements import in_context
 from selective_unlearning.terms.translate import propose_translations
 
 CORPORA = Path(__file__).parent/"corpora"
@@ -117,3 +119,19 @@ def test_records_are_no_headings():
     record = "Name: Anna Velden Brekstad\nCity: Oslo\nEmployer: Norvald Timber Ltd\n\n"
     found = {t.term for t in extract_terms([record]*5)}
     assert any("Brekstad" in t for t in found) and any("Norvald" in t for t in found), found
+
+
+HARRY = Dictionary([Entry("Harry", "Jon")])
+
+
+@pytest.mark.parametrize("read", [
+    lambda n: extract_terms([" ".join(f"then Harry{i%50} met Ron and ate" for i in range(n))]),
+    lambda n: in_context("\n".join(["Harry went. They ate. It was good."]*n), HARRY, "Harry")])
+def test_a_long_sentence_and_a_long_paragraph_cost_what_several_do(read):
+    "A transcript without full stops is one sentence; lines without blanks are one paragraph."
+    def seconds(n):
+        start = time.process_time()
+        read(n)
+        return time.process_time()-start
+    read(10)
+    assert seconds(4000) < 8*seconds(1000) + .2

@@ -150,11 +150,12 @@ def _counted(dictionary:Dictionary, texts:Iterable[str]) -> dict[str,int]:
     counts = Counter()
     for text in [texts] if isinstance(texts, str) else texts:
         counts.update(i for *_,i in dictionary.matcher.find(text))
-    found = {t: counts[i] for i,t in enumerate(dictionary.terms)}
+    found = Counter(dict.fromkeys(dictionary.terms, 0))
+    for i,t in enumerate(dictionary.terms): found[t] += counts[i]
     if found and not counts:
         raise DataError(f"none of the {len(found)} terms of the dictionary occurs in the corpus: "
                         "is it the dictionary of another one?")
-    return found
+    return dict(found)
 
 @patch
 def coverage(self:Dictionary,
@@ -275,10 +276,19 @@ class Diff:
                           *(f"- {show(e)}" for e in self.dropped),
                           *(f"~ {show(a)}  ⇒  {show(b)}" for a,b in self.changed)])
 
+def _numbered(entries:Iterable[Entry]) -> dict[tuple[str,int],Entry]:
+    "Entries by key, and of those with one key, by their order."
+    found, seen = {}, Counter()
+    for e in entries:
+        key = term_key(e.term)
+        found[key, seen[key]] = e
+        seen[key] += 1
+    return found
+
 @patch
 def diff(self:Dictionary, other:Dictionary) -> Diff:
     "The changes that turn this dictionary into `other`."
-    a, b = self._by_key, other._by_key
+    a, b = _numbered(self), _numbered(other)
     return Diff(tuple(e for k,e in b.items() if k not in a),
                 tuple(e for k,e in a.items() if k not in b),
                 tuple((e, b[k]) for k,e in a.items() if k in b and b[k] != e))

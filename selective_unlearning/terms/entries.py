@@ -105,8 +105,11 @@ def _from_json(path:Path) -> list[Entry]:
     if not isinstance(obj, tuple):
         raise DataError(f'{path}: not {{"entries": […]}} and not {{"term": "translation", …}}')
     entries = [{"term": t, "translations": tr} for t,tr in obj]
-    if [t for t,_ in obj] == ["entries"] and isinstance(obj[0][1], list):
-        if all(isinstance(e, tuple) for e in obj[0][1]): entries = [dict(e) for e in obj[0][1]]
+    listed = dict(obj).get("entries")
+    if isinstance(listed, list) and all(isinstance(e, tuple) for e in listed):
+        if more := [t for t,_ in obj if t != "entries"]:
+            raise DataError(f"{path}: {more[0]!r} stands beside 'entries': leave it out")
+        entries = [dict(e) for e in listed]
     return [_checked_entry(e, f"{path}, entry {i}") for i,e in enumerate(entries, 1)]
 
 def _checked_entry(fields:dict, where:str) -> Entry:
@@ -138,9 +141,10 @@ def _parse_csv(text:str, path:str|Path) -> list[Entry]:
             where, cells = f"{path}, line {rows.line_num}", [c.strip() for c in row]
             if not any(cells): continue
             if not columns:
-                names = [c.lower() for c in cells]
-                header = names[:2] in (["term", "translation"], ["term", "translations"])
-                columns = ["term", "translation", *names[2:]] if header else _COLUMNS
+                names = [{"translations": "translation"}.get(c.lower(), c.lower()) for c in cells]
+                both = {"term", "translation"} <= {*names}
+                header = both and ({*names} <= {*_COLUMNS} or names[:2] == [*_COLUMNS[:2]])
+                columns = names if header else _COLUMNS
                 if len({*columns}) < len(columns):
                     raise DataError(f"{where}: two columns have the same name: give each "
                                     "translation of a term a row of its own")

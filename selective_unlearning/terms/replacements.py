@@ -7,6 +7,7 @@ __all__ = ['in_context', 'ReplacementViewer']
 
 # %% ../../nbs/terms/06_replacements.ipynb #6d16fbf5
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -85,9 +86,11 @@ def _sentences_with(texts:Iterable[str], term:str) -> Iterator[str]:
     own = TermMatcher([term], plurals=True)
     for paragraph in (" ".join(p.split()) for t in texts for p in re.split(r"\n\s*\n", t)):
         ends = [0, *(m.end() for m in SENTENCE_END.finditer(paragraph)), len(paragraph)]
-        at = {(max(e for e in ends if e <= a), min(e for e in ends if e >= b)): None
-              for a,b,_ in own.find(paragraph)}
-        yield from (paragraph[a:b].strip() for a,b in at)
+        last = None
+        for a,b,_ in own.find(paragraph):
+            at = slice(ends[bisect_right(ends, a)-1], ends[bisect_left(ends, b)])
+            if at != last: yield paragraph[at].strip()
+            last = at
 
 def in_context(
     texts:Iterable[str], dictionary:Dictionary, term:str,

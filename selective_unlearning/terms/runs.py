@@ -54,7 +54,8 @@ def read_runs(
         run.joints = ["" if c else j for c,j in zip(cut, run.joints)]
         first, *others = run.units[0].split(" ")
         titled = first in TITLES-POLITE_TITLES and (others[1:] or not c.small[first.lower()])
-        if key[1] and not (others and titled or _is_name(first, c, zipf)):
+        initial = regex.fullmatch(r"\p{Lu}\.", first)
+        if key[1] and not (others and (titled or initial) or _is_name(first, c, zipf)):
             run.units[0] = " ".join(others)
         for unit in run.units: alone[unit] += count
         runs.append(run)

@@ -121,7 +121,7 @@ _OWN = r"['’]s?(?= |$)"
 
 def _name_words(term:str) -> list[str]:
     "The words of a person's name without titles: none of `Bishop`, nor of `Mr Bishop`."
-    words = re.sub(_OWN, "", term).split(" ")
+    words = re.sub(_OWN, "", term).split()
     while len(words) > 1 and words[0] in TITLES: words.pop(0)
     none = {t for t in _NO_NAMES if t not in TITLES or len(words) == 1}
     return [w for w in words if w not in none and w[-1:] != "."]

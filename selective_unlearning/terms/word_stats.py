@@ -123,13 +123,15 @@ def _count_runs(sentence:str, c:Counts, following:str=""):
     A pronoun with which the `following` begins is for the last one without a preposition, and so
     is one behind a place: `Ann, who lives at Tarn, says that she`."""
     runs, subject = list(_RUN.finditer(sentence)), None
+    first, others, read = WORD.search(sentence), set(), 0
     for m,end in zip(runs, [*(r.start() for r in runs[1:]), None]):
-        start, before = sentence[:m.start()], sentence[max(0, m.start()-40):m.start()]
+        before = sentence[max(0, m.start()-40):m.start()]
         words = [w.lower() for w in WORD.findall(regex.split("[,;:]", before)[-1])]
         governed = [w for w in words if w not in ARTICLES][-1:]
-        others = {*_he_she(start)}             # whoever they are, they go on to be meant
+        others |= {*_he_she(sentence[read:m.start()])}  # whoever they are, they go on to be meant
+        read = m.start()
         near = [p for p in _he_she(sentence[m.end():end]) if p not in others]
-        run = m[0].removesuffix(m["own"] or ""), not WORD.search(start)
+        run = m[0].removesuffix(m["own"] or ""), first.start() >= m.start()
         c.runs[run] += 1
         c.own[run] += m["own"] is not None
         c.around[run].update("-"+w for w in words[-1:])
