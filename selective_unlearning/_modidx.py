@@ -1977,6 +1977,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                          'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._roles': ( 'terms/translate.html#_roles',
                                                                                                        'selective_unlearning/terms/translate.py'),
+                                                      'selective_unlearning.terms.translate._settled': ( 'terms/translate.html#_settled',
+                                                                                                         'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._shared': ( 'terms/translate.html#_shared',
                                                                                                         'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._sounds_female': ( 'terms/translate.html#_sounds_female',

@@ -265,7 +265,17 @@ def _is_plural(e:Entry, examples:Sequence[str]) -> bool:
 def _rank(e:Entry): return len(content_words(e.term)), len(e.term), not e.term.islower(), e.term
 
 # %% ../../nbs/terms/11_translate.ipynb #2ec1f775
-def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_Free):
+def _settled(locked:Iterable[Entry], k:int) -> tuple[dict[str,str],dict[str,str]]:
+    "The `k`-th translation of each locked entry, and of each word of a person's name among them."
+    done = {e.term: e.translations[k % len(e.translations)] for e in locked if e.translations}
+    pairs = [(e.term.split(), done[e.term].split()) for e in locked
+             if e.kind == "person" and e.term in done]
+    return done, {w: new for old,news in pairs if len(old) == len(news) for w,new in zip(old, news)}
+
+def _stand_ins(
+    entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_Free,
+    settled:tuple[dict[str,str],dict[str,str]]=({}, {}),
+):
     "One translation for each term, by term."
     def by_words(e):  # not `Duke of Dunmarrow`
         if e.term.split(" ")[0] in TITLES and " of " in e.term: return False
@@ -273,7 +283,7 @@ def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_F
     known = [clues[e.term] for e in entries if by_words(e)]
     people = [(_titled(c.term, c.examples), c.he, c.she+_sounds_female(c)) for c in known]
     things = {e.term for e in entries if e.kind != "person"}
-    names, size = _new_words(people, things, seed, free), 0
+    names, size = _new_words(people, things, seed, free) | settled[1], 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
     def renamed(t):
         own = {*_name_words(t)}
@@ -283,7 +293,7 @@ def _stand_ins(entries:Sequence[Entry], clues:dict[str, Term], seed:str, free:_F
     for t in done:  # where only a title or a term is left
         if free.matcher.find(done[t]): done[t] = village(t)
     shared = (w for w in _shared([e.term for e in entries]) if w not in names)
-    done = names | {w: village(w) for w in shared} | done
+    done = names | {w: village(w) for w in shared} | settled[0] | done
     inner = TermMatcher(list(done))
     for e in sorted((e for e in entries if not by_words(e)), key=_rank):
         examples = clues[e.term].examples
@@ -311,7 +321,8 @@ def propose_translations(
     free = _Free(words, TermMatcher([t for t in entries.terms if term_key(t)], plurals=True),
                  length=length, apart=any(isinstance(t, Term) for t in given))
     free.used.update(t.casefold() for e in entries if e.locked for t in e.translations)
-    columns = [_stand_ins(todo, clues, f"{seed} {k}", free) for k in range(n)]
+    locked = [e for e in entries if e.locked]
+    columns = [_stand_ins(todo, clues, f"{seed} {k}", free, _settled(locked, k)) for k in range(n)]
     new = {e.term: replace(e, translations=tuple(c[e.term] for c in columns)) for e in todo}
     return Dictionary(tuple(new.get(e.term, e) for e in entries))
 
