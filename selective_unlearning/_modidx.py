@@ -255,6 +255,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'selective_unlearning/corpus/readers.py'),
                                                      'selective_unlearning.corpus.readers._pdf': ( 'corpus/readers.html#_pdf',
                                                                                                    'selective_unlearning/corpus/readers.py'),
+                                                     'selective_unlearning.corpus.readers._pieces': ( 'corpus/readers.html#_pieces',
+                                                                                                      'selective_unlearning/corpus/readers.py'),
                                                      'selective_unlearning.corpus.readers._plain': ( 'corpus/readers.html#_plain',
                                                                                                      'selective_unlearning/corpus/readers.py'),
                                                      'selective_unlearning.corpus.readers._saved': ( 'corpus/readers.html#_saved',

@@ -23,10 +23,14 @@ from ..models.tokens import Tokenizer
 # %% ../../nbs/corpus/00_readers.ipynb #7f55fea6
 _BREAK = re.compile(r"\b(\w+)[-\u2010][ \t]*\n[ \t]*(?=(\w+))")
 
+_UNSEEN = (r"\x00-\x08\x0e-\x1f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069"
+           r"\ufeff")                                      # but not what joins letters
+
 def normalise(text:str) -> str:
     "The text in NFC, with one kind of newline, nothing invisible, and known words rejoined."
     text = re.sub("\r\n?|[\v\f\x85\u2028]", "\n", text).replace("\u2029", "\n\n")
-    text = re.sub(r"[\ufeff\u200b\u2060]|\xad(?:[ \t]*\n[ \t]*(?=\w))?", "", text)
+    text = re.sub(rf"[{_UNSEEN}]|\xad(?:[ \t]*\n[ \t]*(?=\w))?", "", text)
+    text = re.sub("[\ufb00-\ufb06]", lambda m: unicodedata.normalize("NFKC", m[0]), text)
     text = unicodedata.normalize("NFC", text)
     if _BREAK.search(text):
         words = {w.casefold() for w in re.findall(r"\w+", text)}
@@ -77,8 +81,8 @@ def _csv(path:Path, column:str) -> list[str]:
     limit = csv.field_size_limit(2**31-1)
     out, line = [], 1
     try:
-        names = next(rows, [])
-        if column not in names: raise missing_column(str(path), column, names)
+        names = next(filter(None, rows), [])
+        if names and column not in names: raise missing_column(str(path), column, names)
         line = rows.line_num + 1
         for row in rows:
             if row and len(row) != len(names):
@@ -102,37 +106,52 @@ def _parquet(path:Path, column:str) -> list[str]:
     return [_text(v, f"{path}, row {i}") for i,v in enumerate(values, 1)]
 
 # %% ../../nbs/corpus/00_readers.ipynb #2e11e5c6
-_DROPPED = "title script style nav template noscript"  # `</head>` may be left out
-_PARTS = ("address article aside blockquote caption details div dl fieldset figcaption figure "
-          "footer form h1 h2 h3 h4 h5 h6 header hr main ol p pre section table ul")
+_DROPPED = {*"title script style nav template noscript".split()}  # `</head>` may be left out
+_PARTS = """address article aside blockquote caption center details dialog div dl fieldset
+    figcaption figure footer form h1 h2 h3 h4 h5 h6 header hgroup hr legend main menu ol option p
+    pre section summary table ul"""
+_APART = (dict.fromkeys("br dd dt li tr".split(), "\n") | dict.fromkeys(("td", "th"), " ")
+          | dict.fromkeys(_PARTS.split(), "\n\n"))         # tag → what sets it apart
 
-_AS_READ = dict.fromkeys("iso-8859-1 latin-1 latin1 us-ascii ascii".split(), "cp1252")
+_AS_READ = dict(                                            # as browsers read these names
+    cp1252="iso-8859-1 latin-1 latin1 us-ascii ascii", cp1254="iso-8859-9 latin5",
+    gb18030="gb2312 gbk", cp932="shift_jis shift-jis sjis x-sjis", cp949="euc-kr",
+    utf_8="utf-16 utf-16le utf-16be")                       # of the declaration's own bytes
+_AS_READ = {name: enc for enc,names in _AS_READ.items() for name in names.split()}
 
 def _soup(data:bytes, where:str) -> Any:
     "The parsed markup. Raises `DataError` if it cannot be decoded."
     bs4 = _optional("bs4", "html")
     data, enc = bs4.dammit.EncodingDetector.strip_byte_order_mark(data)
-    enc = enc or bs4.dammit.EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8"
-    enc = _AS_READ.get(enc.lower(), enc)  # as browsers read these names
+    if not enc:
+        said = bs4.dammit.EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8"
+        enc = _AS_READ.get(said.lower(), said)
     try: text = data.decode(enc)
-    except LookupError: raise DataError(f"{where}: unknown encoding {enc!r}") from None
     except UnicodeDecodeError as e:
         raise DataError(f"{where}: byte {e.start} is not {enc}; save the file as UTF-8") from None
+    except (LookupError, UnicodeError):
+        raise DataError(f"{where}: unknown encoding {enc!r}") from None
     text = re.sub(r"(?is)^\s*<\?xml[^>]*>|<!doctype[^>\[]*\[.*?\]\s*>", "", text)
     try: return bs4.BeautifulSoup(text, "html.parser")
     except bs4.ParserRejectedMarkup as e: raise DataError(f"{where}: not HTML: {e}") from None
 
+def _pieces(soup) -> Iterator[str]:
+    "The text of a page, piece by piece, with what sets its parts apart."
+    from bs4 import CData, NavigableString, Tag
+    inside = [(iter(soup.contents), "", False)]             # rest of each open tag, its end, if pre
+    while inside:
+        rest, after, pre = inside[-1]
+        item = next(rest, None)
+        if item is None: yield inside.pop()[1]
+        elif isinstance(item, Tag) and item.name not in _DROPPED:
+            yield (apart := _APART.get(item.name, ""))
+            after = "" if item.name == "br" else apart
+            inside.append((iter(item.contents), after, pre or item.name == "pre"))
+        elif type(item) in (NavigableString, CData):        # and no comment
+            yield str(item) if pre else re.sub(r"[ \t\r\n\f]+", " ", item)
+
 def _html_text(data:bytes, where:str) -> str:
-    soup = _soup(data, where)
-    for tag in soup(_DROPPED.split()): tag.decompose()
-    kept = {id(s) for pre in soup("pre") for s in pre.find_all(string=True)}
-    for s in soup.find_all(string=True):
-        if id(s) not in kept: s.replace_with(type(s)(re.sub(r"[ \t\r\n\f]+", " ", s)))
-    for names,sep in ("br dd dt li tr", "\n"), ("td th", " "), (_PARTS, "\n\n"):
-        for tag in soup(names.split()):
-            tag.insert_before(sep)
-            if tag.name != "br": tag.insert_after(sep)
-    text = re.sub(r"[ \t]*\n[ \t]*", "\n", soup.get_text())
+    text = re.sub(r"[ \t]*\n[ \t]*", "\n", "".join(_pieces(_soup(data, where))))
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 def _html(path:Path, column:str) -> list[str]: return [_html_text(path.read_bytes(), str(path))]
@@ -150,13 +169,20 @@ def _epub_pages(z:zipfile.ZipFile, where:str) -> Iterator[str]:
         if left < 0:
             raise DataError(f"{where}: unpacks to over {_EPUB_LIMIT:,} bytes, more than any book")
         return z.read(name)
-    root = tags(_soup(read("META-INF/container.xml"), where), "rootfile")[0]["full-path"]
+    found = tags(_soup(read("META-INF/container.xml"), where), "rootfile")
+    if not found: raise DataError(f"{where}: not a readable EPUB: its container names no package")
+    root = found[0]["full-path"]
     package = _soup(read(root), f"{where}/{root}")
     items = {i["id"]: i for i in tags(package, "item")}
     for ref in dict.fromkeys(r["idref"] for r in tags(package, "itemref")):
         if "nav" in items[ref].get("properties", "").split(): continue
-        name = posixpath.join(posixpath.dirname(root), unquote(items[ref]["href"]))
-        yield _html_text(read(posixpath.normpath(name)), f"{where}/{name}")
+        if items[ref].get("media-type", "").startswith("image/"): continue
+        href = unquote(items[ref]["href"].partition("#")[0])
+        name = posixpath.join(posixpath.dirname(root), href)
+        try: yield _html_text(read(posixpath.normpath(name)), f"{where}/{name}")
+        except DataError:
+            if "META-INF/encryption.xml" not in z.namelist(): raise
+            raise DataError(f"{where}: is copy-protected: {name} cannot be read") from None
 
 def _epub(path:Path, column:str) -> list[str]:
     try:
