@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACRONYM', 'WORD_TAIL', 'WORD', 'ARTICLES', 'PARTICLES', 'MALE_TITLES', 'FEMALE_TITLES', 'POLITE_TITLES', 'TITLES',
-           'PARAGRAPH_END', 'SENTENCE_END', 'SMALL_IN_NAMES', 'sentences', 'rough_sentences', 'plural',
+           'ABBREVIATED', 'PARAGRAPH_END', 'SENTENCE_END', 'SMALL_IN_NAMES', 'sentences', 'rough_sentences', 'plural',
            'plural_by_ending', 'looks_plural', 'in_capitals', 'as_found', 'in_case_of', 'article', 'frequency']
 
 # %% ../../nbs/core/06_text.ipynb #1b2d4456
@@ -38,14 +38,14 @@ TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {*"""Admiral Agent Alderm
 
 # %% ../../nbs/core/06_text.ipynb #1ab4be60
 _ABBREVIATIONS = "Mr Mrs Ms Dr St Prof".split()
-_ABBREVIATED = regex.compile(rf"\b({'|'.join(_ABBREVIATIONS)}|Jr|Sr|Mt)\.(?=\s)")
+ABBREVIATED = regex.compile(rf"\b({'|'.join(_ABBREVIATIONS)}|Jr|Sr|Mt)\.?(?=\s)")
 _NEW_PARAGRAPH = regex.compile(r"\n\s*\n|\n(?=\s*[-*|>•])")  # a list item is one too
 _NEXT_SENTENCE = regex.compile(
     r"(?<=[.!?:;][\"'”’)\]]*)(?<!\b\p{Lu}\.) (?=[\"'“‘(\[]*\p{Lu})| [–—] |(?<=[\w,] )(?=[\"“])")
 
 def sentences(text:str) -> Iterator[str]:
     "Sentences of prose, each on one line, without headings and list marks."
-    text = _ABBREVIATED.sub(r"\1", regex.sub(r"(?m)^\s*#.*$", "", text))
+    text = ABBREVIATED.sub(r"\1", regex.sub(r"(?m)^\s*#.*$", "", text))
     for paragraph in _NEW_PARAGRAPH.split(text):
         lines = paragraph.strip().count("\n")+1
         paragraph = regex.sub(r"^([-*|>•]+ )+|[| ]+$", "", " ".join(paragraph.split()))

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import regex
 
 from ..core.errors import DataError
-from ..core.text import ARTICLES, WORD, frequency, plural, sentences
+from ..core.text import ABBREVIATED, ARTICLES, WORD, frequency
+from ..core.text import plural, sentences
 from .kinds import KEPT_HEADS, KIND_OF_HEAD, QUALIFIERS, agreeing, called
 from .kinds import families, given_names, kind_of, parts_of_people
 from .kinds import parts_of_places
@@ -269,12 +270,12 @@ def count_terms(
 def _covering(terms:Iterable[str]) -> dict[str, str]:
     "For each term, the one among `terms` that covers it."
     by_form = defaultdict(list)
+    def key(t): return ABBREVIATED.sub(r"\1", term_key(t))  # each of two spellings covers the other
     for t in dict.fromkeys(terms):
-        for f in TermMatcher([t], plurals=True).forms: by_form[f.text].append(t)
+        for f in TermMatcher([t], plurals=True).forms: by_form[key(f.text)].append(t)
     def top(t):
-        key = term_key(t)
-        same = [u for u in by_form[key] if term_key(u) == key]
-        others = [u for u in by_form[key] if term_key(u) != key]
+        same = [u for u in by_form[key(t)] if key(u) == key(t)]
+        others = [u for u in by_form[key(t)] if key(u) != key(t)]
         return top(others[0]) if others else same[0]
     return {t: top(t) for ts in by_form.values() for t in ts}
 

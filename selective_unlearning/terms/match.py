@@ -17,7 +17,7 @@ import regex
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from ..core.errors import DataError
-from ..core.text import plural
+from ..core.text import ABBREVIATED, plural
 
 # %% ../../nbs/terms/00_match.ipynb #a64a56d7
 class _Shift(NamedTuple):
@@ -134,8 +134,11 @@ def _forms(keys:list[str], plurals:bool) -> tuple[Form, ...]:
     def add(terms, plural):
         for written in zip(*(_written(t) for t,_ in terms)):
             for t,(_, i) in zip(written, terms): found.setdefault(t, Form(t, i, plural))
+    dotted = [(ABBREVIATED.sub(r"\1"+dot, k), i) for k,i in ordered if ABBREVIATED.search(k)
+              for dot in ("", ".")]
     add(ordered, False)
-    if plurals: add([(p, i) for k,i in ordered for p in _plurals(k)], True)
+    add(dotted, False)
+    if plurals: add([(p, i) for k,i in ordered+dotted for p in _plurals(k)], True)
     return tuple(found.values())
 
 _NAME_IN_Y = regex.compile(r".*\p{Lu}.*[^aeiou]y", regex.S)
