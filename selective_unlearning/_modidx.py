@@ -1465,6 +1465,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                       'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary.Dictionary._by_key': ( 'terms/dictionary.html#dictionary._by_key',
                                                                                                                      'selective_unlearning/terms/dictionary.py'),
+                                                       'selective_unlearning.terms.dictionary.Dictionary._families': ( 'terms/dictionary.html#dictionary._families',
+                                                                                                                       'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary.Dictionary._repr_html_': ( 'terms/dictionary.html#dictionary._repr_html_',
                                                                                                                          'selective_unlearning/terms/dictionary.py'),
                                                        'selective_unlearning.terms.dictionary.Dictionary.add': ( 'terms/dictionary.html#dictionary.add',

@@ -15,7 +15,8 @@ from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import KINDS, Entry
 from selective_unlearning.terms.extract import extract_terms
 from selective_unlearning.terms.kinds import given_names, surnames
-from selective_unlearning.terms.match import term_key
+from selective_unlearning.terms import dictionary
+from selective_unlearning.terms.match import TermMatcher, term_key
 from selective_unlearning.terms.translate import propose_translations
 
 # No control characters: spreadsheets have none, and Python 3.10's CSV reader refuses NUL.
@@ -304,6 +305,28 @@ def test_possessives_and_plurals_are_of_the_family(name, other):
     "Whatever is drawn for a name is drawn for them."
     d = Dictionary([Entry(t, list("ABCDEFGH")) for t in (name, other)])
     for seed in range(8): assert len({*d.draw(seed).values()}) == 1
+
+
+def test_a_broken_array_is_named_and_a_broken_string_skipped(tmp_path):
+    path = tmp_path/"names.npy"
+    path.write_bytes(b"PK\x03\x04junk")
+    with pytest.raises(DataError, match="names.npy"): Dictionary.load(path)
+    np.save(path, np.array(['{"Ron": "Ed"}', '{{[]}: "b"}']))
+    assert Dictionary.load(path) == Dictionary([Entry("Ron", "Ed")])
+
+
+def test_a_draw_does_not_look_for_families_again(monkeypatch):
+    d = Dictionary([Entry("Harry Potter", "Jon Hill"), Entry("Harry", "Jon")])
+    expected = d.draw(1)
+    monkeypatch.setattr(dictionary, "families", None)
+    assert d.draw(1) == expected
+
+
+@pytest.mark.parametrize("text, found", [("the Holmeses", "Holmeses"), ("two Joneses", "Joneses"),
+                                         ("the Davy Joneses", "Davy Joneses"), ("Holmesy", None)])
+def test_plurals_of_names_in_s(text, found):
+    spans = TermMatcher(["Holmes", "Jones", "Davy Jones"], plurals=True).find(text)
+    assert [text[a:b] for a,b,_ in spans] == [found]*bool(found)
 
 
 def test_old_arrays_never_run_code(tmp_path):

@@ -45,6 +45,9 @@ class Dictionary:
         return {term_key(e.term): e for e in reversed(self.entries)}
 
     @cached_property
+    def _families(self) -> dict[str, str]: return families(self.terms)
+
+    @cached_property
     def matcher(self) -> TermMatcher:
         "Finds the terms and their regular plurals in a text; indexes are positions in `terms`."
         return TermMatcher(self.terms, plurals=True)
@@ -189,9 +192,11 @@ def covered(
 # %% ../../nbs/terms/04_dictionary.ipynb #82a8a98e
 def families(terms:Iterable[str]) -> dict[str, str]:
     "Each term's family, named after the family's first term in alphabetical order."
-    parent = {}
+    parent, terms = {}, [*terms]
     def root(x):
-        while parent.setdefault(x, x) != x: x = parent[x]
+        while parent.setdefault(x, x) != x:
+            parent[x] = parent[parent[x]]                  # or the way grows with each term
+            x = parent[x]
         return x
     keys = sorted(map(term_key, terms))
     for key in keys:
@@ -210,7 +215,7 @@ def draw(self:Dictionary,
     scope:str="",     # a document's name; each scope has its own draw
 ) -> dict[str, str]:  # term to translation
     "One translation for each term. Raises `DataError` if one has none."
-    family, out = families(self.terms), {}
+    family, out = self._families, {}
     for e in self:
         if not e.translations:
             raise DataError(f"{e.term!r} has no translation: add one or drop the term")

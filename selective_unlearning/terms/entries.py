@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'Entry', 'join_entries', 'joined', 'read_entries', 'write_entries']
 
 # %% ../../nbs/terms/01_entries.ipynb #3818407b
-import ast, csv, io, json, re, warnings
+import ast, csv, io, json, re, warnings, zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
@@ -174,14 +174,14 @@ def _from_source(source:str) -> list[Entry]:
                       re.sub(r"\s*\n\s*", " ", re.sub(r"#[^\"'\n]*$", "", code, flags=re.M)))
     for attempt in (code, repaired):
         try: return _literal_entries(attempt)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as e: error = e
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as e: error = e
     raise ValueError(f"not a dictionary: {getattr(error, 'msg', error)}")
 
 def _from_npy(path:Path) -> tuple[list[Entry], int, tuple[str, ...]]:
     import numpy as np
     regular_file(path)
     try: strings = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError, OSError) as e:
+    except (ValueError, EOFError, MemoryError, OSError, zipfile.BadZipFile) as e:
         raise DataError(f"{path}: not an array of strings (pickles are never read): {e}") from None
     if not isinstance(strings, np.ndarray) or strings.dtype.kind != "U":
         raise DataError(f"{path}: holds no strings")

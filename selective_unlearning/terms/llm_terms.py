@@ -16,12 +16,12 @@ from tqdm.auto import tqdm
 
 from ..core.errors import quiet
 from ..core.files import text_hash
-from ..core.text import in_case_of, looks_plural, plural
+from ..core.text import TITLES, in_case_of, looks_plural, plural
 from ..models.llm import NoAnswer
 from .dictionary import Dictionary, families
 from .entries import KINDS, Entry
 from .extract import Term, count_terms
-from .kinds import given_names
+from .kinds import KEPT_HEADS, given_names
 from .match import TermMatcher, term_key
 from .spacy_terms import passages
 from .translate import content_words, propose_translations
@@ -156,6 +156,7 @@ The terms, each with its kind, stand """
 def _may_stay(word:str) -> bool:
     "Whether a word may stay as it is."
     from wordfreq import zipf_frequency
+    if word in KEPT_HEADS or word.title() in TITLES: return True
     is_name = any(word.title() in names for names in given_names("en"))
     return zipf_frequency(word, "en") >= 3.6 and not is_name
 

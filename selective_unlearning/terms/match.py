@@ -141,9 +141,11 @@ def _forms(keys:list[str], plurals:bool) -> tuple[Form, ...]:
     if plurals: add([(p, i) for k,i in ordered+dotted for p in _plurals(k)], True)
     return tuple(found.values())
 
+_NAME_IN_S = regex.compile(r"(?:.* )?\p{Lu}\p{Ll}*[^s\P{L}]s", regex.S)  # the Holmeses
 _NAME_IN_Y = regex.compile(r".*\p{Lu}.*[^aeiou]y", regex.S)
 
 def _plurals(key:str) -> list[str]:
+    if _NAME_IN_S.fullmatch(key): return [key+"es"]
     made = [key+"s", key[:-1]+"ies"] if _NAME_IN_Y.fullmatch(key) else [plural(key)]
     return made if plural(key) != key else []
 

@@ -93,12 +93,13 @@ def _sentences_with(texts:Iterable[str], term:str) -> Iterator[str]:
             last = at
 
 def in_context(
-    texts:Iterable[str], dictionary:Dictionary, term:str,
+    texts:str|Iterable[str], dictionary:Dictionary, term:str,
     n:int=3,  # sentences
 ) -> Html:
     "A table of the first sentences in which a term occurs, before and after they are translated."
     ready = {e.term: e for e in dictionary if e.translations and term_key(e.term)}
     d, rows = Dictionary(tuple(ready.values())), []
+    texts = [texts] if isinstance(texts, str) else texts
     for sentence in islice(_sentences_with(texts, term), n) if term_key(term) else ():
         line, = _lines(0, substitute(sentence, d), len(sentence))
         rows.append((line.side(0), line.side(1)))

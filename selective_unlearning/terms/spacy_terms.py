@@ -12,13 +12,16 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..core.errors import MissingExtra, ModelError, quiet
+from ..core.errors import MissingExtra, ModelError, quiet, require
 from .entries import KINDS
 from .extract import Term, count_terms
 
 # %% ../../nbs/terms/12_spacy_terms.ipynb #607e0249
 def passages(text:str, size:int=3000) -> Iterator[str]:
-    "The passages of a text, of at most `size` characters, without white space around them."
+    """The passages of a text, of at most `size` characters, without white space around them.
+
+    Raises `ConfigError` if `size` is less than 2."""
+    require(size >= 2, f"size must be at least 2 characters, got {size}: use e.g. 3000")
     start = 0
     while start < len(text):
         end = min(start+size, len(text))

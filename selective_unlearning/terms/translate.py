@@ -308,11 +308,11 @@ def propose_translations(
     terms:Iterable[Term|Entry|str],  # plain texts are of kind `other`; locked entries are kept
     seed:int=0,
     n:int=1,                         # translations for each term
-    taken:Iterable[str]=(),          # words, or whole texts: no word of these is proposed
+    taken:str|Iterable[str]=(),      # words, or whole texts: no word of these is proposed
     length:Callable[[str], int]=len, # of a text, e.g. in tokens; prefer the term's length
 ) -> Dictionary:                     # in the order of `terms`
     "A generic translation of the same kind for each term, always the same for a seed."
-    given = list(terms)
+    given, taken = list(terms), [taken] if isinstance(taken, str) else taken
     entries = Dictionary(tuple(joined(map(_as_entry, given))))
     clues = {e.term: Term(e.term, 0, 0, e.kind, "") for e in entries}
     clues |= {t.term: t for t in given if isinstance(t, Term)}
