@@ -153,11 +153,12 @@ def _plurals(key:str) -> list[str]:
 _CHUNK = 1 << 15  # bytes; the matches of one chunk fit the processor's cache
 _CLOSER = 2
 _BORDERS = np.array([is_word(chr(i)) for i in range(128)] + [_CLOSER]*128, dtype=np.uint8)
-_BORDERS[ord("-")] = _CLOSER
+_BORDERS[[ord("-"), ord("_")]] = _CLOSER
 
 def _goes_on(beside:str, hyphen:bool) -> bool:
     "Whether a word goes on in `beside`, the text next to a term, nearest character first."
-    return is_word(beside[hyphen and beside[0] == "-"])
+    beside = beside[hyphen and beside[0] == "-":].lstrip("_")
+    return bool(beside) and is_word(beside[0])
 
 # %% ../../nbs/terms/00_match.ipynb #fcedf48c
 class TermMatcher:
@@ -175,7 +176,8 @@ class TermMatcher:
         self._known = {f.text.encode(): n for n,f in enumerate(self.forms)}
         self._automaton = BytesAhoCorasick(list(self._known), MatchKind.LeftmostLongest,
                                            Implementation.DFA)
-        sides = [(is_word(t[0]), is_word(t[-1]), all(map(is_word, t))) for t,*_ in self.forms]
+        sides = [(is_word(t[0]), is_word(t[-1]), "_" not in t and all(map(is_word, t)))
+                 for t,*_ in self.forms]
         sides = np.array(sides, dtype=np.uint8).reshape(-1, 3).T.copy()
         self._first, self._last, self._solid = sides  # which parts of a form are word characters
         self._reach = max(map(len, self._known), default=0)
@@ -254,8 +256,8 @@ class TermMatcher:
 
     def _is_apart(self, data:bytes, form:int, start:int, end:int) -> bool:
         "Whether no word goes on beside a form."
-        left = data[max(start-8, 0):start].decode(errors="ignore")[::-1]
-        right = data[end:end+8].decode(errors="ignore")
+        left = data[max(start-32, 0):start].decode(errors="ignore")[::-1]
+        right = data[end:end+32].decode(errors="ignore")
         hyphen = "-" in self.forms[form].text
         return not (self._first[form] and _goes_on(left, hyphen)
                     or self._last[form] and _goes_on(right, hyphen))

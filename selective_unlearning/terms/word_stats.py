@@ -97,7 +97,8 @@ def _kin(before:str, after:str) -> list[str]:
 # %% ../../nbs/terms/07_word_stats.ipynb #58593cc1
 _CAPITALISED = rf"(?:{ACRONYM}|\p{{Lu}}\.(?= \p{{Lu}})|\p{{Lu}}{WORD_TAIL}(?: \d{{1,4}}\b)?)"
 JOIN = rf"['’]s? | (?:(?:of|for|and)(?: the)?|&|the|{'|'.join(PARTICLES)}) "
-_RUN = regex.compile(rf"(?<![\w'’-]){_CAPITALISED}(?:(?:{JOIN}| ){_CAPITALISED})*(?P<own>['’]s\b)?")
+_RUN = regex.compile(rf"(?<![^\W_]_*|['’-]){_CAPITALISED}(?:(?:{JOIN}| ){_CAPITALISED})*"
+                     r"(?P<own>['’]s\b)?")
 
 _PRONOUNS = dict.fromkeys(("he", "him", "his"), "he") | dict.fromkeys(("she", "her", "hers"), "she")
 
