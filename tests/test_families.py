@@ -3,22 +3,26 @@ import logging
 
 import pytest, torch
 from datasets import Dataset
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
-from transformers import MixtralConfig, MixtralForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import Gemma3Config, GenerationConfig, GPT2Config, GPT2LMHeadModel
+from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerFast
 
 from selective_unlearning.core.errors import ConfigError, DataError
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.job.run import demo_config
 from selective_unlearning.job.settings import RunConfig, configure
 from selective_unlearning.labels.shards import tokenizer_hash
-from selective_unlearning.labels.translated import first_tokens
-from selective_unlearning.models.adapters import add_adapter, lora_targets
-from selective_unlearning.models.continuations import complete
+from selective_unlearning.labels.translated import first_tokens, translate_block
+from selective_unlearning.models.adapters import add_adapter, load_adapter, lora_targets
+from selective_unlearning.models.adapters import save_adapter
+from selective_unlearning.models.continuations import _prompted, complete
 from selective_unlearning.models.llm import local_model
-from selective_unlearning.models.load import default_dtype, load_tokenizer
+from selective_unlearning.models.load import context_length, default_dtype, load_tokenizer
 from selective_unlearning.models.reader import Reader
 from selective_unlearning.models.sampling import opener_ids, sample_texts
 from selective_unlearning.models.scores import row_scores
+from selective_unlearning.terms.substitute import substitute
 from selective_unlearning.training.losses import batch_losses, learnt_at_names
 from selective_unlearning.training import methods
 from selective_unlearning.training.methods import METHODS
@@ -51,6 +55,25 @@ def test_settings_of_writing_that_come_with_a_model_change_nothing(reader, asked
     assert complete(reader, ASKED, 12) == written[0]
     assert sample_texts(reader, [dict(opener="Orla")], 3, 12) == written[1]
     assert reader.model.generation_config is own
+
+
+def test_an_adapter_s_model_keeps_its_own_settings_of_writing(reader):
+    "PEFT hands the wrapper's to the model itself."
+    own = GenerationConfig(eos_token_id=[2, 5], repetition_penalty=1.1)
+    reader.model.generation_config = own
+    complete(Reader(add_adapter(reader.model, "unlearned", r=4), reader.tokenizer), ASKED, 4)
+    assert reader.model.generation_config.repetition_penalty == 1.1
+
+
+def test_of_a_prompt_longer_than_the_context_the_end_is_read_after_the_opening(reader):
+    long = "Orla Venn keeps the lighthouse. "*40
+    for prefix in (), (1, 7, 8, 9):
+        read = Reader(reader.model, reader.tokenizer, prefix=prefix)
+        (row,), (first,) = _prompted(read, [(long, "Orla")])
+        assert row[:len(read.opening)] == read.opening and len(row) == 128
+        assert reader.tokenizer.decode(row[first:]) == "Orla"
+    (row,), _ = _prompted(reader, [("<s>Orla keeps", " it")])
+    assert row.count(reader.tokenizer.bos_token_id) == 1
 
 
 def test_greedy_text_is_the_likeliest_token_after_token(reader):
@@ -148,12 +171,32 @@ def test_learning_at_names_says_where_it_does_nothing(caplog):
         assert len(caplog.records) == said
 
 
+MIXTRAL = dict(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+               num_attention_heads=1, num_key_value_heads=1, num_local_experts=2)
+
+
+def test_an_adapter_of_a_model_of_experts_is_loaded_again(tmp_path):
+    model = MixtralForCausalLM(MixtralConfig(**MIXTRAL))
+    save_adapter(add_adapter(model, "unlearned", r=4), "unlearned", tmp_path)
+    assert load_adapter(MixtralForCausalLM(MixtralConfig(**MIXTRAL)), "unlearned", tmp_path)
+
+
+def test_a_model_that_sees_pictures_too_has_the_context_of_its_text():
+    text = dict(vocab_size=16, hidden_size=8, num_hidden_layers=1, max_position_embeddings=64)
+    assert context_length(Gemma3Config(text_config=text, vision_config={})) == 64
+
+
+def test_a_tokenizer_may_drop_the_last_character_of_a_name():
+    letters = {c: i for i, c in enumerate(" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.")}
+    tok = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(letters, [])), eos_token=".")
+    row = translate_block(substitute("they met Zoë", {"Zoë": "Ann"}), tok)
+    assert tok.decode(row["input_ids"]).replace(" ", "") == "theymetZo"
+
+
 def test_a_model_without_feed_forward_layers_of_its_own_has_no_adapter_there():
     "Its experts are tensors of three dimensions, not linear layers."
-    shape = dict(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-                 num_attention_heads=1, num_key_value_heads=1, num_local_experts=2)
     with pytest.raises(ConfigError, match="lora.targets=all"):
-        lora_targets(MixtralForCausalLM(MixtralConfig(**shape)), "mlp")
+        lora_targets(MixtralForCausalLM(MixtralConfig(**MIXTRAL)), "mlp")
 
 
 def test_the_demo_takes_no_files_of_others():

@@ -158,7 +158,7 @@ class AdapterConfig:
 
     def __post_init__(self):
         require(self.r >= 0, f"r must be at least 0, got {self.r}: 0 trains all weights")
-        require(0 <= self.alpha < inf, f"alpha must be a number, at least 0, got {self.alpha}")
+        require(0 < self.alpha < inf, f"alpha must be a number above 0, got {self.alpha}")
         one_of(self, "targets", "all", "mlp")
         _shares(self, "first_layer")
 

@@ -165,7 +165,9 @@ def _parse(argv:list[str]|None) -> argparse.Namespace:
     command = parser.commands[args.command]
     typed, _, value = unknown[0].partition("=")
     name = typed.lstrip("-").replace("-", "_")
-    if name in field_names(RunConfig): hint = f"; it is a setting: --set {name}={value or 'VALUE'}"
+    if args.command == "demo" and name in _DEMO_HAS: hint = "; the demo has its own: use run"
+    elif name in field_names(RunConfig):
+        hint = f"; it is a setting: --set {name}={value or 'VALUE'}"
     elif "." in name:
         hint = did_you_mean(name, field_names(RunConfig))
         hint = hint.replace("did you mean '", "did you mean --set '")

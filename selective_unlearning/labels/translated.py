@@ -34,6 +34,7 @@ def label_sources(
             (sub.text, s.start, s.end), (sub.translated, s.out_start, s.out_end)))
         pairs = {s.start+w.end(): s.out_start+v.end() for w,v in zip(words, others)}
         first, last = np.searchsorted(ends, s.start, "right"), np.searchsorted(ends, s.end)
+        last = min(last, len(ends)-1)                      # a tokenizer may drop a character
         for t in range(first+1, last+1):
             end = int(ends[t-1])
             inner = end < s.end and pairs.get(end, s.out_end) < s.out_end

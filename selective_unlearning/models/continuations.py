@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, TextIteratorStreamer
 
@@ -48,16 +49,16 @@ def _batches(lengths:Sequence[int], tokens:int) -> list[list[int]]:
 
 # %% ../../nbs/models/05_continuations.ipynb #66ae0ca4
 def _prompted(reader:Reader, pairs:Sequence[tuple[str,str]]) -> tuple[list[list[int]],list[int]]:
-    "The tokens of each pair, and where its continuation begins; a long row is cut at the front."
-    rows, first, opening = [], [], reader.opening
+    "The tokens of each pair, and where its continuation begins; of a long prompt, the end is read."
+    rows, first, opening, bos = [], [], reader.opening, bos_ids(reader.tokenizer)
+    room = (context_length(reader.model) or 1_000_000)-len(opening)
     for prompt,continuation in pairs:
         enc = reader.tokenizer(prompt+continuation, return_offsets_mapping=True,
                                add_special_tokens=False)
-        inside = sum(end <= len(prompt) for _,end in enc["offset_mapping"])
-        row = opening+enc["input_ids"]
-        cut = max(0, len(row)-(context_length(reader.model) or len(row)))
-        rows.append(row[cut:])
-        first.append(max(len(opening)+inside-cut, 1))
+        ids, inside = enc["input_ids"], sum(e <= len(prompt) for _,e in enc["offset_mapping"])
+        cut = max(bos and ids[:1] == bos, len(ids)-room)   # the prompt may write the BOS itself
+        rows.append(opening+ids[cut:])
+        first.append(max(len(opening)+max(inside-cut, 0), 1))
     return rows, first
 
 # %% ../../nbs/models/05_continuations.ipynb #83fc63aa
@@ -117,12 +118,16 @@ def write(
     **more,                               # for the model's `generate`
 ) -> torch.Tensor:                        # (B, up to n) what is written, padded after its end
     "Each row's likeliest next tokens, whatever else the model's `generation_config` asks for."
-    own, pad = model.generation_config, tokenizer.pad_token_id
-    model.generation_config = GenerationConfig(eos_token_id=end_tokens(model, tokenizer) or None,
-                                               pad_token_id=pad)
-    try: out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=n, do_sample=False,
-                              logits_to_keep=torch.tensor([-1]), **more)
-    finally: model.generation_config = own
+    plain = GenerationConfig(eos_token_id=end_tokens(model, tokenizer) or None,
+                             pad_token_id=tokenizer.pad_token_id)
+    inner = [model.get_base_model()] if isinstance(model, PeftModel) else []
+    own = [(m, m.generation_config) for m in (model, *inner)]  # PEFT hands its own to the model
+    try:
+        for m,_ in own: m.generation_config = plain
+        out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=n, do_sample=False,
+                             logits_to_keep=torch.tensor([-1]), **more)
+    finally:
+        for m,config in own: m.generation_config = config
     return out[:, ids.shape[1]:]
 
 # %% ../../nbs/models/05_continuations.ipynb #178edf73

@@ -351,7 +351,8 @@ def context_length(
     model:CausalLM|PretrainedConfig,
 ) -> int|None:
     "How many tokens the model can take at once, or None if its configuration does not say."
-    config = getattr(model, "config", model)
+    config:Any = getattr(model, "config", model)
+    config = config.get_text_config()                      # of a model that sees pictures, too
     return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
 
 # %% ../../nbs/models/00_load.ipynb #002eecb2

@@ -228,7 +228,7 @@ def rmu_layer(model) -> int:
     "The index of the layer that is steered, counted from 0: the third trained one, as published."
     from selective_unlearning.models.adapters import layer_number
     trained = [layer_number(name) for name,p in model.named_parameters() if p.requires_grad]
-    return min(min(trained)+2, model.config.num_hidden_layers-1)
+    return min(min(trained)+2, model.config.get_text_config().num_hidden_layers-1)
 
 def _hidden(model, batch:dict, layer:int) -> "torch.Tensor":  # (B, T, D)
     read = {k: batch[k] for k in ("input_ids", "attention_mask")}
