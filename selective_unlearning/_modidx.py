@@ -961,6 +961,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'selective_unlearning/job/settings.py'),
                                                    'selective_unlearning.job.settings._switches': ( 'job/settings.html#_switches',
                                                                                                     'selective_unlearning/job/settings.py'),
+                                                   'selective_unlearning.job.settings.check_preset': ( 'job/settings.html#check_preset',
+                                                                                                       'selective_unlearning/job/settings.py'),
                                                    'selective_unlearning.job.settings.configure': ( 'job/settings.html#configure',
                                                                                                     'selective_unlearning/job/settings.py'),
                                                    'selective_unlearning.job.settings.preset': ( 'job/settings.html#preset',

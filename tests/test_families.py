@@ -11,7 +11,7 @@ from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerF
 from selective_unlearning.core.errors import ConfigError, DataError
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.job.run import demo_config
-from selective_unlearning.job.settings import RunConfig, configure
+from selective_unlearning.job.settings import RunConfig, check_preset, configure, preset
 from selective_unlearning.labels.shards import tokenizer_hash
 from selective_unlearning.labels.translated import first_tokens, translate_block
 from selective_unlearning.models.adapters import add_adapter, load_adapter, lora_targets
@@ -203,3 +203,12 @@ def test_the_demo_takes_no_files_of_others():
     assert demo_config(demo_config()) == demo_config()
     with pytest.raises(ConfigError, match="corpus would do nothing: the demo brings its own"):
         demo_config(configure(RunConfig(), {"corpus": "books/"}))
+
+
+@pytest.mark.parametrize("name, stranger, said", [("finetuned", None, 1), ("demo", None, 0),
+                                                  ("finetuned", "my_model_before", 0)])
+def test_the_preset_for_fine_tuned_models_warns_without_a_stranger(name, stranger, said, caplog):
+    config = preset(name)
+    if stranger: config = configure(config, {"stranger": stranger, "retain.translated": False})
+    with caplog.at_level(logging.WARNING, "selective_unlearning"): check_preset(name, config)
+    assert sum("without a stranger" in r.getMessage() for r in caplog.records) == said

@@ -257,7 +257,11 @@ def _kept_to(limit:Limit, value:float, around:list, narrow:list|None) -> tuple[b
     if limit.better == "higher":
         return value >= limit.limit and (limit.low is None or around[0] >= limit.low), ""
     if limit.better == "within": return near, ""
-    if limit.better == "near 0": return near and around[0] <= 0 <= around[1], ""
+    if limit.better == "near 0":
+        met = near and around[0] <= 0 <= around[1]
+        if met and narrow and max(map(abs, narrow[:2])) > 2*limit.limit:
+            return None, _TOO_FEW.format(interval_text(narrow))  # it holds 0, and anything else
+        return met, ""
     assert narrow
     if max(map(abs, narrow[:2])) <= limit.limit: return True, ""
     return (None, _TOO_FEW.format(interval_text(narrow))) if near else (False, "")

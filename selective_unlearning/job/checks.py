@@ -31,7 +31,7 @@ from ..training.methods import METHODS
 from ..training.rows import training_steps
 from ..training.trainer import trackers
 from ..evaluation.measures import read_prompts
-from ..evaluation.headline import few_steps
+from ..evaluation.headline import FEW_STEPS, few_steps
 from ..evaluation.prior_knowledge import knowledge_lines, recall_text
 from ..evaluation.prior_knowledge import verdict_text
 from ..evaluation.utility import read_general, read_neighbours
@@ -217,8 +217,11 @@ def check_worth(run:Run):
     steps = dict(reinforced=training_steps(len(run.blocks), c.reinforcing))
     if run.method.trains:
         steps["unlearned"] = training_steps(len(_forget_lengths(run)), c.unlearning)
-    for line in few_steps(steps):
-        say(f"{line} Raise its epochs, or lower its accumulation, batch_size "
-            "or block_size.", logging.WARNING)
+    read = dict(reinforced=("reinforce.epochs", c.reinforce.epochs),
+                unlearned=("unlearn.epochs", c.unlearn.epochs))
+    for name,n in steps.items():
+        setting, epochs = read[name]
+        for line in few_steps({name: n}):
+            say(f"{line} Set {setting} to {-(-FEW_STEPS*epochs//n)} or more.", logging.WARNING)
     if (recall := run.recall()) and (warning := recall_text(recall)): say(warning, logging.WARNING)
     check_space(run)

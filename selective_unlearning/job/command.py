@@ -19,8 +19,8 @@ from ..core.files import disk_is_full
 from ..models.tokens import chat_text
 from ..training.methods import METHODS
 from .manifest import STEPS
-from .settings import PATHS, PRESETS, RunConfig, configure, preset
-from .settings import read_config
+from .settings import PATHS, PRESETS, RunConfig, check_preset, configure
+from .settings import preset, read_config
 
 # %% ../../nbs/job/11_command.ipynb #29a3c9cb
 OPTIONS = {  # part of the help → option of `run` → setting
@@ -253,8 +253,13 @@ def _work(args:argparse.Namespace):
     from selective_unlearning.models.load import processes
     from selective_unlearning.job.run import demo_config, run
     if args.command == "demo": config = demo_config(config)
+    check_preset(args.preset, config)
     done = run(config, args.out, args.until)
-    if processes().is_main_process: _print(done.path(args.until) if args.until else done.report)
+    if not processes().is_main_process: return
+    _print(done.path(args.until) if args.until else done.report)
+    if args.until == "dictionary" and not config.dictionary:
+        LOG.info("to go on, correct a copy of its dictionary.json, and give it with --dictionary")
+    if not args.until and LOG.level > logging.INFO: _print(done.folder/"report.html")
 
 # %% ../../nbs/job/11_command.ipynb #2e87b73d
 _OPENED = "report", "chat", "export"  # these read a folder that may be somebody else's

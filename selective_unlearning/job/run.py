@@ -24,7 +24,8 @@ from ..models.load import cache_dir, processes
 from .checks import check
 from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
-from .settings import RunConfig, configure, preset as named, to_yaml
+from .settings import RunConfig, check_preset, configure
+from .settings import preset as named, to_yaml
 from .step_list import STEP_LIST, Step, step_keys
 from .steps import say
 
@@ -251,4 +252,6 @@ def unlearn(
     """Make `model` forget `corpus`.
 
     Does every step that is not yet done in `out`, and writes the report."""
-    return run(configure(named(preset), dict(model=model, corpus=corpus) | settings), out, until)
+    config = configure(named(preset), dict(model=model, corpus=corpus) | settings)
+    check_preset(preset, config)
+    return run(config, out, until)

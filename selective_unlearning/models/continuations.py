@@ -56,7 +56,8 @@ def _prompted(reader:Reader, pairs:Sequence[tuple[str,str]]) -> tuple[list[list[
         enc = reader.tokenizer(prompt+continuation, return_offsets_mapping=True,
                                add_special_tokens=False)
         ids, inside = enc["input_ids"], sum(e <= len(prompt) for _,e in enc["offset_mapping"])
-        cut = max(bos and ids[:1] == bos, len(ids)-room)   # the prompt may write the BOS itself
+        written = bool(bos) and ids[:1] == bos             # by the prompt itself
+        cut = max(written, len(ids)-room)
         rows.append(opening+ids[cut:])
         first.append(max(len(opening)+max(inside-cut, 0), 1))
     return rows, first
