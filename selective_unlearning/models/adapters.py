@@ -80,7 +80,7 @@ def read_peft(
     for k,v in data.items():
         if k not in defaults:
             raise ConfigError(f"{path}: {kind} has no setting {k!r}{did_you_mean(k, defaults)}")
-        if k not in _PEFT_SETTINGS and (v or None) != (defaults[k] or None):  # [] is none
+        if k not in _PEFT_SETTINGS and v != defaults[k] and v != []:  # PEFT writes [] for none
             raise ConfigError(f"{path}: {k}={v!r} is not supported here: leave it out")
     try: return get_peft_config(data | dict(task_type="CAUSAL_LM"))
     except Exception as e: raise ConfigError(f"{path}: {reason(e)}") from None
