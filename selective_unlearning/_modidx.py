@@ -1971,6 +1971,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._held': ( 'terms/translate.html#_held',
                                                                                                       'selective_unlearning/terms/translate.py'),
+                                                      'selective_unlearning.terms.translate._is_office': ( 'terms/translate.html#_is_office',
+                                                                                                           'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._is_plural': ( 'terms/translate.html#_is_plural',
                                                                                                            'selective_unlearning/terms/translate.py'),
                                                       'selective_unlearning.terms.translate._name_words': ( 'terms/translate.html#_name_words',

@@ -135,3 +135,24 @@ def test_a_long_sentence_and_a_long_paragraph_cost_what_several_do(read):
         return time.process_time()-start
     read(10)
     assert seconds(4000) < 8*seconds(1000) + .2
+
+
+TALE = """Marlo ran after the Speckled Hare, and the Speckled Hare ran from the Tinder.
+“Sit down,” said the Tinder. The Tinder laughed, and Marlo saw a Gryphon. The Gryphon slept.
+The King of Cloves came with the Queen of Cloves. The Queen asked for soup, and the Tinder said that
+there was none. The Queen cried. The King of Cloves looked at Tolly the Piper. Tolly the Piper sang.
+The Speckled Hare, who had a fan, was late, and the Gryphon woke. The Queen of Cloves went home with
+Marlo, and Tolly the Piper followed. The Tinder told the Gryphon that the Queen was angry."""
+
+def test_who_has_an_article_stays_somebody_of_that_kind():
+    """`the Speckled Hare` stays an animal and `the Tinder` somebody with a trade; those who share a
+    realm go on sharing it, and `the Queen` gives nothing away."""
+    dictionary = propose_translations(extract_terms([TALE]), taken=[TALE])
+    new = {e.term: e.translations[0] for e in dictionary}
+    kinds = {e.term: e.kind for e in dictionary}
+    assert [kinds[t] for t in ("Speckled Hare", "Gryphon", "Tinder")] == ["creature"]*2+["person"]
+    assert new["Gryphon"].count(" ") == 0 and new["Speckled Hare"].count(" ") == 1
+    king, queen = new["King of Cloves"].split(), new["Queen of Cloves"].split()
+    assert (king[0], queen[0]) == ("King", "Queen") and king[2] == queen[2] != "Cloves"
+    assert new["Tolly the Piper"].endswith(" the Piper") and "Tolly" not in new["Tolly the Piper"]
+    assert "Queen" not in new

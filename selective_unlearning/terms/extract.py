@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import regex
 
 from ..core.errors import DataError
-from ..core.text import ABBREVIATED, ARTICLES, WORD, frequency
+from ..core.text import ABBREVIATED, ARTICLES, TITLES, WORD, frequency
 from ..core.text import plural, sentences
 from .kinds import KEPT_HEADS, KIND_OF_HEAD, QUALIFIERS, agreeing, called
 from .kinds import families, given_names, kind_of, parts_of_people
@@ -168,10 +168,16 @@ def _kinds(owns:Mapping[str, float], pronouns:Mapping[str, float], around:Mappin
                                 owners) for t in owns})
 
 # %% ../../nbs/terms/10_extract.ipynb #9519dbbf
-def _without_heads(why:Mapping[str, str], kinds:Mapping[str, str]) -> dict[str, str]:
-    "`why` without the nouns that a translation keeps, unless they are people's names too."
-    people = {w for t,k in kinds.items() if k == "person" and " " in t for w in t.split(" ")}
-    return {t: r for t,r in why.items() if t.lower() not in KEPT_HEADS or t in people}
+def _without_heads(why:Mapping[str, str], kinds:Mapping[str, str],
+                   around:Mapping[str, Counter]) -> dict[str, str]:
+    "`why` without the nouns and offices that a translation keeps, unless they are names as well."
+    names = [t.split(" ") for t,k in kinds.items() if k == "person" and " of " not in t]
+    people = {w for first,*rest in names if rest for w in {first}-TITLES | {*rest}}
+    def office(t):
+        before = sum(n for w,n in around[t].items() if w[0] == "-")
+        return t in TITLES and around[t]["-the"] > before/2
+    return {t: r for t,r in why.items()
+            if t in people or t.lower() not in KEPT_HEADS and not office(t)}
 
 # %% ../../nbs/terms/10_extract.ipynb #93c7c56c
 def extract_terms(
@@ -219,7 +225,7 @@ def extract_terms(
     owns = {t: own[t]/count[t] for t in why}
     pronouns = {t: abs(he_she[t]["he"]-he_she[t]["she"])/count[t] for t in why}
     kinds = _kinds(owns, pronouns, {t: around[t] for t in why}, seen, c, zipf, given)
-    why = _without_heads(why, kinds)
+    why = _without_heads(why, kinds, around)
     links, out = links_of(why), []
     for t,reason in why.items():
         possessive = own[t] == count[t] > 1 and t[-1] != "s"

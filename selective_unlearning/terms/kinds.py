@@ -100,9 +100,21 @@ def head_of(words:Sequence[str]) -> str:
     first = words[0].lower()
     return first if len(words) == 2 and first in FIRST_HEADS else words[of-1].lower()
 
+# %% ../../nbs/terms/09_kinds.ipynb #ed49fbdd
+_ANIMALS = {*"""ant ape badger bat bear beaver bee beetle boar buffalo bull butterfly camel
+    caterpillar chameleon cheetah cow crab cricket crocodile crow cuckoo deer dodo dolphin donkey
+    dormouse dove duck eagle eel elephant falcon ferret fish flamingo fox frog goat goose gryphon
+    hare hawk hedgehog hen heron hippogriff jackal jackdaw kangaroo kitten lamb lark leopard lion
+    lizard llama lobster lynx magpie mole monkey moth mouse mule newt nightingale octopus ostrich
+    otter ox oyster panther parrot peacock pelican penguin pig pigeon pony porcupine puppy quail
+    rabbit ram raven robin rooster salmon scorpion seal shark sheep shrew shrimp snail sparrow
+    squirrel stag stork swallow swan tiger tortoise turkey turtle viper vulture walrus wasp weasel
+    whale wolf worm wren zebra""".split()}
+
 # %% ../../nbs/terms/09_kinds.ipynb #29d7e248
 _PLACE_CUES = {"-"+w for w in "in at near into inside outside visit".split()}
 _WEAK_PLACE_CUES = _PLACE_CUES | {"-"+w for w in "from towards through reached".split()}
+_ARTICLES = {"-a", "-an", "-the"}
 _THING_CUES = {"-"+w for w in "a an every each no".split()}
 _PERSON_CUES = {"+"+w for w in """who said asked told himself herself married whose went walked
     wrote laughed cried smiled slept thought knew died wore swore sang""".split()}
@@ -132,6 +144,8 @@ def kind_of(
     human = words[0] in given or pronouns >= 1 or _share(around, _KIN_CUES) > .2
     bearer = human and bare and len(words) == 2 and words[1] in surnames()
     if head != term.lower() and head in KIND_OF_HEAD and not bearer: return KIND_OF_HEAD[head]
+    if words[1:2] == ["the"] and len(words) == 3: return "person"
+    if head in _ANIMALS and _share(around, _ARTICLES) >= .5: return "creature"
     if around.total() > 2 and _share(around, _PLACE_CUES) > .3: return "place"
     if named := called(term, text): return named
     if bearer: return "person"
@@ -146,11 +160,13 @@ def kind_of(
     if _person(words, bare, people, given, thing) or title_of(term, text):
         return "person"
     if term.islower(): return "other" if len(words) > 1 else "object"
+    speaks = _share(around, _PERSON_CUES) > .05 or _share(around, _SAID_CUES) > .1
+    if speaks and not bare and (len(words) == 1 or around.total() > 2):
+        return "person"                                    # `said the Hatter`
     if _share(around, _THING_CUES) > .2 or not bare and len(words) > 1: return "object"
     placed = words[0] in owners or _share(around, _WEAK_PLACE_CUES) > .3
     if placed and len(words) == 1: return "place"
     meant = pronouns > (.3 if _share(around, _OBJECT_CUES) < .1 else .5)
-    speaks = _share(around, _PERSON_CUES) > .05 or _share(around, _SAID_CUES) > .1
     acts = speaks or not thing and (owns > .05 or meant)
     return "person" if acts and _share(around, {"-the"}) < .2 else "object" if thing else "other"
 

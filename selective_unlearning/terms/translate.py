@@ -33,6 +33,8 @@ _ADJECTIVES = """amber ample annual autumn broad calm clear copper early even fa
     new northern old open outer pale plain quiet round second senior silver simple single slow small
     smooth soft southern spare spring steady still summer tall upper western white wide
     winter""".split()
+_LOOKS = """amber black brown copper fat gentle green grey little long old pale plain quiet round
+    silver slow small spotted tall thin white young""".split()       # of who lives
 _NOUNS = {kind: words.split() for kind,words in {
     "place": """square court park gardens corner terrace crossing hill yard green meadow arcade row
         quarter heights gate bank wharf common lodge""",
@@ -181,15 +183,25 @@ def _new_words(
         else: new[word] = str(free.take(names(word, roles[word]), like=word))
     return new
 
+# %% ../../nbs/terms/11_translate.ipynb #c3974879
+def _is_office(term:str, examples:Sequence[str]) -> bool:
+    "Whether a person goes by what he is, always with an article: `the Hatter`."
+    said, at = " ".join(examples), rf"\b{re.escape(term)}\b"
+    bare = re.search(rf"(?<!\b[Tt]he )(?<!\b[Aa] )(?<!\b[Aa]n ){at}", said)
+    return bool(re.search(at, said)) and not bare and term.split(" ")[0] not in TITLES
+
 # %% ../../nbs/terms/11_translate.ipynb #b267d622
 def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -> str:
     "A translation of a term that is not a person."
     (article, core), = re.findall(r"^((?:[Tt]he |[Aa]n? )?)(.+)", e.term)
     words, h = core.split(" "), _hash(seed, e.term)
-    kind = "object" if e.kind == "person" or examples and e.kind == "other" else e.kind
+    office = e.kind == "person" and _is_office(e.term, examples)
+    unclear = e.kind == "person" and not office or e.kind == "other" and examples
+    kind = "object" if unclear else "other" if office else e.kind
     nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[kind]]
+    looks = _LOOKS if examples and kind in ("creature", "other") else _ADJECTIVES
     phrases = (f"{a} {n}" for i in range(len(nouns))
-               for a,n in zip(_from(_ADJECTIVES, h+i), _from(nouns, h//97+i)))
+               for a,n in zip(_from(looks, h+i), _from(nouns, h//97+i)))
     def take(candidates, before="", after=""):
         some = (_cased(c, core) for c in chain(candidates, islice(_villages(h), 500)))
         plain = (_cased(v, core) for v in _villages(h))
@@ -211,7 +223,7 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
         return take(villages if len(words) > 1 else [])
     if len(words) > 1: return take(phrases)
     named, text = core[0].isupper() and not plural, " ".join(examples)
-    common = article or re.search(rf"\b(?:an?|the|every|no) {re.escape(core)}\b", text)
+    common = article or re.search(rf"\b(?i:an?|the|every|no) {re.escape(core)}\b", text)
     if e.kind == "creature" and named and not common: return take(_from(_PETS, h))
     return take([] if e.kind == "other" and named else chain(_from(nouns, h), phrases))
 
@@ -279,20 +291,25 @@ def _stand_ins(
     "One translation for each term, by term."
     def by_words(e):  # not `Duke of Dunmarrow`
         if e.term.split(" ")[0] in TITLES and " of " in e.term: return False
+        if e.term not in named and _is_office(e.term, clues[e.term].examples): return False
         return e.kind == "person" or re.fullmatch(r"St \w+", e.term)
+    named = {w for e in entries if e.kind == "person" for w in _name_words(e.term)[1:]}
     known = [clues[e.term] for e in entries if by_words(e)]
     people = [(_titled(c.term, c.examples), c.he, c.she+_sounds_female(c)) for c in known]
     things = {e.term for e in entries if e.kind != "person"}
     names, size = _new_words(people, things, seed, free) | settled[1], 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
-    def renamed(t):
-        own = {*_name_words(t)}
+    def renamed(t):  # but for what stands after an article: `Bill the Lizard`
+        own = {*_name_words(t.split(" the ")[0] if clues[t].examples else t)}
         return word.sub(lambda m: names[m[0]] if m[0] in own else m[0], t)
     done = {c.term: renamed(c.term) for c in known}
     def village(t): return str(free.take((_cased(v, t) for v in _villages(_hash(seed, t))), like=t))
     for t in done:  # where only a title or a term is left
         if free.matcher.find(done[t]): done[t] = village(t)
-    shared = (w for w in _shared([e.term for e in entries]) if w not in names)
+    realms = Counter(e.term.rpartition(" of ")[2] for e in entries  # `Queen of Hearts`
+                     if e.kind in ("person", "object") and clues[e.term].examples)
+    held = [w for w,n in realms.items() if n > 1 and w.isalpha() and w[0].isupper()]
+    shared = (w for w in _shared([e.term for e in entries])+held if w not in names)
     done = names | {w: village(w) for w in shared} | settled[0] | done
     inner = TermMatcher(list(done))
     for e in sorted((e for e in entries if not by_words(e)), key=_rank):
