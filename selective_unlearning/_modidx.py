@@ -1015,6 +1015,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps._given_texts': ( 'job/steps.html#_given_texts',
                                                                                                  'selective_unlearning/job/steps.py'),
+                                                'selective_unlearning.job.steps._likely': ( 'job/steps.html#_likely',
+                                                                                            'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps._measure': ( 'job/steps.html#_measure',
                                                                                              'selective_unlearning/job/steps.py'),
                                                 'selective_unlearning.job.steps._occurrences': ( 'job/steps.html#_occurrences',

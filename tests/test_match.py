@@ -35,8 +35,7 @@ def norm(s):
     return re.sub(r"\s+", " ", s)
 
 
-def forms(t):
-    t = norm(t).strip()
+def forms(t):  # normalised once, as a soft hyphen may have kept an accent apart
     return t, (t[:1].title() + t[1:] if t[:1].islower() else t), norm(t.upper())
 
 
@@ -85,6 +84,7 @@ def test_terms_may_come_in_any_order(terms, text, plurals):
 @given(text_and_terms(AWKWARD, 16), st.booleans(), st.booleans())
 @example(("’\u0301", ["'\u0301"]), True, False)
 @example(("xe\u0301 y", ["xé"]), True, False)
+@example(("A\u00ad\u0301", ["A\u00ad\u0301"]), True, False)
 def test_matcher_agrees_with_trying_everything(text_terms, words, plurals):
     text, terms = text_terms
     if not words: text = unicodedata.normalize("NFC", text)  # the slow one would cut accents off

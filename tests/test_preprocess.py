@@ -266,8 +266,9 @@ def test_long_pages_cost_what_several_do(tmp_path, part):
         start = time.process_time()
         assert read_corpus(tmp_path/"a.html")["text"][0].count(text) == n
         return time.process_time()-start
+    def least(n): return min(seconds(n) for _ in range(3))
     seconds(1)                                             # what is imported is imported now
-    assert seconds(3000) < 8*seconds(750) + .2
+    assert least(3000) < 8*least(750) + .2
 
 
 def test_a_file_without_text_among_others_is_named(tmp_path, caplog):

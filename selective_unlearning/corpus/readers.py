@@ -113,11 +113,11 @@ _PARTS = """address article aside blockquote caption center details dialog div d
 _APART = (dict.fromkeys("br dd dt li tr".split(), "\n") | dict.fromkeys(("td", "th"), " ")
           | dict.fromkeys(_PARTS.split(), "\n\n"))         # tag → what sets it apart
 
-_AS_READ = dict(                                            # as browsers read these names
+_NAMES_OF = dict(                                           # as browsers read these names
     cp1252="iso-8859-1 latin-1 latin1 us-ascii ascii", cp1254="iso-8859-9 latin5",
     gb18030="gb2312 gbk", cp932="shift_jis shift-jis sjis x-sjis", cp949="euc-kr",
     utf_8="utf-16 utf-16le utf-16be")                       # of the declaration's own bytes
-_AS_READ = {name: enc for enc,names in _AS_READ.items() for name in names.split()}
+_AS_READ = {name: enc for enc,names in _NAMES_OF.items() for name in names.split()}
 
 def _soup(data:bytes, where:str) -> Any:
     "The parsed markup. Raises `DataError` if it cannot be decoded."

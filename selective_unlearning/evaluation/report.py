@@ -266,13 +266,15 @@ table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:t
 table+table{margin-top:1.5rem}
 th,td{padding:.35rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{background:var(--head);white-space:nowrap}td{white-space:pre-wrap;overflow-wrap:anywhere}
+td[data-label=form]{overflow-wrap:break-word}
 mark{background:var(--mark);color:inherit;text-decoration:underline}
 summary{cursor:pointer;padding:.6rem 0;color:var(--soft)}
 .plots{display:grid;gap:1.5rem;margin:1.5rem 0;
 grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr))}figure{margin:0}
 svg{display:block;margin:auto;max-width:100%;height:auto}
 @media (max-width:40rem){thead{display:none}table,tbody,tr,td{display:block}td:empty{display:none}
-td{border:0;padding:.1rem 0}tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
+.whole{white-space:normal}td{border:0;padding:.1rem 0}
+tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
 td::before{content:attr(data-label)": ";color:var(--soft);font-size:.85em}}
 @media print{body{max-width:none;padding:0;font-size:10pt}tr,figure{break-inside:avoid}
 h2{break-after:avoid}}

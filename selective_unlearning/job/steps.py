@@ -109,6 +109,13 @@ def _asked(counts:dict, what:str) -> str:
     return (f"  {what}; {counts['asked']} queries, {counts['retried']} retried, "
             f"{counts['skipped']} without success")
 
+# %% ../../nbs/job/05_steps.ipynb #0fea2614
+def _likely(entries:Iterable[Entry], counts:dict[str,int]) -> str:
+    "The six entries that occur most often, to see at once what a dictionary is like."
+    translated = [e for e in entries if e.translations]
+    often = sorted(translated, key=lambda e: -counts.get(e.term, 0))[:6]
+    return "  such as " + "; ".join(f"{e.term} → {e.translations[0]}" for e in often)
+
 # %% ../../nbs/job/05_steps.ipynb #3a56cbd3
 def check_mentions(run:Run, dictionary:Dictionary, texts:Iterable[str]):
     "Raises `DataError` if prompts are to be made from a corpus that yields none."
@@ -123,6 +130,7 @@ def make_dictionary(run:Run, work:Path):
         raise DataError("no anchored term was found in the corpus: give a dictionary")
     counts = covered(d, texts, str(given[0]) if given else "dictionary")
     say(_occurrences(counts))
+    if not given: say(_likely(d, counts))
     if absent := _absent(counts): say(absent, logging.WARNING)
     check_mentions(run, d, texts)
     known = ask_base(run.reader("base"), texts, d, seed=run.config.seed)
