@@ -47,8 +47,8 @@ PRIMED = 2.5  # the most nats that names gain from other names near them
 def _known(own:dict, more:dict, n:int) -> bool|None:
     "Whether the text is known, by both intervals' lower ends; None if it cannot be decided."
     if n < FEWEST: return None
-    if more["low"] <= 0 or own["low"] <= 0 and more["low"] <= PRIMED: return False
-    return True if own["low"] > 0 else None
+    if own["low"] <= 0 and more["low"] <= PRIMED: return False
+    return True if min(own["low"], more["low"]) > 0 else None
 
 def ask_base(
     reader:Reader,             # of the base model
