@@ -14,6 +14,7 @@ from selective_unlearning.core.errors import ConfigError, DataError, ModelError
 from selective_unlearning.core.files import path_hash, write_json
 from selective_unlearning.job.settings import RunConfig, configure, to_yaml
 from selective_unlearning.labels.shards import read_labels
+from selective_unlearning.models.load import load_model
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import run
 from tiny import NAMES, TEXT, results, save_model, settings
@@ -443,14 +444,18 @@ def test_adapter_for_another_base(job, tmp_path, capsys, monkeypatch, what):
 
 # --- a full disk ------------------------------------------------------------------------------
 
-def test_disk_too_small(job, tmp_path, capsys, monkeypatch):
-    "Said before the first fine-tuning."
+@pytest.mark.parametrize("lora", [{}, {"lora.r": 0}])
+def test_disk_too_small(job, tmp_path, capsys, monkeypatch, lora):
+    "Said before the first fine-tuning; all weights need room for 3 checkpoints and 1 model."
     usage = shutil._ntuple_diskusage(10**8, 10**8-10**6, 10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda p: usage)
-    (tmp_path/"job.yaml").write_text(to_yaml(job.config))
+    config = configure(job.config, lora)
+    (tmp_path/"job.yaml").write_text(to_yaml(config))
     assert main(["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]) == 1
+    size = sum(p.numel() for p in load_model(config.model).parameters())
+    need = round(10 + bool(lora)*(3*12+4)*size/1e6)
     assert error_of(capsys) == (f"{tmp_path}/run: the disk has 1 MB free, the run needs about "
-                                "10 MB: free some, or choose another folder")
+                                f"{need} MB: free some, or choose another folder")
     assert not list((tmp_path/"run").glob("*04-reinforced*"))
 
 

@@ -198,9 +198,12 @@ def _forget_lengths(run:Run) -> np.ndarray:
     return lengths(run.translated)[::run.config.labels.draws]
 
 def check_space(run:Run):
-    "Raises `DataError` if the disk has no room for the labels and the weights."
+    """Raises `DataError` if the disk has no room for the labels and the weights.
+
+    With all weights trained, three checkpoints of the second training, each with the weights and
+    their two moments, stand for a moment beside the weights of the first."""
     c, size = run.config, sum(p.numel() for p in run.reader("base").model.parameters())
-    weights = size*16 if not c.lora.r else size//10*4
+    weights = size*4*(1+3*3) if not c.lora.r else size//10*4
     labels = int(_forget_lengths(run).sum())*label_bytes(c.labels)*run.method.uses_labels
     need = 10_000_000 + labels + weights
     free = shutil.disk_usage(run.folder).free
