@@ -607,6 +607,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._grid': ( 'evaluation/report.html#_grid',
                                                                                                           'selective_unlearning/evaluation/report.py'),
+                                                        'selective_unlearning.evaluation.report._in_a_line': ( 'evaluation/report.html#_in_a_line',
+                                                                                                               'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._listed': ( 'evaluation/report.html#_listed',
                                                                                                             'selective_unlearning/evaluation/report.py'),
                                                         'selective_unlearning.evaluation.report._made_table': ( 'evaluation/report.html#_made_table',

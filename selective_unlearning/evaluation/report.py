@@ -132,6 +132,16 @@ def _answer(report:dict) -> list[Html]:
     head = "check", "measured", "95 % interval", "limit", "result"
     return [*lines, _table(head, map(_check_row, checks))]
 
+# %% ../../nbs/evaluation/11_report.ipynb #fee06bd7
+def _in_a_line(checks:Sequence[dict]) -> str:
+    "How many checks are met of those on what was to go and of those on what was to stay."
+    parts = []
+    for what in ("forgotten", "kept"):
+        made = [c["ok"] for c in checks if c["ok"] is not None
+                and (what == "forgotten") == c["path"].startswith("forgotten.")]
+        if made: parts.append(f"{sum(made)} of {len(made)} on what was to be {what}")
+    return f"Checks met: {', '.join(parts)}." if parts else ""
+
 # %% ../../nbs/evaluation/11_report.ipynb #51de3049
 _CALLED = dict(reading_other="reading other names", stand_ins="stand-in names")
 
@@ -319,7 +329,8 @@ def report_html(
     means = ("Means over n facts with bootstrap 95 % intervals. Prompts that ask for the same fact "
              "count once, together; what names no fact counts by itself. Perplexity is over the "
              "tokens of n pieces of text.")
-    main = tag("main", tag("h1", title), *_answer(report), plots,
+    line = [tag("p", tag("b", s), class_="headline")] if (s := _in_a_line(report["checks"])) else []
+    main = tag("main", tag("h1", title), *line, *_answer(report), plots,
                tag("h2", "All figures"), tag("p", means), _figures_table(report),
                *(_section(part, parts[part]) for part in _SECTIONS if part in parts),
                tag("h2", "How it was made"), _curves(report, losses or {}), _made_table(report))
