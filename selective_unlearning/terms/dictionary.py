@@ -101,11 +101,11 @@ def drop(self:Dictionary, *terms:str) -> Dictionary:
 # %% ../../nbs/terms/04_dictionary.ipynb #0db8e30f
 @patch
 def change(self:Dictionary,
-    term:str,
-    **fields,  # new values, e.g. `translations="Ashford Hall"` or `locked=True`
+    name:str,  # the entry's term
+    **fields,  # new values, e.g. `translations="Ashford Hall"`, `term="Hogwarts"` or `locked=True`
 ) -> Dictionary:
     "The dictionary with fields of one entry changed. Raises `DataError` if the term is missing."
-    old = self[term]
+    old = self[name]
     if unknown := [f for f in fields if f not in Entry.__dataclass_fields__]:
         raise DataError(f"an entry has no field {unknown[0]!r}"
                         + did_you_mean(unknown[0], Entry.__dataclass_fields__))
