@@ -2211,6 +2211,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                'selective_unlearning/training/retain_set.py'),
                                                           'selective_unlearning.training.retain_set.base_labels': ( 'training/retain_set.html#base_labels',
                                                                                                                     'selective_unlearning/training/retain_set.py'),
+                                                          'selective_unlearning.training.retain_set.check_packed': ( 'training/retain_set.html#check_packed',
+                                                                                                                     'selective_unlearning/training/retain_set.py'),
                                                           'selective_unlearning.training.retain_set.iter_base_labels': ( 'training/retain_set.html#iter_base_labels',
                                                                                                                          'selective_unlearning/training/retain_set.py'),
                                                           'selective_unlearning.training.retain_set.join_rows': ( 'training/retain_set.html#join_rows',

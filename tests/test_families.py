@@ -5,10 +5,12 @@ import pytest, torch
 from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
-from transformers import Gemma3Config, GenerationConfig, GPT2Config, GPT2LMHeadModel
-from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerFast
+from transformers import BloomConfig, BloomForCausalLM, Gemma3Config, GenerationConfig
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
+from transformers import MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import PreTrainedTokenizerFast
 
-from selective_unlearning.core.errors import ConfigError, DataError
+from selective_unlearning.core.errors import ConfigError, DataError, ModelError
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.job.run import demo_config
 from selective_unlearning.job.settings import RunConfig, check_preset, configure, preset
@@ -26,6 +28,7 @@ from selective_unlearning.terms.substitute import substitute
 from selective_unlearning.training.losses import batch_losses, learnt_at_names
 from selective_unlearning.training import methods
 from selective_unlearning.training.methods import METHODS
+from selective_unlearning.training.retain_set import check_packed
 from selective_unlearning.training.rows import collate
 from selective_unlearning.training.trainer import finetune
 from tiny import Toy, byte_level, llama, sentencepiece_like
@@ -212,3 +215,22 @@ def test_the_preset_for_fine_tuned_models_warns_without_a_stranger(name, strange
     if stranger: config = configure(config, {"stranger": stranger, "retain.translated": False})
     with caplog.at_level(logging.WARNING, "selective_unlearning"): check_preset(name, config)
     assert sum("without a stranger" in r.getMessage() for r in caplog.records) == said
+
+
+SHAPE = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2)
+
+def mistral(window):
+    more = dict(intermediate_size=64, num_attention_heads=4, num_key_value_heads=2)
+    return MistralForCausalLM(MistralConfig(**SHAPE, **more, sliding_window=window))
+
+@pytest.mark.parametrize("make, why", [
+    (lambda: mistral(None), None), (lambda: mistral(64), None),
+    (lambda: mistral(16), "has a window"),
+    (lambda: BloomForCausalLM(BloomConfig(**SHAPE, n_head=4)), "too many values"),
+    (lambda: MambaForCausalLM(MambaConfig(**SHAPE)), "must match the size")])
+def test_a_model_that_does_not_keep_packed_texts_apart_is_refused(make, why):
+    torch.manual_seed(0)
+    reader = Reader(make().eval())
+    if not why: return check_packed(reader, 64)
+    with pytest.raises(ModelError, match=rf"{why}.*: set retain.packed to false"):
+        check_packed(reader, 64)

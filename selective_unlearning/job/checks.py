@@ -28,6 +28,7 @@ from ..corpus.readers import read_corpus
 from ..terms.dictionary import Dictionary, check_dictionary
 from ..labels.shards import label_bytes
 from ..training.methods import METHODS
+from ..training.retain_set import check_packed
 from ..training.rows import training_steps
 from ..training.trainer import trackers
 from ..evaluation.measures import read_prompts
@@ -214,7 +215,8 @@ def check_space(run:Run):
 def check_worth(run:Run):
     """Warn of trainings that are too short.
 
-    Raises `DataError` as `check_known`, `hold_out` and `check_space` do."""
+    Raises `DataError` as `check_known`, `hold_out` and `check_space` do, and `ModelError` as
+    `check_packed` does."""
     check_known(run)
     c = run.config
     steps = dict(reinforced=training_steps(len(run.blocks), c.reinforcing))
@@ -227,4 +229,5 @@ def check_worth(run:Run):
         for line in few_steps({name: n}):
             say(f"{line} Set {setting} to {-(-FEW_STEPS*epochs//n)} or more.", logging.WARNING)
     if (recall := run.recall()) and (warning := recall_text(recall)): say(warning, logging.WARNING)
+    if c.retain.packed: check_packed(run.reader("base"), c.block_size)
     check_space(run)
