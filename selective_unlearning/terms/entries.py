@@ -181,7 +181,7 @@ def _from_npy(path:Path) -> tuple[list[Entry], int, tuple[str, ...]]:
     import numpy as np
     regular_file(path)
     try: strings = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError, OSError, zipfile.BadZipFile) as e:
+    except (ValueError, TypeError, EOFError, MemoryError, OSError, zipfile.BadZipFile) as e:
         raise DataError(f"{path}: not an array of strings (pickles are never read): {e}") from None
     if not isinstance(strings, np.ndarray) or strings.dtype.kind != "U":
         raise DataError(f"{path}: holds no strings")
