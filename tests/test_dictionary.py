@@ -346,9 +346,11 @@ def test_pickled_arrays_are_refused(tmp_path):
     np.save(tmp_path/"d.npy", np.array([{"Ron": "Ed"}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="pickles are never read"): Dictionary.load(tmp_path/"d.npy")
 
+
 def test_npy_with_a_header_that_is_no_dictionary(tmp_path):
     header = b"{[1]: 2}\n"
-    (tmp_path/"d.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    version, size = b"\x93NUMPY\x01\x00", len(header).to_bytes(2, "little")
+    (tmp_path/"d.npy").write_bytes(version+size+header)
     with pytest.raises(DataError, match="d.npy: not an array"): Dictionary.load(tmp_path/"d.npy")
 
 
