@@ -17,8 +17,8 @@ from ..core.errors import DataError
 from ..core.text import ABBREVIATED, ARTICLES, TITLES, WORD, frequency
 from ..core.text import plural, sentences
 from .kinds import KEPT_HEADS, KIND_OF_HEAD, QUALIFIERS, agreeing, called
-from .kinds import families, given_names, kind_of, parts_of_people
-from .kinds import parts_of_places
+from .kinds import cue_share, families, given_names, kind_of
+from .kinds import parts_of_people, parts_of_places
 from .match import TermMatcher, term_key
 from .runs import NO_NAMES, join_runs, read_runs, split_runs
 from .word_stats import Counts, count_words, surprise_of
@@ -173,9 +173,7 @@ def _without_heads(why:Mapping[str, str], kinds:Mapping[str, str],
     "`why` without the nouns and offices that a translation keeps, unless they are names as well."
     names = [t.split(" ") for t,k in kinds.items() if k == "person" and " of " not in t]
     people = {w for first,*rest in names if rest for w in {first}-TITLES | {*rest}}
-    def office(t):
-        before = sum(n for w,n in around[t].items() if w[0] == "-")
-        return t in TITLES and around[t]["-the"] > before/2
+    def office(t): return t in TITLES and cue_share(around[t], {"-the"}) > .5
     return {t: r for t,r in why.items()
             if t in people or t.lower() not in KEPT_HEADS and not office(t)}
 

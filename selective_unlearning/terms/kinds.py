@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['GIVEN_TITLES', 'FAMILY_TITLES', 'KIND_OF_HEAD', 'KEPT_HEADS', 'FIRST_HEADS', 'QUALIFIERS', 'given_names', 'surnames',
-           'head_of', 'kind_of', 'called', 'title_of', 'parts_of_places', 'families', 'parts_of_people', 'agreeing']
+           'head_of', 'cue_share', 'kind_of', 'called', 'title_of', 'parts_of_places', 'families', 'parts_of_people',
+           'agreeing']
 
 # %% ../../nbs/terms/09_kinds.ipynb #29174567
 import importlib
@@ -123,7 +124,7 @@ _OBJECT_CUES = _WEAK_PLACE_CUES | {"-to", "-of"}
 _SAID_CUES = {"-"+w for w in "said asked told replied cried".split()}
 
 # %% ../../nbs/terms/09_kinds.ipynb #fe4e9481
-def _share(around:Counter, cues:set[str]) -> float:
+def cue_share(around:Counter, cues:set[str]) -> float:
     "The share of cues among the words on their side of a term."
     sides = {c[0] for c in cues}
     return sum(around[w] for w in cues)/max(1, sum(n for w,n in around.items() if w[0] in sides))
@@ -139,18 +140,18 @@ def kind_of(
     owners:Collection[str]=(),              # `parts_of_places` and `families`
 ) -> str:
     "The likely kind of what a term names, one of `KINDS`."
-    words, bare = regex.split("[ -]", term), _share(around, {"-the"}) < .5
+    words, bare = regex.split("[ -]", term), cue_share(around, {"-the"}) < .5
     head = head_of(words if term.islower() else term.split(" "))
-    human = words[0] in given or pronouns >= 1 or _share(around, _KIN_CUES) > .2
+    human = words[0] in given or pronouns >= 1 or cue_share(around, _KIN_CUES) > .2
     bearer = human and bare and len(words) == 2 and words[1] in surnames()
     if head != term.lower() and head in KIND_OF_HEAD and not bearer: return KIND_OF_HEAD[head]
     if words[1:2] == ["the"] and len(words) == 3: return "person"
-    if head in _ANIMALS and _share(around, _ARTICLES) >= .5: return "creature"
-    if around.total() > 2 and _share(around, _PLACE_CUES) > .3: return "place"
+    if head in _ANIMALS and cue_share(around, _ARTICLES) >= .5: return "creature"
+    if around.total() > 2 and cue_share(around, _PLACE_CUES) > .3: return "place"
     if named := called(term, text): return named
     if bearer: return "person"
     church = len(words) == 2 and words[0] == "St"          # or a town, more often than a saint
-    if church and pronouns < .5 and _share(around, _PERSON_CUES) < .05: return "place"
+    if church and pronouns < .5 and cue_share(around, _PERSON_CUES) < .05: return "place"
     if " & " in term: return "organisation"
     if len(words) == 2 and words[1] not in people:
         if words[0] in QUALIFIERS and words[1] not in given and pronouns < .5: return "place"
@@ -160,15 +161,15 @@ def kind_of(
     if _person(words, bare, people, given, thing) or title_of(term, text):
         return "person"
     if term.islower(): return "other" if len(words) > 1 else "object"
-    speaks = _share(around, _PERSON_CUES) > .05 or _share(around, _SAID_CUES) > .1
+    speaks = cue_share(around, _PERSON_CUES) > .05 or cue_share(around, _SAID_CUES) > .1
     if speaks and not bare and (len(words) == 1 or around.total() > 2):
         return "person"                                    # `said the Hatter`
-    if _share(around, _THING_CUES) > .2 or not bare and len(words) > 1: return "object"
-    placed = words[0] in owners or _share(around, _WEAK_PLACE_CUES) > .3
+    if cue_share(around, _THING_CUES) > .2 or not bare and len(words) > 1: return "object"
+    placed = words[0] in owners or cue_share(around, _WEAK_PLACE_CUES) > .3
     if placed and len(words) == 1: return "place"
-    meant = pronouns > (.3 if _share(around, _OBJECT_CUES) < .1 else .5)
+    meant = pronouns > (.3 if cue_share(around, _OBJECT_CUES) < .1 else .5)
     acts = speaks or not thing and (owns > .05 or meant)
-    return "person" if acts and _share(around, {"-the"}) < .2 else "object" if thing else "other"
+    return "person" if acts and cue_share(around, {"-the"}) < .2 else "object" if thing else "other"
 
 # %% ../../nbs/terms/09_kinds.ipynb #41bdc042
 def _thing(words:Sequence[str], given:frozenset[str], common:Callable[[str], bool]) -> bool:
@@ -250,7 +251,7 @@ def parts_of_people(
     family = families(around, given)
     def person(first, last):
         owned = first in QUALIFIERS or first in owners and first not in given and last not in family
-        placed = _share(around.get(first, Counter()), _PLACE_CUES) > .3
+        placed = cue_share(around.get(first, Counter()), _PLACE_CUES) > .3
         return not (owned or placed or _thing((first, last), given, common)
                     or last.islower() or head_of((first, last)) in KIND_OF_HEAD)
     return family | {w for first,*between,last in _bare(around) for w in (first, last)

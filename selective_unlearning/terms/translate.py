@@ -186,9 +186,8 @@ def _new_words(
 # %% ../../nbs/terms/11_translate.ipynb #c3974879
 def _is_office(term:str, examples:Sequence[str]) -> bool:
     "Whether a person goes by what he is, always with an article: `the Hatter`."
-    said, at = " ".join(examples), rf"\b{re.escape(term)}\b"
-    bare = re.search(rf"(?<!\b[Tt]he )(?<!\b[Aa] )(?<!\b[Aa]n ){at}", said)
-    return bool(re.search(at, said)) and not bare and term.split(" ")[0] not in TITLES
+    articles = re.findall(rf"(\b[Tt]he |\b[Aa]n? )?\b{re.escape(term)}\b", " ".join(examples))
+    return bool(articles) and all(articles) and term.split(" ")[0] not in TITLES
 
 # %% ../../nbs/terms/11_translate.ipynb #b267d622
 def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -> str:
@@ -251,6 +250,12 @@ def _shared(terms:Sequence[str]) -> list[str]:
     return sorted(w for w,n in inside.items() if n > 1 and w[0].isupper()
                   and w not in {*terms} and zipf_frequency(w, "en") < (4 if w in named else 3))
 
+# %% ../../nbs/terms/11_translate.ipynb #3d6c2c87
+def _realms(terms:Sequence[str]) -> list[str]:
+    "What several hold, however common the word: the Hearts of `Queen of Hearts`."
+    count = Counter(t.rpartition(" of ")[2] for t in terms)
+    return [w for w,n in count.items() if n > 1 and w.isalpha() and w[0].isupper()]
+
 # %% ../../nbs/terms/11_translate.ipynb #0079781c
 def _held(term:str, inner:TermMatcher, done:dict[str, str], free:_Free, village) -> str|None:
     "`term` with the terms in it and its rare words replaced, if there are terms in it."
@@ -294,25 +299,23 @@ def _stand_ins(
         if e.term not in named and _is_office(e.term, clues[e.term].examples): return False
         return e.kind == "person" or re.fullmatch(r"St \w+", e.term)
     named = {w for e in entries if e.kind == "person" for w in _name_words(e.term)[1:]}
-    known = [clues[e.term] for e in entries if by_words(e)]
-    people = [(_titled(c.term, c.examples), c.he, c.she+_sounds_female(c)) for c in known]
+    known = {e.term: clues[e.term] for e in entries if by_words(e)}
+    people = [(_titled(c.term, c.examples), c.he, c.she+_sounds_female(c)) for c in known.values()]
     things = {e.term for e in entries if e.kind != "person"}
     names, size = _new_words(people, things, seed, free) | settled[1], 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
     def renamed(t):  # but for what stands after an article: `Bill the Lizard`
         own = {*_name_words(t.split(" the ")[0] if clues[t].examples else t)}
         return word.sub(lambda m: names[m[0]] if m[0] in own else m[0], t)
-    done = {c.term: renamed(c.term) for c in known}
+    done = {t: renamed(t) for t in known}
     def village(t): return str(free.take((_cased(v, t) for v in _villages(_hash(seed, t))), like=t))
     for t in done:  # where only a title or a term is left
         if free.matcher.find(done[t]): done[t] = village(t)
-    realms = Counter(e.term.rpartition(" of ")[2] for e in entries  # `Queen of Hearts`
-                     if e.kind in ("person", "object") and clues[e.term].examples)
-    held = [w for w,n in realms.items() if n > 1 and w.isalpha() and w[0].isupper()]
-    shared = (w for w in _shared([e.term for e in entries])+held if w not in names)
+    held = [e.term for e in entries if e.kind in ("person", "object") and clues[e.term].examples]
+    shared = [w for w in _shared([e.term for e in entries])+_realms(held) if w not in names]
     done = names | {w: village(w) for w in shared} | settled[0] | done
     inner = TermMatcher(list(done))
-    for e in sorted((e for e in entries if not by_words(e)), key=_rank):
+    for e in sorted((e for e in entries if e.term not in known), key=_rank):
         examples = clues[e.term].examples
         if size < _rank(e)[0]: size, inner = _rank(e)[0], TermMatcher(list(done))
         done[e.term] = (done.get(e.term) or _related(e.term, done)
