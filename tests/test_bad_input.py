@@ -404,21 +404,21 @@ def test_labels_of_another_model(job, tmp_path, capsys, what):
     other = Run(tmp_path/"run", configure(job.config, {"model": model})).identity
     assert ours != other and ours.startswith("llama@")
     shutil.copytree(job.home/"done", tmp_path/"run")
-    shutil.rmtree(tmp_path/"run"/"07-unlearned")
-    made = tmp_path/"run"/"05-labels"/"labels"/"made_with.json"
+    shutil.rmtree(tmp_path/"run"/"09-unlearned")
+    made = tmp_path/"run"/"08-labels"/"labels"/"made_with.json"
     write_json(made, json.loads(made.read_text()) | {"model": other})
     manifest = json.loads((tmp_path/"run"/"manifest.json").read_text())
     manifest["steps"]["labels"]["outputs"]["labels/made_with.json"] = path_hash(made)
     write_json(tmp_path/"run"/"manifest.json", manifest)
-    message = (f"{tmp_path}/run/05-labels/labels: the labels were made with another model "
+    message = (f"{tmp_path}/run/08-labels/labels: the labels were made with another model "
                f"({other}, not {ours}): remake them, or use the model they were made with")
     argv = ["run", "--config", f"{job.home}/done/config.yaml", "--out", f"{tmp_path}/run"]
     assert main(argv) == 1
     assert capsys.readouterr().err.rpartition("selective-unlearning: ")[2] == message+"\n"
-    assert not (tmp_path/"run"/"07-unlearned").exists()
+    assert not (tmp_path/"run"/"09-unlearned").exists()
     assert not list((tmp_path/"run").glob(".07-*/checkpoints"))
     with pytest.raises(ModelError) as e:
-        read_labels(tmp_path/"run"/"05-labels"/"labels", model=ours)
+        read_labels(tmp_path/"run"/"08-labels"/"labels", model=ours)
     assert str(e.value) == message
 
 
@@ -437,7 +437,7 @@ def test_adapter_for_another_base(job, tmp_path, capsys, monkeypatch, what):
     was, now = Run(job.home/"done").identity, Run(tmp_path/"run").identity
     assert (code, was == now) == ((0, True) if what == "place" else (1, False))
     if code:
-        assert error_of(capsys) == (f"{tmp_path}/run/07-unlearned: the adapter was made for {was}, "
+        assert error_of(capsys) == (f"{tmp_path}/run/09-unlearned: the adapter was made for {was}, "
                                     f"not for {now}: load it on its own base")
     assert path_hash(tmp_path/"run") == before
 
@@ -456,7 +456,7 @@ def test_disk_too_small(job, tmp_path, capsys, monkeypatch, lora):
     need = round(10 + bool(lora)*(3*12+4)*size/1e6)
     assert error_of(capsys) == (f"{tmp_path}/run: the disk has 1 MB free, the run needs about "
                                 f"{need} MB: free some, or choose another folder")
-    assert not list((tmp_path/"run").glob("*04-reinforced*"))
+    assert not list((tmp_path/"run").glob("*07-reinforced*"))
 
 
 def fill_once(monkeypatch, name, nth):
@@ -488,11 +488,11 @@ def fill_in_checkpoint(monkeypatch, name, nth):
 
 @pytest.mark.parametrize("fill, name, nth, where", [
     (fill_once, "coverage.json", 1, "/.02-dictionary.part/coverage.json"),
-    (fill_once, "loss.json", 1, "/.04-reinforced.part/loss.json"),
-    (fill_in_checkpoint, "optimizer.pt", 1, "/.04-reinforced.part/checkpoints/checkpoint-1"),
-    (fill_in_checkpoint, "scheduler.pt", 2, "/.07-unlearned.part/checkpoints/checkpoint-1"),
-    (fill_once, "sealed.json", 1, "/.04-reinforced.part/checkpoints/checkpoint-1"),
-    (fill_once, "made_with.json", 1, "/.05-labels.part/labels/made_with.json"),
+    (fill_once, "loss.json", 1, "/.07-reinforced.part/loss.json"),
+    (fill_in_checkpoint, "optimizer.pt", 1, "/.07-reinforced.part/checkpoints/checkpoint-1"),
+    (fill_in_checkpoint, "scheduler.pt", 2, "/.09-unlearned.part/checkpoints/checkpoint-1"),
+    (fill_once, "sealed.json", 1, "/.07-reinforced.part/checkpoints/checkpoint-1"),
+    (fill_once, "made_with.json", 1, "/.08-labels.part/labels/made_with.json"),
     (fill_once, "manifest.json", 5, "/manifest.json"),
     (fill_once, "familiarity.json", 2, "/.10-evaluation.part/familiarity.json"),
     (fill_once, "report.html", 1, "/report.html")])
@@ -515,17 +515,17 @@ def test_stopped_before_the_name(job, tmp_path, monkeypatch):
     "Killed between the manifest and the folder's name: the step is not made again."
     real, stop = type(tmp_path).rename, KeyboardInterrupt()
     def rename(self, target):
-        if self.name == ".04-reinforced.part": raise stop
+        if self.name == ".07-reinforced.part": raise stop
         return real(self, target)
     with monkeypatch.context() as m:
         m.setattr(type(tmp_path), "rename", rename)
         with pytest.raises(KeyboardInterrupt): run(job.config, tmp_path/"run")
-    assert not (tmp_path/"run"/"04-reinforced").exists()
+    assert not (tmp_path/"run"/"07-reinforced").exists()
     def made(folder):
         return (tmp_path/"run"/folder/"adapter_model.safetensors").stat().st_mtime_ns
-    when = made(".04-reinforced.part")
+    when = made(".07-reinforced.part")
     run(job.config, tmp_path/"run")
-    assert made("04-reinforced") == when
+    assert made("07-reinforced") == when
     assert results(tmp_path/"run") == results(job.home/"done")
 
 

@@ -52,11 +52,11 @@ def theirs(home):
     "What plain peft says with base and adapter as stored, before a base is rounded."
     tok = AutoTokenizer.from_pretrained(home/"llama")
     base = AutoModelForCausalLM.from_pretrained(home/"llama")
-    return says(PeftModel.from_pretrained(base, home/"run"/"07-unlearned").eval(), tok)
+    return says(PeftModel.from_pretrained(base, home/"run"/"09-unlearned").eval(), tok)
 
 
 def needs_adapter(home):
-    if not (home/"run"/"07-unlearned"/"adapter_model.safetensors").exists():
+    if not (home/"run"/"09-unlearned"/"adapter_model.safetensors").exists():
         pytest.skip("no adapter")
 
 
@@ -109,7 +109,7 @@ def test_plain_peft_says_the_same(done):
     tok = AutoTokenizer.from_pretrained(done/"llama")
     base = AutoModelForCausalLM.from_pretrained(done/"llama", dtype=default_dtype()).float()
     plain = says(base, tok)
-    model = PeftModel.from_pretrained(base, done/"run"/"07-unlearned").eval()
+    model = PeftModel.from_pretrained(base, done/"run"/"09-unlearned").eval()
     assert says(model, tok).equal(ours(done))
     assert not says(model, tok).equal(plain)
 
@@ -143,7 +143,7 @@ def test_merged_card_runs(done, tmp_path):
 
 def test_base_beside(done, tmp_path, capsys):
     "From another directory, with no network and no cache; after a move, by the lines in the card."
-    if not (done/"run"/"07-unlearned"/"adapter_model.safetensors").exists():
+    if not (done/"run"/"09-unlearned"/"adapter_model.safetensors").exists():
         with_base = ["export", "--run", f"{done}/run", "--out", f"{tmp_path}/b", "--with-base"]
         assert main(with_base) == 2
         assert "plain weights need none" in capsys.readouterr().err

@@ -110,15 +110,15 @@ def test_a_run_by_two_processes(tmp_path, monkeypatch):
         return subprocess.run(cmd, env=env, capture_output=True, text=True)
     assert run(ONE, "one").returncode == 0
     shutil.copytree(tmp_path/"one", tmp_path/"two")
-    for step in ("05-labels", "07-unlearned"): shutil.rmtree(tmp_path/"two"/step)
+    for step in ("08-labels", "09-unlearned"): shutil.rmtree(tmp_path/"two"/step)
     two = run(TWO, "two")
     assert two.returncode == 0, two.stderr[-2000:]
-    assert two.stderr.count("[5/10] labels: writes") == two.stdout.count("The unlearned model") == 1
+    assert two.stderr.count("[8/10] labels: writes") == two.stdout.count("The unlearned model") == 1
     def files(out):
-        labels = (tmp_path/out/"05-labels").rglob("*")
+        labels = (tmp_path/out/"08-labels").rglob("*")
         return {p.name: p.read_bytes() for p in labels if p.is_file()}
     assert files("one") == files("two")
-    assert (tmp_path/"two"/"07-unlearned"/"adapter_model.safetensors").exists()
+    assert (tmp_path/"two"/"09-unlearned"/"adapter_model.safetensors").exists()
     (tmp_path/"dictionary.json").write_text("{}")
     assert run(TWO, "two").returncode == 1
 

@@ -138,7 +138,7 @@ def test_resumed(tmp_path, method, monkeypatch):
         return real(*args, **kw | dict(callbacks=(Stop(),)*(len(calls) == 2)))
     monkeypatch.setattr(steps, "finetune", stopped)
     with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"cut")
-    assert list((tmp_path/"cut"/".07-unlearned.part"/"checkpoints").glob("checkpoint-*"))
+    assert list((tmp_path/"cut"/".09-unlearned.part"/"checkpoints").glob("checkpoint-*"))
     monkeypatch.setattr(steps, "finetune", real)
     again = adapter_of(run(config, tmp_path/"cut").path("unlearned"))
     assert all(again[n].equal(whole[n]) for n in whole)

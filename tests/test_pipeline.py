@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selective_unlearning.evaluation.headline import MADE_NEAR, notes
-from selective_unlearning.job import checks, run as running, run_folder, steps, watching
+from selective_unlearning.job import checks, run_folder, step_list, steps, watching
 from selective_unlearning.job.manifest import STEPS
 from selective_unlearning.models.load import load_model
 from selective_unlearning.core.errors import DataError
@@ -75,7 +75,7 @@ def test_what_is_said_before_and_after_a_step(tmp_path, monkeypatch):
     def hook(*when): return lambda run, left: called.append((*when, *left))
     watched = [replace(s, before=hook("before", s.name), after=hook("after", s.name))
                for s in STEP_LIST]
-    monkeypatch.setattr(running, "STEP_LIST", watched)
+    monkeypatch.setattr(step_list, "STEP_LIST", watched)
     config = settings(tmp_path)
     run(config, tmp_path/"run", until="dictionary")
     assert called == [("before", "corpus", "corpus", "dictionary"),
@@ -84,6 +84,29 @@ def test_what_is_said_before_and_after_a_step(tmp_path, monkeypatch):
     called.clear()
     run(config, tmp_path/"run", until="dictionary")
     assert called == [("after", "dictionary")]
+    called.clear()
+    shared = hook("shared")
+    watched[3:7] = [replace(s, before=shared, after=hook("after")) for s in watched[3:7]]
+    run(config, tmp_path/"run", until="reinforced")
+    assert [c for c in called if c[0] == "shared"] == [("shared", "reinforced")]
+    run(config, tmp_path/"run", until="evaluation")
+    assert [c[:2] for c in called if c[0] == "shared"] == [("shared", "reinforced"),
+                                                           ("shared", "retain")]
+
+
+def test_the_base_is_measured_before_anything_is_trained(tmp_path, monkeypatch, caplog):
+    "Prompts that tell nothing are named then; what is not needed for an answer is not made."
+    monkeypatch.setattr(steps, "finetune", lambda *a, **kw: pytest.fail("trains"))
+    monkeypatch.setattr(checks, "unchanged", lambda *a: [
+        dict(what="familiarity", path="forgotten.probability", ok=None,
+             why="no prompt has a control"),
+        dict(what="fall in accuracy", path="general_drop", ok=True)])
+    with caplog.at_level("INFO", "selective_unlearning"):
+        r = run(settings(tmp_path), tmp_path/"run", until="base-evaluation")
+    for part in ("1 of 2 checks", "- familiarity: no prompt has a control",
+                 "nothing will show whether the text is forgotten"):
+        assert part in caplog.text, part
+    assert not r.path("reinforced").exists() and not r.path("labels").exists()
 
 
 def test_the_estimate_of_the_time_loads_no_model(tmp_path, monkeypatch, caplog):
@@ -133,7 +156,7 @@ def test_report_names_no_folder(tmp_path):
     assert r.results["model"].startswith("llama@") and r.results["config"]["model"] == "llama"
     assert r.results["config"]["corpus"] == ["book.txt"]
     assert r.results["config"]["dictionary"] == "dictionary.json"
-    for name in ("report.json", "report.html", "07-unlearned/base.json"):
+    for name in ("report.json", "report.html", "09-unlearned/base.json"):
         assert str(tmp_path) not in (tmp_path/"run"/name).read_text()
     assert Run(tmp_path/"run").config == r.config
     assert str(tmp_path) in (tmp_path/"run"/"config.yaml").read_text()
@@ -157,7 +180,7 @@ def test_all_weights(tmp_path):
     "Full fine-tuning saves whole models that plain transformers loads."
     r = run(settings(tmp_path, **{"lora.r": 0}), tmp_path/"run")
     from transformers import AutoModelForCausalLM
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path/"run"/"07-unlearned")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path/"run"/"09-unlearned")
     base = AutoModelForCausalLM.from_pretrained(tmp_path/"llama")
     assert any(not a.equal(b.to(a.dtype)) for a, b in zip(loaded.parameters(), base.parameters()))
     scores = r.results["familiarity"]["probability"]
@@ -190,7 +213,7 @@ def test_stopped_while_checkpoints_are_removed(tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(steps.shutil, "rmtree", rmtree)
         with pytest.raises(KeyboardInterrupt): run(config, tmp_path/"run", until="reinforced")
-    part = tmp_path/"run"/".04-reinforced.part"
+    part = tmp_path/"run"/".07-reinforced.part"
     when = (part/"adapter_model.safetensors").stat().st_mtime_ns
     r = run(config, tmp_path/"run", until="reinforced")
     assert (r.path("reinforced")/"adapter_model.safetensors").stat().st_mtime_ns == when
@@ -236,7 +259,7 @@ def test_killed_and_resumed(tmp_path):
            "--config", str(tmp_path/"job.yaml"), "--out", str(tmp_path/"cut")]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     killed = set()
-    for name in ("04-reinforced", "05-labels", "07-unlearned", "08-prompts", "10-evaluation"):
+    for name in ("07-reinforced", "08-labels", "09-unlearned", "05-prompts", "10-evaluation"):
         part, final = tmp_path/"cut"/f".{name}.part", tmp_path/"cut"/name
         p = subprocess.Popen(cmd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while p.poll() is None and not part.exists() and not final.exists(): time.sleep(.005)

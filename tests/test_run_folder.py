@@ -49,7 +49,7 @@ def rehash(folder):
 EDITS = {"10-evaluation/familiarity.json": "report export",
          "10-evaluation/utility.json": "report export",
          "02-dictionary/dictionary.json": "report export",
-         "07-unlearned/adapter_model.safetensors": "report export chat"}
+         "09-unlearned/adapter_model.safetensors": "report export chat"}
 
 
 def error(capsys): return capsys.readouterr().err.rpartition("selective-unlearning: ")[2].strip()
@@ -114,7 +114,7 @@ def test_half_of_it_with_other_settings(home, made, capsys, monkeypatch):
     before = path_hash(home/"run")
     for argv in (["report"], ["chat"], ["export", "--out", f"{home}/new"]):
         assert ask(monkeypatch, argv[0], "--run", f"{home}/run", *argv[1:]) == 1
-        assert error(capsys) == (f"{home}/run/07-unlearned: was made with other settings than "
+        assert error(capsys) == (f"{home}/run/09-unlearned: was made with other settings than "
                                  f"those in {home}/run/config.yaml: run it again to go on")
     assert path_hash(home/"run") == before
     run(config, home/"run")
@@ -125,7 +125,7 @@ def outside(home):
     "A file, a folder, a pipe and a device that are not the run's."
     (home/"secret").mkdir()
     (home/"secret"/"key").write_text("private")
-    pipe = home/"run"/"07-unlearned"/"more"
+    pipe = home/"run"/"09-unlearned"/"more"
     yield "link", lambda: pipe.symlink_to(home/"secret"/"key")
     yield "folder", lambda: pipe.symlink_to(home/"secret")
     yield "device", lambda: pipe.symlink_to("/dev/zero")
@@ -134,7 +134,7 @@ def outside(home):
 
 def test_links_pipes_and_devices(home, capsys):
     "None is followed, copied or waited for."
-    more = home/"run"/"07-unlearned"/"more"
+    more = home/"run"/"09-unlearned"/"more"
     for name, make in outside(home):
         make()
         for argv in (["report", "--run", f"{home}/run"],
@@ -147,7 +147,7 @@ def test_links_pipes_and_devices(home, capsys):
 
 @pytest.mark.parametrize("file, text", [
     ("10-evaluation/familiarity.json", '{"base": {"probability": [{"score": null}]}}'),
-    ("04-reinforced/loss.json", "[7]"), ("02-dictionary/dictionary.json", "[]"),
+    ("07-reinforced/loss.json", "[7]"), ("02-dictionary/dictionary.json", "[]"),
     ("01-corpus/blocks.arrow", "no Arrow file")])
 def test_files_of_another_shape(home, capsys, file, text):
     "Whoever edits a file can edit its hash: the folder is named, not an error of a library alone."
@@ -159,7 +159,7 @@ def test_files_of_another_shape(home, capsys, file, text):
 
 def test_an_adapter_that_names_modules(home, capsys, monkeypatch):
     "PEFT imports what `megatron_core` names, in some of its versions; it does not get to see it."
-    path = home/"run"/"07-unlearned"/"adapter_config.json"
+    path = home/"run"/"09-unlearned"/"adapter_config.json"
     megatron = {"megatron_config": {"a": 1}, "megatron_core": "antigravity"}
     write_json(path, read_json(path) | megatron)
     rehash(home/"run")
@@ -168,8 +168,8 @@ def test_an_adapter_that_names_modules(home, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("changes, why", [
-    ({"version": 1},
-     "of version 1, this package reads 2: use the selective_unlearning that made it, "
+    ({"version": 2},
+     "is of version 2, this package reads 3: use the selective_unlearning that made it, "
      "or run into a new folder"),
     ({"steps": []}, "not the manifest of a run: move it and the run's folder away, and run again")])
 def test_another_manifest(home, made, capsys, changes, why):
@@ -314,7 +314,7 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
     *said, why = capsys.readouterr().err.strip().splitlines()
     assert [line.split()[:2] for line in said[-3:-1]] == [["in", "16"], ["allowing", "for"]]
     assert why == ("selective-unlearning: the base model does not know the text: there is nothing "
-                   "to forget; --force goes on all the same")
+                   "to forget; use --force to go on anyway")
     made = sorted(p.name for p in (tmp_path/"run").glob("??-*"))
     assert made == ["01-corpus", "02-dictionary"]
     assert main([*argv, "--force"]) == 0
@@ -349,7 +349,7 @@ def test_a_run_says_what_it_is(made):
 
 
 def test_presets_have_one_name(tmp_path):
-    with pytest.raises(ConfigError, match="no preset 'best': there is demo, paper, finetuned"):
+    with pytest.raises(ConfigError, match="no preset 'best': choose from demo, paper, finetuned"):
         unlearn(corpus=tmp_path, out=tmp_path/"run", preset="best")
     with pytest.raises(DataError, match="no such file"):
         unlearn(corpus=tmp_path/"x.txt", out=tmp_path/"run", preset="paper")

@@ -47,7 +47,7 @@ class LabelsConfig:
                 f"alpha must be a number, at least 0, got {self.alpha}: use e.g. 5")
         _at_least(self, 1, "top_k", "draws")
         require(self.draws == 1 or self.rule == "stranger",
-                f"draws={self.draws}: by the rule of the paper there is one translation; use 1")
+                f"draws={self.draws}: the rule of the paper uses one translation; use 1")
 
 # %% ../../nbs/core/05_step_settings.ipynb #d82acd44
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class WrittenConfig:
     relations:bool = True      # openers ask for many relations of a term, not for one answer
     more_forms:int = 0         # further forms of openers (quizzes, lists) that are added, at most 6
     temperature:float = 1.     # randomness of recalled texts; lower: closer to the likeliest text
-    renamed:int = 150          # texts on others, given the names, per 25,000 tokens; 0: none
+    renamed:int = 150          # everyday texts with names put in, per 25,000 tokens; 0: none
     length:int = 64            # tokens of a renamed text after its opener, at most
-    asked:int = 0              # sentences that become answers, per 25,000 tokens; 0: none
+    asked:int = 0              # corpus sentences as answers, per 25,000 tokens; 0: none
 
     def __post_init__(self):
         _at_least(self, 0, "recalled", "renamed", "asked", "more_forms")
@@ -79,7 +79,7 @@ class TrainConfig:
     batch_size:int = 1         # blocks that each device reads in a step
     accumulation:int = 1       # steps whose gradients are added up before the weights change
     warmup:float = 0.05        # share of the steps in which the learning rate rises
-    schedule:str = "linear"    # learning rate after it: "linear" or "cosine" to 0, or "constant"
+    schedule:str = "linear"    # after warm-up: "linear" or "cosine" to 0, or "constant"
     beta2:float = 0.98         # AdamW's second beta, 0.98 in the paper
     save_steps:int = 50        # steps from one checkpoint to the next
     gradient_checkpointing:bool = False  # compute activations twice: less memory, more time
@@ -99,7 +99,7 @@ def _check_rate(lr:float):
 class ReinforceConfig:
     "The first fine-tuning, on raw blocks."
     epochs:int = 1             # times that reinforcing reads each block
-    lr:float = 1e-3            # highest learning rate of reinforcing
+    lr:float = 1e-3            # peak learning rate of reinforcing
 
     def __post_init__(self):
         _at_least(self, 1, "epochs")
@@ -110,7 +110,7 @@ class ReinforceConfig:
 class UnlearnConfig:
     "The second fine-tuning, on labels. The recipe's values are those of `RunConfig.unlearn`."
     epochs:int = 1             # times that unlearning reads each block
-    lr:float = 3e-3            # highest learning rate of unlearning
+    lr:float = 3e-3            # peak learning rate of unlearning
     retain_weight:float = 30.  # weight of the divergence from the base model on retain text
     anchor_weight:float = 4.   # weight of the labels of an anchored term's tokens
     distance_weight:float = 0. # extra weight of a plain label, times its distance (0 to 1)
@@ -119,7 +119,7 @@ class UnlearnConfig:
     hinge_weight:float = 0.    # weight of a hinge that bans an anchored term's tokens; 0 for none
     hinge_floor:float = 1e-3   # probability below which the hinge, or an ascent, stops pushing
     held_out:float = 0.        # share of the blocks held out; the weights best on them are kept
-    patience:int = 0           # stop after so many held-out losses without a new best; 0: never
+    patience:int = 0           # stop after this many held-out losses without a new best; 0: never
 
     def __post_init__(self):
         _at_least(self, 1, "epochs")

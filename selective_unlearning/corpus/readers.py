@@ -270,7 +270,7 @@ def hub_dataset(
         if not name: raise DataError(f"{source}: use hub:NAME, or hub:NAME:CONFIG:SPLIT")
         if Path(name).exists():
             raise DataError(f"{source}: {name} is here too, and would be read in place of the "
-                            "hub's: leave out hub:, or go elsewhere")
+                            "hub's: leave out hub:, or run from another folder")
         if not hub_reachable():
             raise DataError(f"{source}: the hub cannot be reached: check the connection, or give "
                             "a local folder")

@@ -29,7 +29,7 @@ MEASURES = dict(probability="of the target continuation, 0 to 1",
                 completion="what free completions give away, 0 to 5")
 KEPT = dict(reading="probability of anchored names that stand in the prompt, 0 to 1",
             reading_other="the same of their translations, 0 to 1",
-            homonyms="probability of anchored words meant otherwise, 0 to 1",
+            homonyms="probability of anchored words in another sense, 0 to 1",
             neighbours="probability of the neighbour set, 0 to 1",
             general="general items right, 0 to 1", holdout="perplexity of text on other subjects",
             stand_ins="answers about the neighbour set in which a stand-in turns up, 0 to 1")
@@ -55,7 +55,8 @@ def by_part(
         asked = {m: [r.get("prompt", r.get("text")) for r in rs] for m,rs in rows.items()}
         for m in asked:
             if asked[m] != asked[first := next(iter(asked))]:
-                raise DataError(f"{part}: {m} and {first} have different prompts: redo both")
+                raise DataError(f"{part}: {m} and {first} have different prompts: "
+                                "evaluate both again")
         if rows: out[part] = rows
     return out
 

@@ -49,7 +49,7 @@ def plot_forgotten(report:dict, ax:Axes|None=None) -> Axes:
                     textcoords="offset points", ha="center", fontsize="small")
     ax.set_yticks(y, rows)
     ax.set(ylim=(len(rows)-.5, -.5) if rows else (1, 0),
-           xlabel="familiarity, control-subtracted; below 0 avoids")
+           xlabel="familiarity, control-subtracted; below 0: avoided")
     ax.set_title("What is left of the text", pad=18)
     ax.set_xlim(min(-.5, ax.get_xlim()[0]), max(1.1, ax.get_xlim()[1]))
     _legend(ax, 1)

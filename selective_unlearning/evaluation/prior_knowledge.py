@@ -80,7 +80,7 @@ def verdict_text(known:dict) -> str:
     if known["known"]: return "the base model knows the text, or its names"
     if known["known"] is False:
         return "the base model does not know the text: there is nothing to forget"
-    why = "one row says that it does, the other that it does not"
+    why = "the two rows do not agree"
     if known["n"] < FEWEST:
         why = f"of the {FEWEST} sentences needed, {known['n']} lead up to an anchored term"
     return f"whether the base model knows the text cannot be decided: {why}"
@@ -92,9 +92,9 @@ def _odds(nats:dict) -> list[str]:
 def knowledge_lines(known:dict) -> list[str]:
     "The figures of `ask_base` as the lines of a table; none if there are too few sentences."
     if known["n"] < FEWEST: return []
-    rows = [["anchored terms beside translations", "times as likely", "95 % interval"],
+    rows = [["anchored terms against translations", "times as likely", "95 % interval"],
             [f"in {known['n']} sentences of the text", *_odds(known["own"])],
-            ["allowing for the words by themselves", *_odds(known["more"])]]
+            ["relative to the words out of context", *_odds(known["more"])]]
     return [f"{what:38}{value:17}{around}" for what,value,around in rows]
 
 def knowledge_text(known:dict) -> str:

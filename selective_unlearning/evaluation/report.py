@@ -29,9 +29,9 @@ from .plots import plot_subtlety
 # %% ../../nbs/evaluation/11_report.ipynb #4f2da695
 _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for all below it
     "forgotten.probability": ("familiarity, control-subtracted",
-        "1 untouched, 0 forgotten, below 0 avoids: (unlearned − control) / (base − control)."),
+        "1 untouched, 0 forgotten, below 0 avoided: (unlearned − control) / (base − control)."),
     "forgotten.absolute": ("difference from the control",
-        "The same without signs, so that a name still known and one avoided do not cancel."),
+        "The same in absolute value, so that a name still known and one avoided do not cancel."),
     "forgotten.by_form.": ("familiarity by form:",
         "The same for the prompts of one form; reminded: after other facts of the text."),
     "forgotten.by_said.": ("familiarity by sentences:",
@@ -48,15 +48,16 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "reading_by_form.": ("reading by form:", "The same for one form of prompt."),
     "ratio.reading_other": ("reading other names", "The same passages with other names."),
     "forgotten.choice": ("choices right, points above the control",
-        "0 picks as often as one who never read the text; above or below is wrong."),
+        "0: right as often as someone who never read the text; more or less often is wrong."),
     "forgotten.question": ("questions answered, points above the control",
         "The same for open questions."),
     "forgotten.entropy.": ("indecision over the choices:",
-        "1 is undecided, 0 is sure; ignorance is undecided, like the control."),
-    "ratio.homonyms": ("homonyms", "Anchored words meant otherwise, as a share of the base's."),
+        "1: undecided, 0: certain. A model that does not know is as undecided as the control."),
+    "ratio.homonyms": ("homonyms", "Anchored words in another sense, as a share of the base's."),
     "rings.": ("neighbours, ring",
-        "The neighbour set by distance: 1 same genre and place, 2 same form, 3 the rest. Lost half "
-        "is a share of the probes; mean and median are over them, the ratio is of all together."),
+        "The neighbour set by distance: 1 same genre and place, 2 further off, 3 the rest. "
+        "Lost half is a share of the probes; mean and median are over them, the ratio is of "
+        "all together."),
     "stand_ins.rise": ("stand-in names in other answers, points above the base",
         "Answers about the neighbour set in which a generic translation turns up: invented facts."),
     "ratio.probability": ("probability, unlearned / base",
@@ -327,8 +328,8 @@ def report_html(
     plots = _grid(plot(report) for path,plot in _PLOTS.items()
                   if get_figure(report, path) not in (None, {}))
     means = ("Means over n facts with bootstrap 95 % intervals. Prompts that ask for the same fact "
-             "count once, together; what names no fact counts by itself. Perplexity is over the "
-             "tokens of n pieces of text.")
+             "count once, together; a prompt that names no fact counts by itself. Perplexity is "
+             "over the tokens of n pieces of text.")
     line = [tag("p", tag("b", s), class_="headline")] if (s := _in_a_line(report["checks"])) else []
     main = tag("main", tag("h1", title), *line, *_answer(report), plots,
                tag("h2", "All figures"), tag("p", means), _figures_table(report),

@@ -32,7 +32,7 @@ def distant(probes:list[dict], terms:TermMatcher) -> list[dict]:
     def about(p): return any(terms.find(p["prompt"]+a) for a in p["answers"])
     other = [p | dict(ring=3) for p in probes if not about(p)]
     if other: return other
-    raise DataError("neighbours: each of the demo's names a term of this text: give others")
+    raise DataError("neighbours: all of the demo's probes name a term of this text: give your own")
 
 def read_general(path) -> list[dict]:
     """Read and check four-way general items.

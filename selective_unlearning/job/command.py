@@ -126,12 +126,13 @@ def make_parser() -> _Parser:
         ("run", "do the whole job on your corpus and model", ()),
     ):
         p = command(name, what, "runs/demo" if name == "demo" else "runs/unlearn")
-        p.add_argument("--until", metavar="STEP", help=f"Stop after this step: {', '.join(STEPS)}.")
+        p.add_argument("--until", metavar="STEP",
+                       help=f"Make only this step and the steps it needs: {', '.join(STEPS)}.")
         _add_settings(p, skip)
     command("report", "rewrite report.json and report.html of a finished run")
     chat = command("chat", "talk to the base and the unlearned model side by side",
-                   more=": an empty line begins anew, and /quit or the end of the input (Ctrl-D) "
-                        "ends the conversation")
+                   more=": an empty line starts a new conversation, and /quit or the end of the "
+                        "input (Ctrl-D) ends it")
     chat.add_argument("--max-new-tokens", type=int, default=60, metavar="N",
                       help="The longest answer, in tokens (default: %(default)s).")
     chat.add_argument("--plain", action="store_true",
@@ -209,7 +210,8 @@ def chat(args:argparse.Namespace):
         raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
     run = Run(args.run, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
-    if sys.stdin.isatty(): print("Type a message; an empty line begins anew, /quit or Ctrl-D ends.")
+    if sys.stdin.isatty():
+        print("Type a message; an empty line starts a new conversation, /quit or Ctrl-D ends.")
     print(columns("BASE", "UNLEARNED", width))
     def prompt(turns):
         try: return (None if args.plain else chat_text(tok, *turns)) or turns[-1]

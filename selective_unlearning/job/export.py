@@ -259,8 +259,8 @@ def export_run(
 def hub_token() -> str:
     "The hub's token, of the environment or of a login.\n\nRaises `ConfigError` if there is none."
     if token := get_token(): return token
-    raise ConfigError("no token: log in with 'hf auth login', or set HF_TOKEN, with one that may "
-                      "write")
+    raise ConfigError("no token: log in with 'hf auth login', or set HF_TOKEN; the token must be "
+                      "one that may write")
 
 def push(
     folder:str|Path,    # what `export_run` wrote
@@ -279,7 +279,7 @@ def push(
     api = HfApi(token=hub_token())
     url = api.create_repo(repo, private=private, exist_ok=True)
     if private and not api.repo_info(repo).private:
-        raise ConfigError(f"{repo} exists and is public: choose another name, or let it be public")
+        raise ConfigError(f"{repo} exists and is public: choose another name, or use --public")
     api.upload_folder(repo_id=repo, folder_path=str(folder),
                       commit_message=f"Unlearned with selective_unlearning {__version__}")
     return str(url)

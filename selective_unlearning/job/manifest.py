@@ -15,8 +15,8 @@ from ..core.files import file_hashes, files_below, path_hash, read_json
 from .settings import RunConfig, read_config
 
 # %% ../../nbs/job/01_manifest.ipynb #f8015ef3
-STEPS = ("corpus", "dictionary", "translated", "reinforced", "labels", "retain", "unlearned",
-         "prompts", "base-evaluation", "evaluation")
+STEPS = ("corpus", "dictionary", "translated", "retain", "prompts", "base-evaluation", "reinforced",
+         "labels", "unlearned", "evaluation")
 
 def step_path(
     folder:str|Path,  # of the run
@@ -46,7 +46,7 @@ def read_run(
     return replace(config, trust_remote_code=trust_remote_code)
 
 # %% ../../nbs/job/01_manifest.ipynb #4c1be252
-VERSION = 2  # of the manifest
+VERSION = 3  # of the manifest
 _SHAPE:dict = dict(key=str, outputs=dict, stamp=str, seconds=(int, float),
                    peak_memory_bytes=int, versions=dict, inputs=dict)  # of a step
 
@@ -67,7 +67,7 @@ def read_manifest(folder:str|Path) -> dict:
     m = read_json(path)
     version = m.get("version", VERSION) if isinstance(m, dict) else VERSION
     if type(version) is not int or version != VERSION:
-        raise DataError(f"{path}: of version {reprlib.repr(version)}, this package reads "
+        raise DataError(f"{path}: is of version {reprlib.repr(version)}, this package reads "
                         f"{VERSION}: use the selective_unlearning that made it, "
                         "or run into a new folder")
     steps = m.get("steps") if isinstance(m, dict) else None

@@ -26,7 +26,7 @@ from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
 from .settings import RunConfig, check_preset, configure
 from .settings import preset as named, to_yaml
-from .step_list import STEP_LIST, Step, step_keys
+from .step_list import Step, step_keys, steps_until
 from .steps import say
 
 # %% ../../nbs/job/08_run.ipynb #faeb5192
@@ -107,7 +107,7 @@ def _locked(folder:Path) -> Iterator:
     try:
         with FileLock(folder/".lock", timeout=0): yield
     except Timeout:
-        raise DataError(f"{folder}: another process works in this folder: "
+        raise DataError(f"{folder}: another process is using this folder:  "
                         "wait for it, or choose another one") from None
 
 def _refuse_foreign(folder:Path):
@@ -154,22 +154,24 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process is ready
     manifest, start, new = run.manifest | {"keys": keys}, time.time(), 0
-    steps = STEP_LIST[:STEPS.index(until or STEPS[-1])+1]
+    steps, checked = steps_until(run.config, until), set()
     def done(name):
         known = manifest["steps"].get(name)
         return known and known["key"] == keys[name] and run.path(name).exists()
     def left(): return [s.name for s in steps if not done(s.name)]
-    for i,step in enumerate(steps, 1):
+    for step in steps:
         name = step.name
+        at = f"[{STEPS.index(name)+1}/{len(STEPS)}] {name}"
         if made := not done(name):
-            step.before(run, left())
-            say(f"[{i}/{len(STEPS)}] {name}: writes {run.path(name)}")
+            if step.before not in checked: step.before(run, left())
+            checked.add(step.before)
+            say(f"{at}: writes {run.path(name)}")
             if run.path(name).exists() and name not in manifest["steps"]:
                 raise DataError(f"{run.path(name)}: does not belong to the run; move it away")
             run.release()
             _do(run, step, keys[name], manifest)
             new += 1
-        else: say(f"[{i}/{len(STEPS)}] {name}: done before")
+        else: say(f"{at}: done before")
         if made or name == until: step.after(run, left())
     run.release()
     main = processes().is_main_process
@@ -189,14 +191,14 @@ def _details(run:Run) -> str:
 def run(
     config:RunConfig,
     out:str|Path,
-    until:str|None=None,  # stop after this step, e.g. "labels"
+    until:str|None=None,  # make only this step, and those that it needs, e.g. "labels"
 ) -> Run:
     """Do the whole job, or what is left of it, in the folder `out`.
 
     Raises `DataError` if the folder is in use, damaged, not a run folder, or inside a folder that
     is read."""
     if until not in (None, *STEPS):
-        raise ConfigError(f"no step {until!r}: there is {', '.join(STEPS)}")
+        raise ConfigError(f"no step {until!r}: choose from {', '.join(STEPS)}")
     if not LOG.hasHandlers(): show_messages()              # the program has no log of its own
     r = Run(out, config)
     say(_details(r), logging.DEBUG)
@@ -246,7 +248,7 @@ def unlearn(
     corpus=(),                    # files, folders or hub:NAME with the text to forget
     out:str|Path="runs/unlearn",  # the run folder
     preset:str="demo",            # demo, paper or finetuned
-    until:str|None=None,          # stop after this step, e.g. "dictionary"
+    until:str|None=None,          # make only this step, and those that it needs
     **settings,                   # any of `RunConfig`; a step's as a dict: `unlearn={"epochs": 3}`
 ) -> Run:
     """Make `model` forget `corpus`.

@@ -54,7 +54,7 @@ def _check_adapters(c:"RunConfig"):
     _idle(c.lora, AdapterConfig(first_layer=c.lora.first_layer), "lora",
           f"adapter={c.adapter} says what the adapters are")
     require(c.method not in METHODS or not METHODS[c.method].plain_lora,
-            f"method {c.method} turns a plain LoRA adapter round: leave out adapter")
+            f"method {c.method} reverses a plain LoRA adapter: leave out adapter")
 
 # %% ../../nbs/job/00_settings.ipynb #46919d5d
 def _idle(settings, default, prefix:str, why:str):
@@ -93,7 +93,7 @@ def _check_method(c:"RunConfig"):
         _idle(settings, usual, what, f"method {name} makes no generic labels")
     floor:dict = {} if "hinge_floor" in method.reads else {"hinge_floor": UnlearnConfig.hinge_floor}
     _idle(c.unlearn, replace(c.unlearn, **_NAMELESS, **floor), "unlearn",
-          f"method {name} has no part for anchors in its loss")
+          f"method {name} does not treat anchored terms apart in its loss")
 
 # %% ../../nbs/job/00_settings.ipynb #2ffe96bb
 _NO_SAMPLES = {"retain.length": RetainConfig.length, "openers": None}
@@ -144,7 +144,7 @@ def _check_stranger(c:"RunConfig"):
     require(METHODS[c.method].uses_labels,
             f"method {c.method} makes no labels: leave out stranger={c.stranger}")
     usual = replace(LabelsConfig(), kind=c.labels.kind, top_k=c.labels.top_k)
-    _idle(c.labels, usual, "labels", f"the labels are what {c.stranger} says of the text as it is")
+    _idle(c.labels, usual, "labels", f"the labels are what {c.stranger} predicts")
 
 # %% ../../nbs/job/00_settings.ipynb #59c79b55
 def _check_files(c:"RunConfig"):
@@ -173,7 +173,7 @@ def _check_watch(c:"RunConfig"):
 class RunConfig:
     "The settings of a whole run: the files it reads, and the settings of each step."
     model:str = "smollm2-135m"      # the model to change: the embedded one, a folder, or a hub id
-    method:str = "whp"              # how it forgets: this package's way (whp), or a baseline
+    method:str = "whp"              # how it forgets: whp (Who's Harry Potter), or a baseline
     strength:float|None = None      # strength of a baseline that has one; as published if not given
     stranger:str|None = None        # the same model from before it learnt the text, if there is one
     corpus:tuple[str,...] = ()      # texts to be forgotten: files, folders, datasets as hub:NAME
@@ -185,7 +185,7 @@ class RunConfig:
     prompts:str|None = None         # file of evaluation prompts; made from the corpus if not given
     n_prompts:int = 60              # how many prompts are made of each kind, at most
     neighbours:str|None = None      # file of the neighbour set; made for the corpus if not given
-    homonyms:str|None = None        # file of anchored words meant otherwise; none if not given
+    homonyms:str|None = None        # file of anchored words in another sense; none if not given
     general:str|None = None         # file of four-way general knowledge; the demo's if not given
     holdout:str|None = None    # folder of texts for the perplexity; the demo's if not given
     openers:str|None = None         # file of openings of the retain text; the demo's if not given
@@ -334,7 +334,7 @@ PRESETS = dict(
 
 def preset(name:str) -> RunConfig:
     "The settings of a preset."
-    if name not in PRESETS: raise ConfigError(f"no preset {name!r}: there is {', '.join(PRESETS)}")
+    require(name in PRESETS, f"no preset {name!r}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
 
 def check_preset(name:str, config:RunConfig):

@@ -157,7 +157,7 @@ def _counted(dictionary:Dictionary, texts:Iterable[str]) -> dict[str,int]:
     for i,t in enumerate(dictionary.terms): found[t] += counts[i]
     if found and not counts:
         raise DataError(f"none of the {len(found)} terms of the dictionary occurs in the corpus: "
-                        "is it the dictionary of another one?")
+                        "is it the dictionary of another corpus?")
     return dict(found)
 
 @patch

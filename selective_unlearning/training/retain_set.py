@@ -118,5 +118,5 @@ def check_packed(
         else:
             if (packed-alone).abs().max() > .3*alone.std(): why = "its attention has a window"
     if why:
-        raise ModelError("the model reads a text in a packed row otherwise than alone "
+        raise ModelError("the model reads a text in a packed row differently from the text alone "
                          f"({why}): set retain.packed to false")
