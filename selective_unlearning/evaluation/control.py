@@ -63,6 +63,7 @@ def replaced(
     right = pairs[record["answer"] if key == "choices" else 0]
     texts = [c for _,c in pairs]
     if [*map(str.strip, texts)].count(right[1].strip()) > 1: return None
+    if {"a", "an"} <= {p.lower().split()[-1] for p,_ in pairs if p.split()}: return None
     return out | {"prompt": right[0], key: texts}
 
 # %% ../../nbs/evaluation/02_control.ipynb #63ceb453

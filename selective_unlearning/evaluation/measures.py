@@ -21,9 +21,17 @@ from ..core.files import write_jsonl
 from ..core.records import read_records
 from ..core.step_settings import EvaluateConfig
 from ..models.reader import Reader
+from ..models.tokens import Tokenizer
 from ..models.continuations import complete, continuation_logprobs
 from ..models.continuations import next_tokens, says, stream
 from ..terms.match import TermMatcher
+
+# %% ../../nbs/evaluation/01_measures.ipynb #198c93b2
+def _apart(tokenizer:Tokenizer, prompt:str, continuations:Iterable[str]) -> list[str]:
+    "The continuations, without those whose tokens begin with all of another's."
+    rows = {c: tokenizer(prompt+c, add_special_tokens=False)["input_ids"] for c in continuations}
+    return [c for c,ids in rows.items()
+            if not any(o != ids and o == ids[:len(o)] for o in rows.values())]
 
 # %% ../../nbs/evaluation/01_measures.ipynb #f163c8ef
 def probability_scores(reader:Reader, prompts:list[dict], progress:str="") -> list[dict]:
@@ -33,7 +41,9 @@ def probability_scores(reader:Reader, prompts:list[dict], progress:str="") -> li
     pairs = [(p["prompt"], c) for p in prompts for c in continuations(p, *both)]
     scored = continuation_logprobs(reader, pairs, progress=progress)
     chance = {pair: math.exp(logp) for pair,(logp,_) in zip(pairs, scored)}
-    def total(p, kind): return min(1., sum(chance[p["prompt"], c] for c in continuations(p, kind)))
+    def total(p, kind):
+        apart = _apart(reader.tokenizer, p["prompt"], continuations(p, kind))
+        return min(1., sum(chance[p["prompt"], c] for c in apart))
     return [p | dict(score=total(p, "idiosyncratic"), generic_score=total(p, "generic"))
             for p in prompts]
 

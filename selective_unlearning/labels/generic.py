@@ -38,11 +38,9 @@ def swapped(
     new:torch.Tensor,    # (P,) first tokens of their translations
     active:torch.Tensor, # (N, P) whether the pair's name has been read
 ) -> torch.Tensor:       # (N, V)
-    "Probabilities with each name's first token and its translation's exchanged."
-    def share(tokens):   # what each active pair takes of its token, which others may share
-        alike = (tokens[:, None] == tokens).to(p.dtype)
-        return p[:, tokens]*active/(active.to(p.dtype)@alike).clamp(min=1)
-    moved = share(new)-share(own)
+    "Probabilities in which what each translation's first token has goes to its name's."
+    alike = (new[:, None] == new).to(p.dtype)  # pairs whose translations begin alike share it
+    moved = p[:, new]*active/(active.to(p.dtype)@alike).clamp(min=1)
     return p.index_add(-1, own, moved).index_add_(-1, new, -moved)
 
 # %% ../../nbs/labels/02_generic.ipynb #fe393ba9

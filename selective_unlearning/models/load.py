@@ -325,6 +325,9 @@ def load_config(name:str, trust_remote_code:bool=False) -> PretrainedConfig:
     "A model's configuration, without its weights. Raises `ModelError` if there is none."
     return _from_pretrained(AutoConfig, name, "configuration", trust_remote_code=trust_remote_code)
 
+# weights; settings, also of tokens and of writing; a chat format; words and their pieces; code
+_READ = ".safetensors", ".json", ".jinja", ".txt", ".model", ".py"
+
 def model_identity(
     config:PretrainedConfig,
     name:str,
@@ -333,9 +336,7 @@ def model_identity(
     "The identity of a base model: its name, and a hash of its files or its hub commit."
     path = Path(resolve(name))
     if not path.is_dir(): return f"{name}@{getattr(config, '_commit_hash', None) or 'unknown'}"
-    files = sorted(p for p in path.iterdir()
-                   if p.suffix == ".safetensors" or p.name == "config.json"
-                   or p.name.startswith(("tokenizer", "vocab", "merges")))
+    files = sorted(p for p in path.iterdir() if p.suffix in _READ)
     return f"{path.absolute().name}@{text_hash(''.join(map(hashed, files)))[:16]}"
 
 # %% ../../nbs/models/00_load.ipynb #ae7b96ac
