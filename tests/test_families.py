@@ -28,7 +28,7 @@ from selective_unlearning.terms.substitute import substitute
 from selective_unlearning.training.losses import batch_losses, learnt_at_names
 from selective_unlearning.training import methods
 from selective_unlearning.training.methods import METHODS
-from selective_unlearning.training.retain_set import check_packed
+from selective_unlearning.training.retain_set import check_packed, pack
 from selective_unlearning.training.rows import collate
 from selective_unlearning.training.trainer import finetune
 from tiny import Toy, byte_level, llama, sentencepiece_like
@@ -165,6 +165,17 @@ def test_rmu_compares_with_the_base_model_without_dropout(monkeypatch):
     retained = losses(model, batch, FinetuneConfig())["retain"].detach()
     assert float(retained) == 0, "a fresh adapter"
     assert not model.training
+
+
+def test_rmu_reads_the_texts_of_a_packed_row_apart():
+    texts = [[3, 1, 4], [1, 5, 9, 2]]
+    alone = Dataset.from_list([dict(input_ids=t) for t in texts])
+    def hidden(rows):
+        batch = collate([*rows], 0, 8, [True]*len(rows))
+        out = methods._hidden(model, batch, 1).detach()
+        return out[batch["attention_mask"].bool()]
+    model = llama().eval()
+    assert hidden(pack(alone, 8)).allclose(hidden(alone), atol=1e-5)
 
 
 def test_learning_at_names_says_where_it_does_nothing(caplog):

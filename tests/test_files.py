@@ -380,3 +380,13 @@ def test_a_run_beside_what_it_reads(tmp_path):
     assert made() == before
     config = configure(config, {"corpus": [str(tmp_path/"in"), str(tmp_path/"book.txt")]})
     run(config, tmp_path/"in-run-2", until="corpus")
+
+
+def test_a_name_that_is_not_utf8_is_named(tmp_path):
+    config = settings(tmp_path)
+    odd = os.path.join(os.fsencode(tmp_path/"books"), b"caf\xe9.txt")
+    (tmp_path/"books").mkdir()
+    with open(odd, "w") as f: f.write("Orla lives here.")
+    config = configure(config, {"corpus": str(tmp_path/"books")})
+    with pytest.raises(DataError, match=r"books: the name 'caf.udce9.txt' is not UTF-8: rename"):
+        run(config, tmp_path/"run", until="corpus")

@@ -5,7 +5,7 @@ from selective_unlearning.core.files import write_atomic, write_json
 from selective_unlearning.job import run_monitor
 from selective_unlearning.job.manifest import STEPS, VERSION, part_path, step_path
 from selective_unlearning.job.run_monitor import RunMonitor
-from selective_unlearning.training.trainer import RECORD
+from selective_unlearning.training.checkpoints import RECORD
 
 MADE = dict(key="", outputs={}, stamp="", seconds=75., peak_memory_bytes=1, versions={}, inputs={})
 

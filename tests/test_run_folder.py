@@ -379,6 +379,41 @@ def test_a_training_is_kept_when_its_files_were_not_yet_hashed(home, monkeypatch
     assert len(trained) == 1
 
 
+def test_results_are_those_of_the_settings_beside_them(home, made):
+    config = Run(made/"run").config
+    done = run(configure(config, {"unlearn.lr": 7e-4}), home/"run", until="labels")
+    with pytest.raises(DataError, match="09-unlearned: was made with other settings"):
+        print(done.results)
+    assert run(config, home/"run", until="labels").results == Run(made/"run").results
+
+
+def test_hidden_files_of_a_corpus_make_nothing_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    config, books = settings(tmp_path), tmp_path/"books"
+    books.mkdir()
+    (tmp_path/"book.txt").rename(books/"book.txt")
+    config = configure(config, {"corpus": str(books)})
+    def keys(): return step_list.step_keys(Run(tmp_path/"run", config))
+    before = keys()
+    (books/".DS_Store").write_text("x")
+    (books/".git").mkdir()
+    (books/".git"/"config.txt").write_text("x")
+    assert keys() == before
+    (books/"more.txt").write_text("Orla sings.")
+    assert keys() != before
+
+
+@pytest.mark.parametrize("theirs", [["config.yaml", "notes.txt"], ["config.yaml"], [".git"]])
+def test_a_folder_of_another_program_is_left_alone(tmp_path, theirs):
+    folder = tmp_path/"theirs"
+    folder.mkdir()
+    for name in theirs: (folder/name).write_text("learning_rate: 3\n")
+    before = path_hash(folder)
+    with pytest.raises((ConfigError, DataError), match="learning_rate|not a run folder"):
+        run(settings(tmp_path), folder, until="corpus")
+    assert path_hash(folder) == before
+
+
 def test_prompts_are_counted_anew_in_a_longer_corpus(tmp_path, monkeypatch):
     "Each prompt says how often the text tells its fact."
     monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))

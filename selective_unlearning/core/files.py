@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['write_atomic', 'follow_umask', 'disk_is_full', 'possible_path', 'regular_file', 'read_text', 'read_json',
-           'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'files_below', 'path_hash', 'file_hashes',
-           'path_stamp', 'data_path']
+           'write_json', 'read_jsonl', 'write_jsonl', 'text_hash', 'files_below', 'path_hash', 'is_hidden',
+           'file_hashes', 'path_stamp', 'data_path']
 
 # %% ../../nbs/core/01_files.ipynb #43e4555b
 import errno, hashlib, json, os, secrets, stat
@@ -146,7 +146,7 @@ def write_jsonl(path:str|Path, records:list[dict]) -> Path:
 # %% ../../nbs/core/01_files.ipynb #9ba66225
 def text_hash(s:str) -> str:
     "SHA-256 of a text, as 64 hexadecimal digits."
-    return hashlib.sha256(s.encode()).hexdigest()
+    return hashlib.sha256(s.encode(errors="surrogateescape")).hexdigest()  # a name may be any bytes
 
 # %% ../../nbs/core/01_files.ipynb #4232b48b
 def _unlisted(e:OSError):
@@ -163,21 +163,28 @@ def files_below(folder:str|Path) -> Iterator[Path]:
         yield from (p for n in folders if (p := Path(parent, n)).is_symlink())
 
 # %% ../../nbs/core/01_files.ipynb #8c4fe39d
-def path_hash(path:str|Path) -> str:
+def path_hash(
+    path:str|Path,
+    hidden:bool=True,  # whether hidden files in a folder count
+) -> str:
     "SHA-256 of a file's bytes, or of the names and contents of every file in a folder."
     path = Path(path)
     if not path.is_file():
-        return text_hash("\n".join(f"{n} {h}" for n,h in file_hashes(path).items()))
+        return text_hash("\n".join(f"{n} {h}" for n,h in file_hashes(path, hidden).items()))
     with path.open("rb") as f:                             # weights may be larger than memory
         h = hashlib.sha256()
         while chunk := f.read(1 << 20): h.update(chunk)
     return h.hexdigest()
 
-def file_hashes(folder:str|Path) -> dict[str,str]:
+def is_hidden(name:str) -> bool:  # of a file, relative to its folder, e.g. ".git/config"
+    return any(part[0] == "." for part in Path(name).parts)
+
+def file_hashes(folder:str|Path, hidden:bool=True) -> dict[str,str]:
     "The SHA-256 of every file in a folder, by its path relative to the folder."
     folder = Path(folder)
     files = sorted(p for p in files_below(folder) if p.is_file())
-    return {p.relative_to(folder).as_posix(): path_hash(p) for p in files}
+    names = {p.relative_to(folder).as_posix(): p for p in files}
+    return {n: path_hash(p) for n,p in names.items() if hidden or not is_hidden(n)}
 
 # %% ../../nbs/core/01_files.ipynb #6ecd818d
 def path_stamp(path:str|Path) -> str:

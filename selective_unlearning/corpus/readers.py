@@ -15,8 +15,8 @@ from urllib.parse import unquote
 from datasets import Dataset, Features, Value, load_dataset, load_from_disk
 
 from ..core.errors import LOG, DataError, MissingExtra, printable, reason
-from ..core.files import files_below, possible_path, read_jsonl, read_text
-from ..core.files import regular_file, text_hash
+from ..core.files import files_below, is_hidden, possible_path, read_jsonl
+from ..core.files import read_text, regular_file, text_hash
 from ..models.load import cache_dir, hub_reachable, made_once
 from ..models.tokens import Tokenizer
 
@@ -207,7 +207,7 @@ READERS:dict[str,Callable[[Path,str],list[str]]] = {   # suffix → reader(path,
 # %% ../../nbs/corpus/00_readers.ipynb #e4dcf160
 def _visible(folder:Path) -> dict[str,Path]:
     names = {p.relative_to(folder).as_posix(): p for p in files_below(folder)}
-    return {n: p for n,p in sorted(names.items()) if not re.search(r"(^|/)\.", n)}
+    return {n: p for n,p in sorted(names.items()) if not is_hidden(n)}
 
 def _is_text(path:Path) -> bool:
     if path.is_symlink() and not path.exists():
@@ -218,6 +218,9 @@ def _files(path:Path) -> list[tuple[Path,str]]:
     "Each file at `path`, with its name relative to `path`."
     if not path.exists(): raise DataError(f"{path}: no such file or folder")
     names = _visible(path) if path.is_dir() else {path.name: regular_file(path)}
+    for name in names:
+        if any("\udc80" <= c <= "\udcff" for c in name):  # how Python shows other bytes
+            raise DataError(f"{path}: the name {ascii(name)} is not UTF-8: rename the file")
     found = {n: p for n,p in names.items() if _is_text(p)}
     if len(found) < len(names):
         other = [n+" (a link to a folder)"*p.is_dir() for n,p in names.items() if n not in found]

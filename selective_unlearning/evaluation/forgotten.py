@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'same', 'Figure', 'facts_of', 'Scores', 'with_control', 'familiarity', 'nothing_known', 'little_known',
-           'by_form', 'worst_form', 'by_said', 'unreminded', 'right_answers', 'ring_figures', 'ring_facts',
+           'by_form', 'worst_form', 'by_said', 'unreminded', 'right_answers', 'rings_of', 'ring_figures', 'ring_facts',
            'distance_figures']
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #b572da11
@@ -131,7 +131,7 @@ def right_answers(
     return out
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #d2a16371
-def _rings(rows:dict[str,list[dict]]) -> Iterator[tuple]:
+def rings_of(rows:dict[str,list[dict]]) -> Iterator[tuple]:
     "Yield each ring, first `all`, with its records and the scores of unlearned and base model."
     if not {"base", "unlearned"} <= {*rows}: return
     pairs = [*zip(rows["base"], rows["unlearned"])]
@@ -142,7 +142,7 @@ def _rings(rows:dict[str,list[dict]]) -> Iterator[tuple]:
 
 def ring_figures(rows:dict[str,list[dict]]) -> Iterator[Figure]:
     "The figures with intervals of each ring, and of all neighbours as ring `all`."
-    for ring,records,u,b in _rings(rows):
+    for ring,records,u,b in rings_of(rows):
         yield Figure(f"rings.{ring}.ratio", u, b, clusters=facts_of(records))
         if not (sure := b >= LEAST).any(): continue
         yield Figure(f"rings.{ring}.mean", u[sure]/b[sure])
@@ -151,7 +151,7 @@ def ring_figures(rows:dict[str,list[dict]]) -> Iterator[Figure]:
 def ring_facts(rows:dict[str,list[dict]]) -> dict[str,dict]:
     "Of each ring the median of the probes' own ratios, and the topic that kept least."
     out = {}
-    for ring,records,u,b in _rings(rows):
+    for ring,records,u,b in rings_of(rows):
         own, topics = u[b >= LEAST]/b[b >= LEAST], [r.get("topic") for r in records]
         at = {t: [i for i,x in enumerate(topics) if x == t] for t in topics if t}
         kept = {t: float(u[i].sum()/b[i].sum()) for t,i in at.items()

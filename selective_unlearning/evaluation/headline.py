@@ -19,6 +19,10 @@ def _percent(x:float) -> str: return f"{number_text(round(100*x, 9) or 0.)} %"  
 def _moved(x:float, unit:str) -> str:
     return f"{'up' if x > 0 else 'down'} {number_text(abs(x))}{unit}" if x else "unchanged"
 
+def _around(ends:list, scale:float=100, unit:str=" %", what:str="") -> str:
+    "An interval in brackets; of a figure of one fact or text there is none."
+    return f" ({what}{interval_text(ends, scale, unit)})" if ends[2] > 1 else ""
+
 # %% ../../nbs/evaluation/08_headline.ipynb #3bf4cf35
 def _ended(report:dict) -> str|None:
     "A sentence about where a watched training ended, or None."
@@ -46,9 +50,9 @@ def _left(report:dict) -> str|None:
         return ("How much of the target continuations' probability is left cannot be measured: "
                 f"{why}.")
     if (ratio := report["ratio"].get("probability")) is None: return None
-    around = interval_text(report["intervals"]["ratio"]["probability"], 100, " %")
+    around = _around(report["intervals"]["ratio"]["probability"], what="95 % interval ")
     return (f"The unlearned model gives the target continuations {_percent(ratio)} of the "
-            f"probability that the base model gives them (95 % interval {around}).")
+            f"probability that the base model gives them{around}.")
 
 # %% ../../nbs/evaluation/08_headline.ipynb #dd80ddce
 def _forgot(report:dict) -> str|None:
@@ -62,11 +66,11 @@ def _forgot(report:dict) -> str|None:
     if ends[1] < 0: less = "below 0 %, so names are avoided"
     if ends[1] < 0 and value > -NEAR:
         less = "a little below 0 %: names are avoided, or the control's are likelier by chance"
-    around = interval_text(ends, 100, " %")
+    around = f"95 % interval {interval_text(ends, 100, ' %')}; "*(ends[2] > 1)
     control = ("the model from before it learnt the text" if _has_stranger(report) else
                "itself, reading the prompts with the names replaced")
     return (f"Of what the base model knows beyond the control ({control}), {_percent(value)} is "
-            f"left in the unlearned model (95 % interval {around}; {less}), each fact counting "
+            f"left in the unlearned model ({around}{less}), each fact counting "
             f"once. Prompt by prompt, the unlearned model is {_percent(absolute)} as far from "
             "the control as the base model is.")
 
@@ -76,11 +80,11 @@ def _has_stranger(report:dict) -> bool: return bool(report.get("config", {}).get
 def _read(report:dict) -> str|None:
     "A sentence about names that stand in the prompt, or None."
     if (ratio := report["ratio"].get("reading")) is None: return None
-    around = interval_text(report["intervals"]["ratio"]["reading"], 100, " %")
+    around = _around(report["intervals"]["ratio"]["reading"])
     other = report["ratio"].get("reading_other")
     beside = f", other names at {_percent(other)}" if other is not None else ""
     return (f"Names of the text that stand in the prompt are read at {_percent(ratio)} of the base "
-            f"model's probability ({around}){beside}.")
+            f"model's probability{around}{beside}.")
 
 # %% ../../nbs/evaluation/08_headline.ipynb #02c8da2e
 def _right(report:dict) -> str|None:
@@ -103,14 +107,15 @@ def _kept(report:dict) -> list[str]:
     at, around = (lambda p: get_figure(report, p)), (lambda p: get_figure(report["intervals"], p))
     kept = []
     if (ratio := at("neighbours.ratio")) is not None and "neighbours" not in report["unmeasurable"]:
-        kept.append(f"the neighbour set is at {_percent(ratio)} "
-                    f"({interval_text(around('neighbours.ratio'), 100, ' %')})")
+        kept.append(f"the neighbour set is at {_percent(ratio)}"
+                    f"{_around(around('neighbours.ratio'))}")
     if (drop := at("general_drop")) is not None and "general" not in report["unmeasurable"]:
-        kept.append(f"general accuracy is {_moved(-drop, ' points')} "
-                    f"({interval_text(around('general_drop')[1::-1], -1, ' points')})")
+        low, high, n = around("general_drop")
+        kept.append(f"general accuracy is {_moved(-drop, ' points')}"
+                    f"{_around([high, low, n], -1, ' points')}")
     if (rise := at("perplexity_rise")) is not None:
-        kept.append(f"perplexity on other text is {_moved(rise, ' %')} "
-                    f"({interval_text(around('perplexity_rise'), 1, ' %')})")
+        kept.append(f"perplexity on other text is {_moved(rise, ' %')}"
+                    f"{_around(around('perplexity_rise'), 1)}")
     return kept
 
 # %% ../../nbs/evaluation/08_headline.ipynb #bb5b1e54
@@ -191,7 +196,8 @@ def _few_facts(report:dict) -> dict[str,int]:
 _NAMES = dict(reading_other="reading of other names", stand_ins="stand-in names",
               general="general items", holdout="perplexity of other text")
 
-def _name(part:str) -> str: return _NAMES.get(part) or part.replace("_", " ").replace(".", ", ")
+def _name(part:str) -> str:
+    return _NAMES.get(part) or part.replace("_", " ").replace("rings.", "ring ").replace(".", ", ")
 
 def _made_near(report:dict) -> bool:
     "Whether the nearest neighbours were made from the corpus."

@@ -17,8 +17,8 @@ from ..core.errors import DataError
 from .forgotten import LEAST, Figure, Scores, by_form, by_said
 from .forgotten import distance_figures, facts_of, familiarity
 from .forgotten import little_known, nothing_known, right_answers
-from .forgotten import ring_facts, ring_figures, unreminded
-from .forgotten import with_control, worst_form
+from .forgotten import ring_facts, ring_figures, rings_of
+from .forgotten import unreminded, with_control, worst_form
 from .intervals import chance_interval
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #0a2df486
@@ -169,6 +169,13 @@ def _no_knowledge(familiar:dict[str,dict]) -> dict[str,str]:
     parts |= {f"forgotten.{form}": part for form,part in _forms(familiar).items()}
     return {name: why for name,s in parts.items() if s and (why := nothing_known(s))}
 
+def _own(base:float) -> str: return f"the base model's own figure is {number_text(base)}"
+
+def _unsure_rings(near:dict[str,list[dict]]) -> dict[str,str]:
+    "The reason why a ring of neighbours says nothing, by ring."
+    means = {ring: float(base.mean()) for ring,_,_,base in rings_of(near)}
+    return {f"rings.{ring}": _own(mean) for ring,mean in means.items() if mean < LEAST}
+
 def _unmeasurable(out:dict, known:dict|None) -> dict[str,str]:
     "The reason why a comparison with the base model says nothing, by part."
     least = _LEAST_UNKNOWN if known and known["known"] is False else LEAST
@@ -179,7 +186,7 @@ def _unmeasurable(out:dict, known:dict|None) -> dict[str,str]:
             if base <= guess[part][1]: why[part] = "the base model does no better than guessing"
         elif base < least*(5 if part == "completion" else 1):
             unread = ", and it does not know the text" if least == _LEAST_UNKNOWN else ""
-            why[part] = f"the base model's own figure is {number_text(base)}{unread}"
+            why[part] = _own(base)+unread
     return why
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #92d758a7
@@ -237,6 +244,7 @@ _HANG_ON = dict(choice=["forgotten.choice"], question=["forgotten.question"],
 def _emptied_by(part:str) -> list[str]:
     "Paths of the figures that say nothing if a part is not measurable."
     where, _, form = part.partition(".")
+    if where == "rings": return [f"{part}.ratio"]
     if where != "forgotten": return [f"ratio.{part}", *_HANG_ON.get(part, ())]
     if form in _ANSWERED: return [part]
     at = f"forgotten.by_form.{form}" if form else where
@@ -357,7 +365,9 @@ def summarise(
             out["chance"][part] = _choice_chance(rows)
     out["grades"] = {m: {str(g): sum(r["grade"] == g for r in rows) for g in (3, 2, 0)}
                      for m,rows in completions.items()}
-    out["unmeasurable"] = _unmeasurable(out, known) | _no_knowledge(familiar)
+    why = _unmeasurable(out, known)
+    if "neighbours" not in why: why |= _unsure_rings(near)
+    out["unmeasurable"] = why | _no_knowledge(familiar)
     for part in out["unmeasurable"]: _blank(out, part)
     return out | dict(checks=_checks(out))
 

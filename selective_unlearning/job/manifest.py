@@ -79,6 +79,8 @@ def read_manifest(folder:str|Path) -> dict:
     return m
 
 # %% ../../nbs/job/01_manifest.ipynb #44825075
+_EDITED = "dictionary.json"  # what people correct in place
+
 def verify_step(
     folder:str|Path,          # of the step
     recorded:dict[str,str],   # path in the folder → SHA-256, from the manifest
@@ -96,7 +98,8 @@ def verify_step(
         if name not in now: refuse(Path(folder)/name, "is missing")
         if name not in recorded: refuse(Path(folder)/name, *stray)
         if now[name] != recorded[name]:
-            refuse(Path(folder)/name, "was changed since the run made it")
+            refuse(Path(folder)/name, "was changed since the run made it; move it away if it is "
+                   "to be kept" + " (a dictionary is given with --dictionary)"*(name == _EDITED))
 
 # %% ../../nbs/job/01_manifest.ipynb #0e02bc9f
 def verify_key(

@@ -6,7 +6,7 @@
 __all__ = ['run', 'rewrite_report', 'demo_config', 'unlearn']
 
 # %% ../../nbs/job/08_run.ipynb #2e21f0fa
-import logging, platform, resource, shutil, sys, time
+import logging, platform, re, resource, shutil, sys, time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -24,7 +24,7 @@ from ..models.load import cache_dir, processes
 from .checks import check
 from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
-from .settings import RunConfig, check_preset, configure
+from .settings import RunConfig, check_preset, configure, read_config
 from .settings import preset as named, to_yaml
 from .step_list import Step, step_keys, steps_until
 from .steps import say
@@ -110,11 +110,16 @@ def _locked(folder:Path) -> Iterator:
         raise DataError(f"{folder}: another process is using this folder:  "
                         "wait for it, or choose another one") from None
 
+_OURS = r"config\.yaml|\.lock.*|\.(config\.yaml|manifest\.json)\..*|\.\d\d-[a-z-]+\.part"
+
 def _refuse_foreign(folder:Path):
+    """Raises `DataError` if the folder holds something but no run.
+
+    A run that was stopped in its first step has settings, but no manifest yet."""
     if folder.is_file(): raise DataError(f"{folder}: is a file: choose a folder")
     names = {p.name for p in folder.iterdir()} if folder.exists() else set()
-    ours = [n for n in names if n == "config.yaml" or n.startswith((".lock", ".config.yaml."))]
-    if names and not ours:
+    if "config.yaml" in names: read_config(folder/"config.yaml")
+    if "manifest.json" not in names and not all(re.fullmatch(_OURS, n) for n in names):
         raise DataError(f"{folder}: is not empty and not a run folder: choose another one")
 
 def _refuse_inside(folder:Path, files:dict[str,list[Path]]):

@@ -96,9 +96,10 @@ class Run:
         self._loaded = {}
 
     def hashed(self, path:Path) -> str:
-        "The hash of an input, computed anew only if its stamp has changed."
+        "The hash of what is read of an input, computed anew only if its stamp has changed."
         stamp, known = path_stamp(path), self.hashes.get(str(path))
-        if not known or known[0] != stamp: self.hashes[str(path)] = known = [stamp, path_hash(path)]
+        if not known or known[0] != stamp:
+            self.hashes[str(path)] = known = [stamp, path_hash(path, hidden=False)]
         return known[1]
 
     @property
@@ -248,7 +249,14 @@ def retain_set(self:Run) -> Dataset|None:
 
 # %% ../../nbs/job/03_run_folder.ipynb #fdd88bf8
 @patch(as_prop=True)
-def results(self:Run) -> dict: return read_json(self.folder/"report.json")
+def results(self:Run) -> dict:
+    """The content of `report.json`.
+
+    Raises `DataError` if a step was made with other settings, or the run is not finished."""
+    manifest = self.manifest
+    for step in (s for s in STEPS if s in manifest["steps"]):
+        verify_key(self.folder, step, manifest)
+    return read_json(self.folder/"report.json")
 @patch(as_prop=True)
 def report(self:Run) -> Report: return Report(*run_results(self.folder))
 

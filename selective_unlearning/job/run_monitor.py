@@ -17,7 +17,7 @@ from ..core.files import read_json
 from ..core.html import STYLE, box_of, need_ipywidgets, table, tag
 from ..core.plots import svg
 from ..training.curves import plot_loss
-from ..training.trainer import RECORD
+from ..training.checkpoints import RECORD
 from ..evaluation.metrics import interval_text, number_text
 from .manifest import STEPS, part_path, read_manifest, step_path
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from .. import __version__
 from ..core.errors import LOG, DataError
 from ..core.files import read_jsonl, text_hash, write_atomic
 from ..core.files import write_json, write_jsonl
@@ -180,7 +181,8 @@ def _retain_texts(run:Run, base:Reader) -> list[list[int]]:
     r = scaled(c.retain, run.tokens)
     dtype, device = base.model.dtype, base.model.device.type
     precision = str(dtype) if c.bits == 16 else f"{c.bits} bits, {quantiser(c.bits)}, {dtype}"
-    key = [run.identity, run.hashed(openers), r.samples, r.length, c.seed, precision, device]
+    key = [__version__, run.identity, run.hashed(openers), r.samples, r.length, c.seed, precision,
+           device]
     cached = cache_dir()/"retain"/f"{text_hash(json.dumps(key))[:32]}.arrow"
     if not cached.exists():
         texts = sample_texts(base, read_openers(openers), r.samples, r.length, c.seed)

@@ -231,9 +231,10 @@ def rmu_layer(model) -> int:
     return min(min(trained)+2, model.config.get_text_config().num_hidden_layers-1)
 
 def _hidden(model, batch:dict, layer:int) -> "torch.Tensor":  # (B, T, D)
-    read = {k: batch[k] for k in ("input_ids", "attention_mask")}
+    from selective_unlearning.training.losses import model_inputs
     last = batch["input_ids"].new_zeros(1).cpu()           # as few scores as possible
-    out = model(**read, output_hidden_states=True, use_cache=False, logits_to_keep=last)
+    out = model(**model_inputs(model, batch), output_hidden_states=True, use_cache=False,
+                logits_to_keep=last)
     return out.hidden_states[layer+1]
 
 class RMU(Method):
