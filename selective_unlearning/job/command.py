@@ -126,7 +126,7 @@ def make_parser() -> _Parser:
         ("run", "do the whole job on your corpus and model", ()),
     ):
         p = command(name, what, "runs/demo" if name == "demo" else "runs/unlearn")
-        p.add_argument("--until", metavar="STEP",
+        p.add_argument("--until", metavar="STEP", choices=STEPS,
                        help=f"Make only this step and the steps it needs: {', '.join(STEPS)}.")
         _add_settings(p, skip)
     command("report", "rewrite report.json and report.html of a finished run")
