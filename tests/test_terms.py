@@ -156,3 +156,14 @@ def test_who_has_an_article_stays_somebody_of_that_kind():
     assert (king[0], queen[0]) == ("King", "Queen") and king[2] == queen[2] != "Cloves"
     assert new["Tolly the Piper"].endswith(" the Piper") and "Tolly" not in new["Tolly the Piper"]
     assert "Queen" not in new
+
+
+def test_animals_of_one_tale_are_different_animals():
+    "A tall beaver and a fat beaver would be mixed up."
+    more = "Velvet Hare", "Cinder Toad", "Pewter Owl", "Saffron Crab", "Bramble Newt"
+    tale = TALE+"".join(f"\nThe {name} ran. A {name} laughed at the {name}." for name in more)
+    terms = extract_terms([tale])
+    for seed in range(5):
+        heads = [e.translations[0].split()[-1] for e in propose_translations(terms, seed, 1, tale)
+                 if e.kind == "creature" and " " in e.term]
+        assert len(heads) > 4 and len({*heads}) == len(heads), seed

@@ -199,8 +199,10 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
     kind = "object" if unclear else "other" if office else e.kind
     nouns = [plural_by_ending(n) if plural else n for n in _NOUNS[kind]]
     looks = _LOOKS if examples and kind in ("creature", "other") else _ADJECTIVES
-    phrases = (f"{a} {n}" for i in range(len(nouns))
-               for a,n in zip(_from(looks, h+i), _from(nouns, h//97+i)))
+    phrases = [f"{a} {n}" for i in range(len(nouns))
+               for a,n in zip(_from(looks, h+i), _from(nouns, h//97+i))]
+    heads = {text.rpartition(" ")[2] for text in free.used} if examples else set()
+    phrases.sort(key=lambda p: p.rpartition(" ")[2].casefold() in heads)  # two heads differ
     def take(candidates, before="", after=""):
         some = (_cased(c, core) for c in chain(candidates, islice(_villages(h), 500)))
         plain = (_cased(v, core) for v in _villages(h))
