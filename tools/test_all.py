@@ -64,7 +64,8 @@ def pytest(*args):
     with tempfile.TemporaryDirectory() as tmp:
         xml = Path(tmp)/"pytest.xml"
         cmd = [sys.executable, "-m", "pytest", "-q", "--durations=5", f"--junitxml={xml}", *args]
-        p = subprocess.run(cmd, cwd=tree.ROOT, capture_output=True, text=True)
+        p = subprocess.run(cmd, cwd=tree.ROOT, capture_output=True, text=True,
+                           errors="backslashreplace")  # a test may print any bytes
         if not xml.exists(): return FAILED, p.stdout+p.stderr
         suites = list(ET.parse(xml).iter("testsuite"))
     tests, failures, errors, skipped = (sum(int(s.get(k)) for s in suites)
