@@ -154,7 +154,7 @@ CASES = [
      "- entry 2 ('Orla'): same term as entry 1: drop one or join them, as merge('Orla') does"),
     (dict(dictionary="T/absent.json"), DataError,
      "T/absent.json: none of the 1 terms of the dictionary occurs in the corpus: is it the "
-     "dictionary of another one?"),
+     "dictionary of another corpus?"),
     (dict(dictionary="T/lonely.json"), DataError,
      "no sentence of the corpus leads up to an anchored term, so no prompts can be made from it: "
      "give a prompt file"),

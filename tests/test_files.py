@@ -10,10 +10,10 @@ from selective_unlearning.job import run as job, run_folder, steps
 from selective_unlearning.models.continuations import complete, continuation_logprobs
 from selective_unlearning.models.load import load_model, load_tokenizer
 from selective_unlearning.models.reader import Reader
-from selective_unlearning.training.checkpoints import mend
+from selective_unlearning.training.checkpoints import RECORD, mend
 from selective_unlearning.job.command import main
 from selective_unlearning.core.errors import DataError, printable
-from selective_unlearning.core.files import path_hash, write_atomic
+from selective_unlearning.core.files import path_hash, write_atomic, write_json
 from selective_unlearning.job.settings import RunConfig, configure, to_yaml
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import Entry, read_entries
@@ -257,8 +257,9 @@ def test_warnings_are_shown(tmp_path, capsys):
 
     Each is told in one line."""
     home = tmp_path/(NAME+"\n")
-    texts(home, "a.txt", f"{NAME}\n.jpg")
+    texts(home, "a.txt", f"{NAME[:-1]}\n.jpg")  # without the byte that is refused in a name
     (home/"checkpoint-1").mkdir()
+    write_json(home/RECORD, [])                # of a training of ours
     read_corpus(home)
     mend(home)
     Dictionary((Entry("owl", "cat"), Entry(f"Orla{EVIL[:-1]}", "Mary"))).coverage("An owl.")

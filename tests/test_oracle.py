@@ -110,11 +110,10 @@ def stranger(zb, zr, x, y, sub, tok, alpha):
                  for a,b in [(own, new), *capitals(own, new)]
                  for pair in zip(first_forms([a], tok), first_forms([b], tok))}
         out[t] = list(p)
-        for own,new in pairs:
-            here = p[own]/sum(a == own for a,_ in pairs)
-            other = p[new]/sum(b == new for _,b in pairs)
-            out[t][own] += other-here
-            out[t][new] += here-other
+        for own,new in pairs:           # names whose translations begin alike share what it has
+            moved = p[new]/sum(b == new for _,b in pairs)
+            out[t][own] += moved
+            out[t][new] -= moved
     for term,here,there,*_ in names:
         if term in seen:
             sure = sum(logprobs(zb[u-1].tolist())[y[u][0]] for u in there[1:])

@@ -76,7 +76,9 @@ def test_an_edited_step(home, capsys, monkeypatch, file):
         out = ["--out", f"{home}/new"] if command == "export" else []
         assert ask(monkeypatch, command, "--run", f"{home}/run", *out) == 1
         step = path.parent
+        given = " (a dictionary is given with --dictionary)"*(path.name == "dictionary.json")
         assert error(capsys) == (f"{path}: was changed since the run made it; "
+                                 f"move it away if it is to be kept{given}; "
                                  f"remove the folder {step} to make this step again")
     assert path_hash(home/"run") == before and not (home/"new").exists()
 
@@ -312,7 +314,7 @@ def test_nothing_to_forget(unread, tmp_path, capsys):
     argv = ["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/run"]
     assert main(argv) == 1
     *said, why = capsys.readouterr().err.strip().splitlines()
-    assert [line.split()[:2] for line in said[-3:-1]] == [["in", "16"], ["allowing", "for"]]
+    assert [line.split()[:2] for line in said[-3:-1]] == [["in", "16"], ["relative", "to"]]
     assert why == ("selective-unlearning: the base model does not know the text: there is nothing "
                    "to forget; use --force to go on anyway")
     made = sorted(p.name for p in (tmp_path/"run").glob("??-*"))

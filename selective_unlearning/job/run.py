@@ -107,7 +107,7 @@ def _locked(folder:Path) -> Iterator:
     try:
         with FileLock(folder/".lock", timeout=0): yield
     except Timeout:
-        raise DataError(f"{folder}: another process is using this folder:  "
+        raise DataError(f"{folder}: another process is using this folder: "
                         "wait for it, or choose another one") from None
 
 _OURS = r"config\.yaml|\.lock.*|\.(config\.yaml|manifest\.json)\..*|\.\d\d-[a-z-]+\.part"
