@@ -300,7 +300,7 @@ def test_folders(tmp_path):
     assert (tmp_path/"mine"/"thesis.tex").read_text() == "x"
     run(config, out)
     with FileLock(out/".lock"):
-        with pytest.raises(DataError, match="another process is using this folder: wait"): run(config, out)
+        with pytest.raises(DataError, match="process is using this folder: wait"): run(config, out)
     (out/"02-dictionary"/"dictionary.json").write_text("{}")
     with pytest.raises(DataError, match="02-dictionary/dictionary.json: was changed"):
         run(config, out)
