@@ -288,8 +288,11 @@ class Stop(TrainerCallback):
         if state.global_step == self.step: raise KeyboardInterrupt
 
 
-def test_watch_keeps_the_picked_point_when_a_resumed_look_differs(tmp_path, base):
-    "Killed after a better look that no checkpoint knows of; a second time that look is worse."
+@pytest.mark.parametrize("stop, damaged", [(3, []), (5, ["checkpoint-4"])])
+def test_watch_keeps_the_picked_point_when_a_resumed_look_differs(tmp_path, base, stop, damaged):
+    """Killed after a better look; a second time that look is worse.
+
+    Either no checkpoint knows of the first look, or the one that does is damaged."""
     def train(utilities, *stop):
         model = add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4)
         looks = iter(utilities)
@@ -302,9 +305,10 @@ def test_watch_keeps_the_picked_point_when_a_resumed_look_differs(tmp_path, base
         finetune(model, Toy(), ROWS, config, out=tmp_path/"out", callbacks=(w, *stop))
         return model, w
     start = says(add_adapter(load_model(base, torch.float32, "cpu"), "unlearned", r=4))
-    with pytest.raises(KeyboardInterrupt): train([1., .96], Stop(3))
+    with pytest.raises(KeyboardInterrupt): train([1., .96], Stop(stop))
     kept = {p.name for p in (tmp_path/"out").glob("kept-*")}
     assert {"kept-0.safetensors", "kept-3.safetensors"} <= kept
+    for name in damaged: (tmp_path/"out"/name/"optimizer.pt").unlink()
     model, w = train([.949, .9])
     assert [p["step"] for p in w.path] == [0, 3, 6] and pick(w.path)["step"] == 0
     assert says(model).equal(start)

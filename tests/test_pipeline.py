@@ -162,6 +162,18 @@ def test_report_names_no_folder(tmp_path):
     assert str(tmp_path) in (tmp_path/"run"/"config.yaml").read_text()
 
 
+def test_a_run_is_read_from_any_directory(tmp_path, monkeypatch):
+    "A model's folder that is named from the directory of the moment is found from another."
+    config = settings(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run(configure(config, {"model": "llama"}), "run", until="corpus")
+    made = Run("run").manifest["steps"]
+    monkeypatch.chdir("/")
+    assert Run(tmp_path/"run").config == config
+    assert Run(tmp_path/"run").tokenizer("A lamp").input_ids
+    assert run(config, tmp_path/"run", until="corpus").manifest["steps"] == made
+
+
 def test_column_of_the_text(tmp_path):
     "A table is read by the column that is named; another one is another corpus."
     config = settings(tmp_path)

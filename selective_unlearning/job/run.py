@@ -9,6 +9,7 @@ __all__ = ['run', 'rewrite_report', 'demo_config', 'unlearn']
 import logging, platform, re, resource, shutil, sys, time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from ..core.errors import LOG, ConfigError, DataError, UnlearnError
 from ..core.errors import require, show_messages
 from ..core.files import data_path, file_hashes, path_hash, path_stamp
 from ..core.files import write_atomic, write_json
-from ..models.load import cache_dir, processes
+from ..models.load import DEFAULT_MODEL, cache_dir, processes
 from .checks import check
 from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
-from .settings import RunConfig, check_preset, configure, read_config
-from .settings import preset as named, to_yaml
+from .settings import MODELS, RunConfig, check_preset, configure
+from .settings import preset as named, read_config, to_yaml
 from .step_list import Step, step_keys, steps_until
 from .steps import say
 
@@ -60,9 +61,15 @@ def _place(run:Run, step:str):
     work.rename(final)
 
 # %% ../../nbs/job/08_run.ipynb #370c0454
+def _from_anywhere(config:RunConfig) -> RunConfig:
+    "The settings with each model's folder from the root, to be found from any directory."
+    names = {k: getattr(config, k) for k in MODELS}
+    folders = {k: n for k,n in names.items() if n and n != DEFAULT_MODEL and Path(n).is_dir()}
+    return replace(config, **{k: str(Path(n).absolute()) for k,n in folders.items()})
+
 def _write_down(run:Run, manifest:dict):
     "Write the settings and the manifest: what the run is, and what it has made."
-    write_atomic(run.folder/"config.yaml", to_yaml(run.config))
+    write_atomic(run.folder/"config.yaml", to_yaml(_from_anywhere(run.config)))
     config = path_hash(run.folder/"config.yaml")
     manifest |= dict(model=run.identity, version=VERSION, config=config, hashes=run.hashes)
     write_json(run.folder/"manifest.json", manifest)

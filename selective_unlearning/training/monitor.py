@@ -7,6 +7,7 @@ __all__ = ['Watch']
 
 # %% ../../nbs/training/06_monitor.ipynb #46b79b40
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from transformers import TrainerCallback
 
 from ..core.errors import ConfigError
 from ..models.load import CausalLM, processes
+from .checkpoints import checkpoints
 from .curves import forgotten, pick
 
 # %% ../../nbs/training/06_monitor.ipynb #3684de94
@@ -47,8 +49,11 @@ class Watch(TrainerCallback):
     def _trainable(self, model:CausalLM) -> dict[str,torch.Tensor]:
         return {n: p.detach() for n,p in model.named_parameters() if p.requires_grad}
 
-    def _kept(self) -> Path:
-        return self.folder/f"kept-{pick(self.path, self.floor)['step']}.safetensors"
+    def _kept(self, until:float=inf) -> Path:
+        "The weights of the best point, or of the best until a step."
+        seen = [p for p in self.path[1:] if p["step"] <= until]
+        best = pick(self.path[:1]+seen, self.floor)
+        return self.folder/f"kept-{best['step']}.safetensors"
 
     def _look(self, state, model:CausalLM):
         model.eval()
@@ -75,9 +80,10 @@ class Watch(TrainerCallback):
             control.should_training_stop = control.should_log = control.should_save = True
 
     def on_save(self, args, state, control, **kw):
-        "Remove the weights of all points but the best: training would resume from this checkpoint."
+        "Remove the weights that no checkpoint needs, from any of which training may go on."
         if not processes().is_main_process: return
-        for p in {*self.folder.glob("kept-*.safetensors")}-{self._kept()}: p.unlink()
+        needed = {self._kept(step) for step in (state.global_step, *checkpoints(self.folder))}
+        for p in {*self.folder.glob("kept-*.safetensors")}-needed: p.unlink()
 
     def on_train_end(self, args, state, control, model=None, **kw):
         stopped = state.global_step < self.most and not self.forgotten
