@@ -9,7 +9,6 @@ __all__ = ['run', 'rewrite_report', 'demo_config', 'unlearn']
 import logging, platform, re, resource, shutil, sys, time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def _from_anywhere(config:RunConfig) -> RunConfig:
     "The settings with each model's folder from the root, to be found from any directory."
     names = {k: getattr(config, k) for k in MODELS}
     folders = {k: n for k,n in names.items() if n and n != DEFAULT_MODEL and Path(n).is_dir()}
-    return replace(config, **{k: str(Path(n).absolute()) for k,n in folders.items()})
+    return configure(config, {k: str(Path(n).absolute()) for k,n in folders.items()})
 
 def _write_down(run:Run, manifest:dict):
     "Write the settings and the manifest: what the run is, and what it has made."
