@@ -309,6 +309,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                  'selective_unlearning/evaluation/forgotten.py'),
                                                            'selective_unlearning.evaluation.forgotten._some': ( 'evaluation/forgotten.html#_some',
                                                                                                                 'selective_unlearning/evaluation/forgotten.py'),
+                                                           'selective_unlearning.evaluation.forgotten.by_draw': ( 'evaluation/forgotten.html#by_draw',
+                                                                                                                  'selective_unlearning/evaluation/forgotten.py'),
                                                            'selective_unlearning.evaluation.forgotten.by_form': ( 'evaluation/forgotten.html#by_form',
                                                                                                                   'selective_unlearning/evaluation/forgotten.py'),
                                                            'selective_unlearning.evaluation.forgotten.by_said': ( 'evaluation/forgotten.html#by_said',

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'same', 'Figure', 'facts_of', 'Scores', 'with_control', 'familiarity', 'nothing_known', 'little_known',
-           'by_form', 'worst_form', 'by_said', 'unreminded', 'right_answers', 'rings_of', 'ring_figures', 'ring_facts',
-           'distance_figures']
+           'by_form', 'worst_form', 'by_said', 'by_draw', 'unreminded', 'right_answers', 'rings_of', 'ring_figures',
+           'ring_facts', 'distance_figures']
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #b572da11
 import math
@@ -104,6 +104,16 @@ def by_said(s:Scores) -> dict[str,Scores]:
     found = {name: _some(s, "said", numbers) for name,numbers in groups.items()}
     return {name: part for name,part in found.items() if part.records}
 
+# %% ../../nbs/evaluation/06_forgotten.ipynb #821e2dd8
+def by_draw(rows:dict[str,list[dict]]) -> dict[str,Scores]:
+    "The scores beside the control of each draw of names alone, where all draws have one."
+    control = rows.get("control", ())
+    n = max((len(r.get("draws", ())) for r in control), default=0)
+    def one(d): return [r | dict(score=r["draws"][d] if len(r["draws"]) == n else None)
+                        for r in control]
+    found = {str(d+1): with_control(rows | dict(control=one(d))) for d in range(n)} if n > 1 else {}
+    return {d: part for d,part in found.items() if part}
+
 # %% ../../nbs/evaluation/06_forgotten.ipynb #cca51fe5
 def unreminded(s:Scores, again:Scores) -> Scores|None:
     "The scores of those prompts that `again` asks for after other facts; None if there are none."
@@ -128,7 +138,8 @@ def right_answers(
         if all("entropy" in r for r in asked):
             sure = [r["entropy"] for r in asked]
             out.append(Figure(f"forgotten.entropy.{m}", sure, clusters=facts))
-    return out
+    return out+[Figure(f"forgotten.{kind}_by_draw.{d}", 100*(part.u-part.c),
+                       clusters=facts_of(part.records)) for d,part in by_draw(rows).items()]
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #d2a16371
 def rings_of(rows:dict[str,list[dict]]) -> Iterator[tuple]:

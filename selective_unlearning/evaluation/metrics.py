@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import DataError
-from .forgotten import LEAST, Figure, Scores, by_form, by_said
-from .forgotten import distance_figures, facts_of, familiarity
-from .forgotten import little_known, nothing_known, right_answers
-from .forgotten import ring_facts, ring_figures, rings_of
-from .forgotten import unreminded, with_control, worst_form
+from .forgotten import LEAST, Figure, Scores, by_draw, by_form
+from .forgotten import by_said, distance_figures, facts_of
+from .forgotten import familiarity, little_known, nothing_known
+from .forgotten import right_answers, ring_facts, ring_figures
+from .forgotten import rings_of, unreminded, with_control, worst_form
 from .intervals import chance_interval
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #0a2df486
@@ -246,7 +246,7 @@ def _emptied_by(part:str) -> list[str]:
     where, _, form = part.partition(".")
     if where == "rings": return [f"{part}.ratio"]
     if where != "forgotten": return [f"ratio.{part}", *_HANG_ON.get(part, ())]
-    if form in _ANSWERED: return [part]
+    if form in _ANSWERED: return [part, f"{part}_by_draw"]
     at = f"forgotten.by_form.{form}" if form else where
     return [f"{at}.{figure}" for figure in ("probability", "absolute")]
 
@@ -325,6 +325,7 @@ def _forgotten(out:dict, familiar:dict[str,dict], seed:int):
         same = unreminded(s, forms["reminded"]) if "reminded" in forms else None
         parts = {"unreminded": same} if same else {}
         parts |= {f"by_said.{times}": part for times,part in by_said(s).items()}
+        parts |= {f"by_draw.{d}": part for d,part in by_draw(familiar["probability"]).items()}
         for name,part in parts.items():
             if not nothing_known(part): _measure(out, familiarity(part, f"forgotten.{name}"), seed)
     for form,part in forms.items():
