@@ -328,6 +328,8 @@ def test_places(job, tmp_path, capsys):
             (["run", "--corpus", "x", "--out", f"{tmp_path}"], 1,
              "corpus: x: no such file or folder"),
             (["chat", "--run", f"{job.home}/empty"], 1, no_run),
+            (["chat", "--run", f"{job.home}/done", "--max-new-tokens", "0"], 2,
+             "--max-new-tokens must be at least 1, got 0"),
             (["report", "--run", f"{job.home}/empty"], 1, no_run)]:
         assert (main(argv), error_of(capsys)) == (code, message)
     (tmp_path/"job.yaml").write_text(to_yaml(job.config))

@@ -291,7 +291,7 @@ def test_errors_are_shown(tmp_path, capsys, monkeypatch):
         assert not obeyed(err) and shown in err, argv
 
 
-def test_progress_and_answers_are_shown(capsys, monkeypatch):
+def test_progress_and_answers_are_shown(tmp_path, capsys, monkeypatch):
     "What a run says meanwhile, what a model writes in `chat`, and the path a command ends with."
     steps.say(f"[1/10] corpus: writes {EVIL}")
     asked = iter(["Orla", "exit"])
@@ -306,7 +306,8 @@ def test_progress_and_answers_are_shown(capsys, monkeypatch):
     monkeypatch.setattr("builtins.input", ask)
     monkeypatch.setattr(run_folder, "Run", Stub)
     monkeypatch.setattr(job, "rewrite_report", lambda run: Path(EVIL))
-    assert main(["chat"]) == main(["report"]) == 0
+    (tmp_path/"config.yaml").touch()
+    assert main(["chat", str(tmp_path)]) == main(["report", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert not obeyed(said.err+said.out)
     assert said.err == f"[1/10] corpus: writes {SHOWN}\n"

@@ -91,7 +91,8 @@ ASK = ("from selective_unlearning.job.command import main; "
     ("import selective_unlearning.job.settings", HEAVY),
     ("import selective_unlearning.evaluation.report", HEAVY-{"matplotlib"}),
     (ASK.format("'--help'"), HEAVY), (ASK.format("'run', '--help'"), HEAVY),
-], ids=["package", "settings", "report", "help", "help of a command"])
+    (ASK.format("'run', '--corpus', 'absent.txt'"), HEAVY), (ASK.format("'chat', 'absent'"), HEAVY),
+], ids=["package", "settings", "report", "help", "help of a command", "no corpus", "no run"])
 def test_light_until_work_begins(code, heavy):
     report = "import atexit, sys; atexit.register(lambda: print('loaded', *sys.modules)); "
     p = subprocess.run([sys.executable, "-c", report+code], capture_output=True, text=True)

@@ -18,9 +18,9 @@ from ..core.errors import printable, reason, show_messages
 from ..core.files import disk_is_full
 from ..models.tokens import chat_text
 from ..training.methods import METHODS
-from .manifest import STEPS
+from .manifest import STEPS, config_path
 from .settings import PATHS, PRESETS, RunConfig, check_preset, configure
-from .settings import preset, read_config
+from .settings import input_files, preset, read_config
 
 # %% ../../nbs/job/11_command.ipynb #29a3c9cb
 OPTIONS = {  # part of the help → option of `run` → setting
@@ -236,7 +236,10 @@ def chat(args:argparse.Namespace):
 def _print(what): print(printable(what))
 
 # %% ../../nbs/job/11_command.ipynb #d9fa5109
+_OPENED = "report", "chat", "export"  # these read a folder that may be somebody else's
+
 def _work(args:argparse.Namespace):
+    if args.command in _OPENED: config_path(args.run)  # before the imports, which take seconds
     if args.command == "chat": return chat(args)
     if args.command == "report":
         from selective_unlearning.job.run_folder import Run
@@ -252,6 +255,7 @@ def _work(args:argparse.Namespace):
         _print(export_run(args.run, args.out, args.merge, args.with_base, args.trust_remote_code))
         return _print(push(args.out, args.push, not args.public)) if args.push else None
     config = settings_of(args)
+    if args.command == "run": input_files(config)
     from selective_unlearning.models.load import processes
     from selective_unlearning.job.run import demo_config, run
     if args.command == "demo": config = demo_config(config)
@@ -264,8 +268,6 @@ def _work(args:argparse.Namespace):
     if not args.until and LOG.level > logging.INFO: _print(done.folder/"report.html")
 
 # %% ../../nbs/job/11_command.ipynb #2e87b73d
-_OPENED = "report", "chat", "export"  # these read a folder that may be somebody else's
-
 def _cause(e:Exception, out:str, command:str="") -> str:
     "A one-line message for an error that nobody raised on purpose."
     if disk_is_full(e):

@@ -27,7 +27,7 @@ from ..evaluation.metrics import KEPT, MEASURES, figure_path, get_figure
 from ..evaluation.metrics import interval_text, number_text
 from .base import base_notes, load_snippet, md_text, run_base
 from .results import run_results
-from .manifest import read_manifest, read_run, step_path
+from .manifest import config_path, read_manifest, read_run, step_path
 from .settings import RunConfig
 
 # %% ../../nbs/job/10_export.ipynb #bb76e481
@@ -214,8 +214,7 @@ def _exported(run:Path, out:Path) -> dict:  # what the run measured
     "The report of a run.\n\nRaises `DataError` if it cannot be exported, or not to `out`."
     if out.is_file() or out.is_dir() and any(out.iterdir()):
         raise DataError(f"{out}: is not empty: choose a new folder")
-    if not (run/"config.yaml").is_file():
-        raise DataError(f"{run}: not a run folder (no config.yaml in it)")
+    config_path(run)
     report = run_results(run)[0]                           # every file is what the run made
     if (text := step_path(run, "unlearned")/"instruction.txt").exists():
         raise DataError(f"{run}: prompt-only changes no weights: all there is to share is {text}")
