@@ -844,6 +844,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'selective_unlearning/job/run.py'),
                                               'selective_unlearning.job.run._versions': ( 'job/run.html#_versions',
                                                                                           'selective_unlearning/job/run.py'),
+                                              'selective_unlearning.job.run._why_again': ( 'job/run.html#_why_again',
+                                                                                           'selective_unlearning/job/run.py'),
                                               'selective_unlearning.job.run._work': ( 'job/run.html#_work',
                                                                                       'selective_unlearning/job/run.py'),
                                               'selective_unlearning.job.run._write_down': ( 'job/run.html#_write_down',

@@ -13,10 +13,10 @@ from selective_unlearning.job.manifest import STEPS
 from selective_unlearning.models.load import load_model
 from selective_unlearning.core.errors import DataError
 from selective_unlearning.core.files import read_jsonl, write_atomic, write_json, write_jsonl
-from selective_unlearning.job.settings import configure, to_yaml
+from selective_unlearning.job.settings import DEMO_FILES, configure, to_yaml
 from selective_unlearning.terms.choose_translations import choose_translations
 from selective_unlearning.terms.extract import extract_terms
-from selective_unlearning.job.run_folder import DEMO_FILES, Run
+from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import demo_config, run
 from selective_unlearning.job.step_list import STEP_LIST
 from selective_unlearning.terms.translate import propose_translations
@@ -172,6 +172,32 @@ def test_a_run_is_read_from_any_directory(tmp_path, monkeypatch):
     assert Run(tmp_path/"run").config == config
     assert Run(tmp_path/"run").tokenizer("A lamp").input_ids
     assert run(config, tmp_path/"run", until="corpus").manifest["steps"] == made
+
+
+def test_what_is_made_again_is_named_before_it_is(tmp_path, caplog):
+    "With the setting that was changed, or left out; not what somebody removed, and not twice."
+    config, folder = settings(tmp_path), tmp_path/"run"
+    caplog.set_level("INFO", logger="selective_unlearning")
+    def again():
+        said = [m for m in caplog.messages if m.startswith("made again")]
+        caplog.clear()
+        return said
+    run(config, folder, until="translated")
+    assert again() == []
+    changed = configure(config, {"block_size": 16, "evaluate.max_new_tokens": 7})
+    run(changed, folder, until="translated")
+    assert again() == ["made again: corpus, dictionary, translated (block_size was 32, is 16; "
+                       "evaluate.max_new_tokens was 6, is 7)"]
+    run(changed, folder, until="translated")
+    shutil.rmtree(folder/"02-dictionary")
+    run(changed, folder, until="translated")
+    assert again() == []
+    (tmp_path/"book.txt").write_text(f"{TEXT} A lamp.")
+    run(changed, folder, until="corpus")
+    assert again() == ["made again: corpus (the model, the files or the package are not as they "
+                       "were)"]
+    run(configure(changed, {"dictionary": None}), folder, until="dictionary")
+    assert again()[0].endswith(f"(dictionary was {tmp_path}/dictionary.json, is not given)")
 
 
 def test_column_of_the_text(tmp_path):

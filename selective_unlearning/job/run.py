@@ -7,8 +7,9 @@ __all__ = ['run', 'rewrite_report', 'demo_config', 'unlearn']
 
 # %% ../../nbs/job/08_run.ipynb #2e21f0fa
 import logging, platform, re, resource, shutil, sys, time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from datasets import are_progress_bars_disabled, disable_progress_bars, enable_p
 from filelock import FileLock, Timeout
 
 from .. import __version__
+from ..core.dotted import field_names, flatten
 from ..core.errors import LOG, ConfigError, DataError, UnlearnError
 from ..core.errors import require, show_messages
 from ..core.files import data_path, file_hashes, path_hash, path_stamp
@@ -161,6 +163,20 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
         if made["key"] == keys[name]: done.add(name)
     return done
 
+# %% ../../nbs/job/08_run.ipynb #5881685f
+def _why_again(run:Run, steps:Sequence[str]) -> str:
+    "Which finished steps are made again, and the settings that are not as they were."
+    known = field_names(RunConfig)
+    before, now = (flatten(asdict(c), known) for c in (read_config(run.folder/"config.yaml"),
+                                                       _from_anywhere(run.config)))
+    def text(value):
+        if value in (None, ()): return "not given"
+        return ", ".join(value) if isinstance(value, tuple) else value
+    changed = [f"{k} was {text(before[k])}, is {text(now[k])}" for k in known
+               if before[k] != now[k]]
+    why = "; ".join(changed) or "the model, the files or the package are not as they were"
+    return f"made again: {', '.join(steps)} ({why})"
+
 # %% ../../nbs/job/08_run.ipynb #30f6ca9c
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process is ready
@@ -223,6 +239,10 @@ def run(
             try:
                 keys = step_keys(r)
                 done = _begin(r, keys)
+                made = {name: step["key"] for name,step in r.manifest["steps"].items()}
+                needed = [s.name for s in steps_until(config, until)]
+                again = [s for s in needed if made.get(s, keys[s]) != keys[s]]
+                if again: say(_why_again(r, again))
                 if not new and len(done) < len(STEPS): check(r, done)
                 return _work(r, keys, until)
             except UnlearnError:
