@@ -15,7 +15,7 @@ from tiny import NAMES, llama, sentencepiece_like
 
 
 @pytest.fixture
-def talk(monkeypatch):
+def talk(tmp_path, monkeypatch):
     "Types lines into `chat`; returns what each model was given to read."
     def type_lines(lines, *options, tokenizer=None):
         read, line = dict(base=[], unlearned=[]), iter(lines)
@@ -33,7 +33,8 @@ def talk(monkeypatch):
             raise EOFError
         monkeypatch.setattr("builtins.input", ask)
         monkeypatch.setattr(run_folder, "Run", Stub)
-        assert main(["chat", *options]) == 0
+        (tmp_path/"config.yaml").touch()
+        assert main(["chat", str(tmp_path), *options]) == 0
         return read
     return type_lines
 
@@ -52,6 +53,17 @@ def test_each_model_remembers_its_own_answers(talk):
 def test_an_empty_line_begins_anew(talk):
     read = talk(["Who keeps owls?", "  ", "And where?"])
     for first, second in read.values(): assert "owls" in first and "owls" not in second
+
+
+def test_messages_from_a_pipe_stand_before_their_answers(talk, monkeypatch, capsys):
+    def lines(typed):
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: typed))
+        talk(["Who keeps owls?", "And\x1b[2J where?"])
+        said = capsys.readouterr().out.splitlines()
+        return [line for line in said if line[0] == ">" or "base says" in line]
+    answers = [line for line in lines(True) if "base says" in line]
+    assert lines(True) == answers and len(answers) == 2
+    assert lines(False) == ["> Who keeps owls?", answers[0], r"> And\x1b[2J where?", answers[1]]
 
 
 def test_quit_ends(talk):

@@ -204,7 +204,9 @@ def columns(left:str, right:str, width:int=100) -> str:
 
 # %% ../../nbs/job/11_command.ipynb #419eb8e8
 def chat(args:argparse.Namespace):
-    "Read messages until the input ends or says `/quit`, and print both models' answers."
+    """Read messages until the input ends or says `/quit`, and print both models' answers.
+
+    Messages that nobody types are printed too, each before its answers."""
     from selective_unlearning.job.run_folder import Run
     if args.max_new_tokens < 1:
         raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
@@ -226,6 +228,7 @@ def chat(args:argparse.Namespace):
         if not message:
             for turns in said.values(): turns.clear()
             continue
+        if not sys.stdin.isatty(): print(printable(f"> {message}"))
         for model,turns in said.items():
             turns.append(message)
             record, = run.answers([prompt(turns)], args.max_new_tokens, [model])
