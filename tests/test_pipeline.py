@@ -179,25 +179,41 @@ def test_what_is_made_again_is_named_before_it_is(tmp_path, caplog):
     config, folder = settings(tmp_path), tmp_path/"run"
     caplog.set_level("INFO", logger="selective_unlearning")
     def again():
-        said = [m for m in caplog.messages if m.startswith("made again")]
+        said = [m for m in caplog.messages if m.startswith("to be made again")]
         caplog.clear()
         return said
     run(config, folder, until="translated")
     assert again() == []
     changed = configure(config, {"block_size": 16, "evaluate.max_new_tokens": 7})
+    run(changed, folder, until="corpus")
+    assert again() == ["to be made again: corpus (block_size was 32, is now 16)"]
     run(changed, folder, until="translated")
-    assert again() == ["made again: corpus, dictionary, translated (block_size was 32, is 16; "
-                       "evaluate.max_new_tokens was 6, is 7)"]
-    run(changed, folder, until="translated")
+    assert again() == ["to be made again: dictionary, translated (an earlier step, the model, the "
+                       "stranger or the package is another)"]
     shutil.rmtree(folder/"02-dictionary")
+    (folder/"config.yaml").unlink()
     run(changed, folder, until="translated")
     assert again() == []
     (tmp_path/"book.txt").write_text(f"{TEXT} A lamp.")
     run(changed, folder, until="corpus")
-    assert again() == ["made again: corpus (the model, the files or the package are not as they "
-                       "were)"]
-    run(configure(changed, {"dictionary": None}), folder, until="dictionary")
-    assert again()[0].endswith(f"(dictionary was {tmp_path}/dictionary.json, is not given)")
+    assert again() == [f"to be made again: corpus (corpus was changed: {tmp_path}/book.txt)"]
+    run(configure(changed, {"dictionary": None, "seed": 1}), folder, until="dictionary")
+    assert again()[0].endswith(f"(seed was 0, is now 1; dictionary was {tmp_path}/dictionary.json, "
+                               "is now not given)")
+
+
+@pytest.mark.parametrize("lr, told", [(1e-4, True), (None, False)])
+def test_a_training_that_was_cut_off_is_named_before_it_begins_anew(
+        tmp_path, caplog, monkeypatch, lr, told):
+    config, folder = settings(tmp_path), tmp_path/"run"
+    caplog.set_level("INFO", logger="selective_unlearning")
+    def stop(*args): raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(Run, "save", stop)
+        with pytest.raises(KeyboardInterrupt): run(config, folder, until="reinforced")
+    run(configure(config, {"reinforce.lr": lr or config.reinforce.lr}), folder, until="reinforced")
+    line = "reinforced was cut off and begins anew: what it depends on is not as it was"
+    assert (line in caplog.messages) == told
 
 
 def test_column_of_the_text(tmp_path):

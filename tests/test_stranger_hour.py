@@ -74,7 +74,9 @@ def test_from_a_wheel_to_a_model_for_others(taught, files, installed, tmp_path):
     assert str(folder/"report.html") in command("report", "--run", folder)
     talk = command("chat", "--run", folder, "--plain", "--max-new-tokens", 5,
                    input=f"{PEOPLE[0][0]} works as a\n")
-    before, after = talk.partition("UNLEARNED\n")[2].splitlines()[0].split("|")
+    asked, answers, *_ = talk.partition("UNLEARNED\n")[2].splitlines()
+    before, after = answers.split("|")
+    assert asked == f"> {PEOPLE[0][0]} works as a"
     job = PEOPLE[0][1].split()[0]
     assert job in before and job not in after
     export = ["export", "--run", folder, "--out"]

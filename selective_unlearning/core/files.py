@@ -68,6 +68,8 @@ def possible_path(path:str|Path) -> Path:
     "`path`. Raises `DataError` if no file can be called that: it may be the text itself."
     path = Path(path)
     try: path.lstat()
+    except ValueError as e:                                # a null character
+        raise DataError(f"{str(path)!r}: no file is called that ({e})") from None
     except OSError as e:
         if e.errno == errno.ENAMETOOLONG:
             raise DataError(f"{str(path)[:40]!r}…: {e.strerror}: give the path of a file or "

@@ -106,10 +106,10 @@ def by_said(s:Scores) -> dict[str,Scores]:
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #821e2dd8
 def by_draw(rows:dict[str,list[dict]]) -> dict[str,Scores]:
-    "The scores beside the control of each draw of names alone, where all draws have one."
+    "The scores with one draw of the control's names at a time, of prompts that all draws have."
     control = rows.get("control", ())
     n = max((len(r.get("draws", ())) for r in control), default=0)
-    def one(d): return [r | dict(score=r["draws"][d] if len(r["draws"]) == n else None)
+    def one(d): return [r | dict(score=r["draws"][d] if len(r.get("draws", ())) == n else None)
                         for r in control]
     found = {str(d+1): with_control(rows | dict(control=one(d))) for d in range(n)} if n > 1 else {}
     return {d: part for d,part in found.items() if part}

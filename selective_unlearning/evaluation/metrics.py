@@ -237,7 +237,8 @@ _NO_RINGS = Limit("neighbour set, unlearned / base", "neighbours.ratio", .95, "h
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #aae8b611
 NOTHING = "there is nothing to compare with"
-_HANG_ON = dict(choice=["forgotten.choice"], question=["forgotten.question"],
+_HANG_ON = dict(choice=["forgotten.choice", "forgotten.choice_by_draw"],
+                question=["forgotten.question", "forgotten.question_by_draw"],
                 reading=["reading_by_form"],
                 neighbours=["neighbours.ratio", "rings"])  # what else compares with the base model
 

@@ -206,10 +206,10 @@ def columns(left:str, right:str, width:int=100) -> str:
 def chat(args:argparse.Namespace):
     """Read messages until the input ends or says `/quit`, and print both models' answers.
 
-    Messages that nobody types are printed too, each before its answers."""
-    from selective_unlearning.job.run_folder import Run
+    Messages that come through a pipe are printed too, each before its answers."""
     if args.max_new_tokens < 1:
         raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
+    from selective_unlearning.job.run_folder import Run
     run = Run(args.run, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
     if sys.stdin.isatty():
@@ -225,10 +225,10 @@ def chat(args:argparse.Namespace):
         try: message = input("> " if sys.stdin.isatty() else "").strip()
         except EOFError: return
         if message == "/quit": return
+        if not sys.stdin.isatty(): print(printable(f"> {message}".rstrip()))
         if not message:
             for turns in said.values(): turns.clear()
             continue
-        if not sys.stdin.isatty(): print(printable(f"> {message}"))
         for model,turns in said.items():
             turns.append(message)
             record, = run.answers([prompt(turns)], args.max_new_tokens, [model])

@@ -17,7 +17,7 @@ from ..core.files import read_json
 from ..corpus.blocks import lengths
 from ..evaluation.metrics import summarise
 from .manifest import STEPS, step_path, verify_run
-from .settings import MODELS, PATHS, RunConfig, read_config
+from .settings import PATHS, RunConfig, read_config
 
 # %% ../../nbs/job/02_results.ipynb #7986912f
 def _file_name(path:str) -> str:
@@ -36,7 +36,7 @@ def _shown(config:RunConfig) -> dict:
     for k in PATHS:
         out[k] = [*map(_file_name, out[k])] if k == "corpus" else out[k] and _file_name(out[k])
     finders = [":".join(map(_file_name, f.split(":"))) for f in config.extract.split(",")]
-    names = {k: getattr(config, k) for k in MODELS}
+    names = {k: getattr(config, k) for k in ("model", "stranger", "ask")}
     shown = {k: v and _model_name(v) for k,v in names.items()}
     return out | shown | dict(extract=",".join(finders))
 

@@ -6,10 +6,9 @@
 __all__ = ['run', 'rewrite_report', 'demo_config', 'unlearn']
 
 # %% ../../nbs/job/08_run.ipynb #2e21f0fa
-import logging, platform, re, resource, shutil, sys, time
+import json, logging, platform, re, resource, shutil, sys, time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from ..models.load import DEFAULT_MODEL, cache_dir, processes
 from .checks import check
 from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
-from .settings import MODELS, RunConfig, check_preset, configure
+from .settings import RunConfig, check_preset, configure
 from .settings import preset as named, read_config, to_yaml
-from .step_list import Step, step_keys, steps_until
+from .step_list import STEP_LIST, Step, step_keys, steps_until
 from .steps import say
 
 # %% ../../nbs/job/08_run.ipynb #faeb5192
@@ -63,8 +62,10 @@ def _place(run:Run, step:str):
 
 # %% ../../nbs/job/08_run.ipynb #370c0454
 def _from_anywhere(config:RunConfig) -> RunConfig:
-    "The settings with each model's folder from the root, to be found from any directory."
-    names = {k: getattr(config, k) for k in MODELS}
+    """The settings with each model's folder from the root, to be found from any directory.
+
+    But for `ask`: what is read of a run never loads it, and a step's key has its name."""
+    names = {k: getattr(config, k) for k in ("model", "stranger")}
     folders = {k: n for k,n in names.items() if n and n != DEFAULT_MODEL and Path(n).is_dir()}
     return configure(config, {k: str(Path(n).absolute()) for k,n in folders.items()})
 
@@ -164,18 +165,38 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
     return done
 
 # %% ../../nbs/job/08_run.ipynb #5881685f
+def _changes(run:Run, step:Step, made:dict) -> Iterator[str]:
+    "What a finished step was made with that is not as it was; `made` is its part of the manifest."
+    def text(value): return "not given" if value in (None, "") else value
+    def flat(settings): return flatten(json.loads(json.dumps(settings)), field_names(RunConfig))
+    def paths(files): return text(", ".join(map(str, files)))
+    was = flat(made.get("settings", {})) | dict(seed=made.get("seed"))
+    now = flat(step.settings_for(run.config)) | dict(seed=run.config.seed)
+    for k in was|now:
+        if was.get(k) != now.get(k): yield f"{k} was {text(was.get(k))}, is now {text(now.get(k))}"
+    for k in step.files_for(run.config):
+        before, files = made["inputs"].get(k, {}), run.files[k]
+        if [*before.values()] == [*map(run.hashed, files)]: continue
+        old, new = paths(before), paths(files)
+        yield f"{k} was {old}, is now {new}" if old != new else f"{k} was changed: {new}"
+
 def _why_again(run:Run, steps:Sequence[str]) -> str:
-    "Which finished steps are made again, and the settings that are not as they were."
-    known = field_names(RunConfig)
-    before, now = (flatten(asdict(c), known) for c in (read_config(run.folder/"config.yaml"),
-                                                       _from_anywhere(run.config)))
-    def text(value):
-        if value in (None, ()): return "not given"
-        return ", ".join(value) if isinstance(value, tuple) else value
-    changed = [f"{k} was {text(before[k])}, is {text(now[k])}" for k in known
-               if before[k] != now[k]]
-    why = "; ".join(changed) or "the model, the files or the package are not as they were"
-    return f"made again: {', '.join(steps)} ({why})"
+    "Which finished steps are to be made again, and why."
+    made = run.manifest["steps"]
+    found = dict.fromkeys(c for s in STEP_LIST if s.name in steps
+                          for c in _changes(run, s, made[s.name]))
+    why = "; ".join(found) or "an earlier step, the model, the stranger or the package is another"
+    return f"to be made again: {', '.join(steps)} ({why})"
+
+def _say_again(run:Run, keys:dict[str,str], steps:Sequence[str]):
+    "Name the steps whose results, finished or begun, other results take the place of."
+    made = run.manifest["steps"]
+    if again := [s for s in steps if s in made and made[s]["key"] != keys[s]]:
+        say(_why_again(run, again))
+    for s in steps:
+        begun = _part(run, s)/"key"
+        if begun.exists() and begun.read_text() != keys[s]:
+            say(f"{s} was cut off and begins anew: what it depends on is not as it was")
 
 # %% ../../nbs/job/08_run.ipynb #30f6ca9c
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
@@ -239,11 +260,8 @@ def run(
             try:
                 keys = step_keys(r)
                 done = _begin(r, keys)
-                made = {name: step["key"] for name,step in r.manifest["steps"].items()}
-                needed = [s.name for s in steps_until(config, until)]
-                again = [s for s in needed if made.get(s, keys[s]) != keys[s]]
-                if again: say(_why_again(r, again))
                 if not new and len(done) < len(STEPS): check(r, done)
+                _say_again(r, keys, [s.name for s in steps_until(config, until)])
                 return _work(r, keys, until)
             except UnlearnError:
                 if new and not r.manifest["steps"]: shutil.rmtree(r.folder)

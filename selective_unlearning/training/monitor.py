@@ -80,7 +80,7 @@ class Watch(TrainerCallback):
             control.should_training_stop = control.should_log = control.should_save = True
 
     def on_save(self, args, state, control, **kw):
-        "Remove the weights that no checkpoint needs, from any of which training may go on."
+        "Remove the weights that no checkpoint needs: training may go on from any of them."
         if not processes().is_main_process: return
         needed = {self._kept(step) for step in (state.global_step, *checkpoints(self.folder))}
         for p in {*self.folder.glob("kept-*.safetensors")}-needed: p.unlink()
