@@ -152,6 +152,7 @@ CASES = [
      "'Quillwick': choose another, such as 'the Ashby girl'"),
     (dict(dictionary="T/twice.json"), DataError, "T/twice.json: the dictionary has 1 error(s):\n"
      "- entry 2 ('Orla'): same term as entry 1: drop one or join them, as merge('Orla') does"),
+    (dict(prompts="a\0b"), DataError, "'a\\x00b': no file is called that (embedded null byte)"),
     (dict(dictionary="T/absent.json"), DataError,
      "T/absent.json: none of the 1 terms of the dictionary occurs in the corpus: is it the "
      "dictionary of another corpus?"),

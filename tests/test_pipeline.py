@@ -17,7 +17,7 @@ from selective_unlearning.job.settings import DEMO_FILES, configure, to_yaml
 from selective_unlearning.terms.choose_translations import choose_translations
 from selective_unlearning.terms.extract import extract_terms
 from selective_unlearning.job.run_folder import Run
-from selective_unlearning.job.run import demo_config, run
+from selective_unlearning.job.run import _from_anywhere, demo_config, run
 from selective_unlearning.job.step_list import STEP_LIST
 from selective_unlearning.terms.translate import propose_translations
 from selective_unlearning.training.retain_set import base_labels
@@ -171,6 +171,9 @@ def test_a_run_is_read_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     assert Run(tmp_path/"run").config == config
     assert Run(tmp_path/"run").tokenizer("A lamp").input_ids
+    monkeypatch.chdir(tmp_path)
+    asking = configure(config, {"ask": "llama", "dictionary": None})  # its name is in a key
+    assert _from_anywhere(asking) == asking
     assert run(config, tmp_path/"run", until="corpus").manifest["steps"] == made
 
 
