@@ -237,17 +237,16 @@ _NO_RINGS = Limit("neighbour set, unlearned / base", "neighbours.ratio", .95, "h
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #aae8b611
 NOTHING = "there is nothing to compare with"
-_HANG_ON = dict(choice=["forgotten.choice", "forgotten.choice_by_draw"],
-                question=["forgotten.question", "forgotten.question_by_draw"],
-                reading=["reading_by_form"],
-                neighbours=["neighbours.ratio", "rings"])  # what else compares with the base model
+_HANG_ON = dict(reading=["reading_by_form"],    # what else compares with the base model
+                neighbours=["neighbours.ratio", "rings"])
+_HANG_ON |= {kind: [f"forgotten.{kind}", f"forgotten.{kind}_by_draw"] for kind in _ANSWERED}
 
 def _emptied_by(part:str) -> list[str]:
     "Paths of the figures that say nothing if a part is not measurable."
     where, _, form = part.partition(".")
     if where == "rings": return [f"{part}.ratio"]
     if where != "forgotten": return [f"ratio.{part}", *_HANG_ON.get(part, ())]
-    if form in _ANSWERED: return [part, f"{part}_by_draw"]
+    if form in _ANSWERED: return _HANG_ON[form]
     at = f"forgotten.by_form.{form}" if form else where
     return [f"{at}.{figure}" for figure in ("probability", "absolute")]
 

@@ -27,6 +27,8 @@ from .plots import plot_familiarity, plot_forgotten, plot_ratio
 from .plots import plot_subtlety
 
 # %% ../../nbs/evaluation/11_report.ipynb #4f2da695
+_BY_DRAW = "Compared with one set of the control's names at a time."
+
 _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for all below it
     "forgotten.probability": ("familiarity, control-subtracted",
         "1 untouched, 0 forgotten, below 0 avoided: (unlearned − control) / (base − control)."),
@@ -37,8 +39,7 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "forgotten.by_said.": ("familiarity by sentences:",
         "Facts by the number of sentences of the text that hold a name of the prompt and the "
         "answer."),
-    "forgotten.by_draw.": ("familiarity by the control's names:",
-        "Compared with one set of the control's names at a time."),
+    "forgotten.by_draw.": ("familiarity by the control's names:", _BY_DRAW),
     "forgotten.unreminded.probability": ("familiarity without reminder",
         "The facts of the form reminded, asked for without other facts before them."),
     "forgotten.worst": ("familiarity, worst form", "The form farthest from 0."),
@@ -52,11 +53,11 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
     "forgotten.choice": ("choices right, points above the control",
         "0: right as often as someone who never read the text; more or less often is wrong."),
     "forgotten.choice_by_draw.": ("choices right, points above the control, by its names:",
-        "Compared with one set of the control's names at a time."),
+        _BY_DRAW),
     "forgotten.question": ("questions answered, points above the control",
         "The same for open questions."),
     "forgotten.question_by_draw.": ("questions answered, points above the control, by its names:",
-        "Compared with one set of the control's names at a time."),
+        _BY_DRAW),
     "forgotten.entropy.": ("indecision over the choices:",
         "1: undecided, 0: certain. A model that does not know is as undecided as the control."),
     "ratio.homonyms": ("homonyms", "Anchored words in another sense, as a share of the base's."),

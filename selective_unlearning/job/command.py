@@ -212,7 +212,7 @@ def chat(args:argparse.Namespace):
     from selective_unlearning.job.run_folder import Run
     run = Run(args.run, trust_remote_code=args.trust_remote_code)
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
-    if sys.stdin.isatty():
+    if typed := sys.stdin.isatty():
         print("Type a message; an empty line starts a new conversation, /quit or Ctrl-D ends.")
     print(columns("BASE", "UNLEARNED", width))
     def prompt(turns):
@@ -222,10 +222,10 @@ def chat(args:argparse.Namespace):
             raise ConfigError(f"{why}: use --plain") from e
     said:dict[str,list[str]] = dict(base=[], unlearned=[])  # each model has its own conversation
     while True:
-        try: message = input("> " if sys.stdin.isatty() else "").strip()
+        try: message = input("> " if typed else "").strip()
         except EOFError: return
         if message == "/quit": return
-        if not sys.stdin.isatty(): print(printable(f"> {message}".rstrip()))
+        if not typed: print(printable(f"> {message}".rstrip()))
         if not message:
             for turns in said.values(): turns.clear()
             continue

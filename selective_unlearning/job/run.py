@@ -27,7 +27,7 @@ from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
 from .settings import RunConfig, check_preset, configure
 from .settings import preset as named, read_config, to_yaml
-from .step_list import STEP_LIST, Step, step_keys, steps_until
+from .step_list import Step, step_keys, steps_until
 from .steps import say
 
 # %% ../../nbs/job/08_run.ipynb #faeb5192
@@ -180,23 +180,21 @@ def _changes(run:Run, step:Step, made:dict) -> Iterator[str]:
         old, new = paths(before), paths(files)
         yield f"{k} was {old}, is now {new}" if old != new else f"{k} was changed: {new}"
 
-def _why_again(run:Run, steps:Sequence[str]) -> str:
-    "Which finished steps are to be made again, and why."
-    made = run.manifest["steps"]
-    found = dict.fromkeys(c for s in STEP_LIST if s.name in steps
-                          for c in _changes(run, s, made[s.name]))
+def _why_again(run:Run, made:dict, steps:Sequence[Step]) -> str:
+    "Which finished steps are to be made again, and why; `made` is all steps of the manifest."
+    found = dict.fromkeys(c for s in steps for c in _changes(run, s, made[s.name]))
     why = "; ".join(found) or "an earlier step, the model, the stranger or the package is another"
-    return f"to be made again: {', '.join(steps)} ({why})"
+    return f"to be made again: {', '.join(s.name for s in steps)} ({why})"
 
-def _say_again(run:Run, keys:dict[str,str], steps:Sequence[str]):
+def _say_again(run:Run, keys:dict[str,str], steps:Sequence[Step]):
     "Name the steps whose results, finished or begun, other results take the place of."
     made = run.manifest["steps"]
-    if again := [s for s in steps if s in made and made[s]["key"] != keys[s]]:
-        say(_why_again(run, again))
+    if again := [s for s in steps if s.name in made and made[s.name]["key"] != keys[s.name]]:
+        say(_why_again(run, made, again))
     for s in steps:
-        begun = _part(run, s)/"key"
-        if begun.exists() and begun.read_text() != keys[s]:
-            say(f"{s} was cut off and begins anew: what it depends on is not as it was")
+        begun = _part(run, s.name)/"key"
+        if begun.exists() and begun.read_text() != keys[s.name]:
+            say(f"{s.name} was cut off and begins anew: what it depends on is not as it was")
 
 # %% ../../nbs/job/08_run.ipynb #30f6ca9c
 def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
@@ -261,7 +259,7 @@ def run(
                 keys = step_keys(r)
                 done = _begin(r, keys)
                 if not new and len(done) < len(STEPS): check(r, done)
-                _say_again(r, keys, [s.name for s in steps_until(config, until)])
+                _say_again(r, keys, steps_until(config, until))
                 return _work(r, keys, until)
             except UnlearnError:
                 if new and not r.manifest["steps"]: shutil.rmtree(r.folder)

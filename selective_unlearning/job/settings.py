@@ -328,8 +328,8 @@ DEMO_FILES = dict(neighbours="near.jsonl", general="general.jsonl", holdout="hol
 def _local(setting:str, name:str) -> Path:
     if setting not in ("corpus", "retain_corpus") or not name.startswith("hub:"):
         return possible_path(name)
-    from selective_unlearning.corpus.readers import hub_dataset  # takes seconds, seldom needed
-    return hub_dataset(name)
+    from selective_unlearning.corpus.readers import corpus_path  # takes seconds, seldom needed
+    return corpus_path(name)
 
 def input_files(config:RunConfig) -> dict[str,list[Path]]:
     """The files a run reads, by setting; the demo's where none are given.
