@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from selective_unlearning.models.load import load_model, load_tokenizer
+from selective_unlearning.models.reader import Reader
+from selective_unlearning.terms.base_terms import revise_terms
 from selective_unlearning.terms.dictionary import Dictionary
 from selective_unlearning.terms.entries import Entry
 from selective_unlearning.terms.extract import extract_terms
@@ -79,11 +82,19 @@ def need_a_hand(dictionary, built, text):
     return {term: reasons for term,reasons in why.items() if reasons}
 
 
+@pytest.fixture(scope="module")
+def reader():
+    return Reader(load_model(), load_tokenizer())
+
+
+@pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("name", SHARES)
-def test_few_entries_need_a_hand(name):
+def test_few_entries_need_a_hand(name, asked, reader):
+    "Also if the base model was asked, which knows none of these texts."
     text = (CORPORA/f"{name}.md").read_text(encoding="utf-8")
     built = json.loads((CORPORA/f"{name}.json").read_text(encoding="utf-8"))
     terms = extract_terms([text])
+    if asked: terms = revise_terms(reader, terms)
     for seed in range(3):
         d = propose_translations(terms, seed, taken=[text])
         hands = need_a_hand(d, built, text)

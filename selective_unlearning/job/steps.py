@@ -32,6 +32,7 @@ from ..models.reader import Reader
 from ..models.sampling import read_openers, sample_texts
 from ..corpus.blocks import BLOCKS, iter_blocks, write_rows
 from ..corpus.readers import CORPUS, iter_corpus, read_corpus
+from ..terms.base_terms import revise_terms
 from ..terms.choose_translations import choose_translations
 from ..terms.dictionary import Dictionary, covered
 from ..terms.entries import Entry
@@ -103,6 +104,7 @@ def propose_dictionary(run:Run, texts:Sequence[str]) -> Dictionary:
         say(_asked(counts, what))
     else:
         def tokens(text): return len(run.tokenizer(" "+text, add_special_tokens=False)["input_ids"])
+        terms = revise_terms(run.reader("base"), terms)
         d = propose_translations(terms, c.seed, c.candidates, texts, tokens)
     return choose_translations(run.reader("base"), d, texts) if c.candidates > 1 else d
 

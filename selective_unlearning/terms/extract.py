@@ -131,6 +131,7 @@ class Term:
     links:tuple[str, ...] = ()     # terms that contain it, that it contains, its plural
     he:int = 0                     # pronouns that follow it
     she:int = 0
+    lean:float = 0.                # what else says `he`, in pronouns; below zero, `she`
 
 # %% ../../nbs/terms/10_extract.ipynb #f1e463d0
 def _surely(term:str, text:str, count:Counter, words:Counter, stems:Counter, c:Counts,

@@ -128,16 +128,20 @@ def _name_words(term:str) -> list[str]:
     none = {t for t in _NO_NAMES if t not in TITLES or len(words) == 1}
     return [w for w in words if w not in none and w[-1:] != "."]
 
-def _vote(word:str, term:str, he:float, she:float) -> float:
-    "How much a person's name says that a given name in it is a man's; below zero, a woman's."
+def _listed(word:str) -> int:
+    "1 for a man's first name, -1 for a woman's, 0 for one of both or none."
     male, female = given_names("en")
+    return (word in male)-(word in female)
+
+def _vote(word:str, term:str, pronouns:float) -> float:
+    "How much a person's name says that a given name in it is a man's; below zero, a woman's."
     words = {*term.split(" ")}
     title = bool(MALE_TITLES & words) - bool(FEMALE_TITLES & words)
-    return 4*title + 2*((word in male)-(word in female)) + (he-she)*(" and " not in term)
+    return 4*title + 2*_listed(word) + pronouns*(" and " not in term)
 
-def _sounds_female(t:Term) -> float:
-    "Half a vote for a first name of the text's own that ends like most women's, with `a` or `e`."
-    return .5*(t.count > 0 and [*_name_words(t.term), ""][0][-1:] in ("a", "e"))
+def _lean(t:Term) -> float:
+    "`t.lean`, less half a vote for a name of the text's own that ends like most women's."
+    return t.lean-.5*(t.count > 0 and [*_name_words(t.term), ""][0][-1:] in ("a", "e"))
 
 def _titled(term:str, examples:Iterable[str]) -> str:
     "A single name with the title that it has in a sentence, if it has one."
@@ -145,17 +149,19 @@ def _titled(term:str, examples:Iterable[str]) -> str:
     return f"{title} {term}" if title and " " not in term else term
 
 def _roles(people:Sequence[tuple[str, float, float]]) -> dict[str, str]:
-    "The role of every word of a name: `male`, `female` or `family`."
+    """The role of every word of a name: `male`, `female` or `family`.
+
+    Each comes with how many more `he` than `she` follow it, and with its lean."""
     family, given, known = set(), set(), set().union(*given_names("en"))
     votes:dict[str, float] = {}
-    for term,he,she in people:
+    for term,pronouns,lean in people:
         words, title = _name_words(term), term.split(" ")[0]
         full = len(words) > 1 and not re.search(r" and \w+$", term)
         if full or title in FAMILY_TITLES and len(words) == 1: family.update(words[-1:])
         if len(words) > 1: given.update(words[:-1])
-        elif title in GIVEN_TITLES or title in words and abs(he-she) >= 1: known.update(words)
+        elif title in GIVEN_TITLES or title in words and abs(pronouns) >= 1: known.update(words)
         for w in words[:-1 if full else None]:
-            votes[w] = votes.get(w, 0) + _vote(w, term, he, she)
+            votes[w] = votes.get(w, 0) + _vote(w, term, pronouns+lean)
     given |= known-family
     roles = dict.fromkeys(sorted(family | votes.keys()), "family")
     return roles | {w: "female" if v < 0 else "male" for w,v in votes.items() if w in given}
@@ -166,7 +172,7 @@ def _new_words(
     things:set[str],  # terms that are no people: they get no given name
     seed:str, free:_Free,
 ) -> dict[str, str]:
-    "A translation for every word of a name; how often `he` and `she` follow it tells its gender."
+    "A translation for every word of a name, see `_roles`."
     from faker import Faker
     fakers, new = [Faker("en_GB"), Faker("en_US")], {}
     def names(word, role):
@@ -232,6 +238,12 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
 def _as_entry(t:Term|Entry|str) -> Entry:
     if isinstance(t, Entry): return t
     return Entry(t) if isinstance(t, str) else Entry(t.term, kind=t.kind, count=t.count, why=t.why)
+
+def _told(e:Entry) -> int:
+    "Three votes for the gender of the translation that an entry has: more than a list has for it."
+    words = [w for t in e.translations[:1] for w in _name_words(t)]
+    return 3*_listed(words[0]) if words and e.kind == "person" else 0
+
 
 # %% ../../nbs/terms/11_translate.ipynb #1e965a68
 def _related(term:str, done:dict[str, str]) -> str|None:
@@ -302,7 +314,7 @@ def _stand_ins(
         return e.kind == "person" or re.fullmatch(r"St \w+", e.term)
     named = {w for e in entries if e.kind == "person" for w in _name_words(e.term)[1:]}
     known = {e.term: clues[e.term] for e in entries if by_words(e)}
-    people = [(_titled(c.term, c.examples), c.he, c.she+_sounds_female(c)) for c in known.values()]
+    people = [(_titled(c.term, c.examples), c.he-c.she, _lean(c)) for c in known.values()]
     things = {e.term for e in entries if e.kind != "person"}
     names, size = _new_words(people, things, seed, free) | settled[1], 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
@@ -336,7 +348,7 @@ def propose_translations(
     "A generic translation of the same kind for each term, always the same for a seed."
     given, taken = list(terms), [taken] if isinstance(taken, str) else taken
     entries = Dictionary(tuple(joined(map(_as_entry, given))))
-    clues = {e.term: Term(e.term, 0, 0, e.kind, "") for e in entries}
+    clues = {e.term: Term(e.term, 0, 0, e.kind, "", lean=_told(e)) for e in entries}
     clues |= {t.term: t for t in given if isinstance(t, Term)}
     todo = [e for e in entries if e.term and not e.locked]
     words = {w for t in chain(taken, entries.terms) for w in content_words(t)}
@@ -349,12 +361,22 @@ def propose_translations(
     return Dictionary(tuple(new.get(e.term, e) for e in entries))
 
 # %% ../../nbs/terms/11_translate.ipynb #20a7934a
+def _described(e:Entry, new:str) -> bool:
+    "Whether a person's translation keeps words of the term that are neither titles nor the like."
+    old, words = ({*content_words(" ".join(_name_words(t)))} for t in (e.term, new))
+    return e.kind == "person" and bool(old & words)
+
 def draws(
     dictionary:Dictionary,
     n:int,                   # at least 1
     seed:int=0,
 ) -> list[dict[str,str]]:    # term → translation
     "The dictionary's own draw, followed by draws that are proposed anew for its terms."
-    free = [replace(e, locked=False) for e in dictionary]
-    others = (propose_translations(free, seed+k).draw(seed) for k in range(1, n))
-    return [dictionary.draw(seed), *others]
+    first, free = dictionary.draw(seed), [replace(e, locked=False) for e in dictionary]
+    kept = {e.term: first[e.term] for e in dictionary if _described(e, first.get(e.term, ""))}
+    out, people = [first], [e.term for e in dictionary if e.kind == "person"]
+    for k in range(1, n):
+        before = [out[-1][t] for t in people if t in out[-1]]
+        out.append(propose_translations(free, seed+k, taken=before).draw(seed) | kept)
+    return out
+
