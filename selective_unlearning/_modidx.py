@@ -1943,6 +1943,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'selective_unlearning/terms/runs.py'),
                                                  'selective_unlearning.terms.runs._Run.pairs': ( 'terms/runs.html#_run.pairs',
                                                                                                  'selective_unlearning/terms/runs.py'),
+                                                 'selective_unlearning.terms.runs._article_first': ( 'terms/runs.html#_article_first',
+                                                                                                     'selective_unlearning/terms/runs.py'),
                                                  'selective_unlearning.terms.runs._bears_name': ( 'terms/runs.html#_bears_name',
                                                                                                   'selective_unlearning/terms/runs.py'),
                                                  'selective_unlearning.terms.runs._is_name': ( 'terms/runs.html#_is_name',

@@ -8,12 +8,12 @@ __all__ = ['NO_NAMES', 'read_runs', 'split_runs', 'join_runs']
 # %% ../../nbs/terms/08_runs.ipynb #404ebacc
 import calendar
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import regex
 
-from ..core.text import ARTICLES, POLITE_TITLES, TITLES
+from ..core.text import ARTICLES, POLITE_TITLES, TITLES, article
 from .word_stats import JOIN, Counts
 
 # %% ../../nbs/terms/08_runs.ipynb #0db54fa7
@@ -71,11 +71,16 @@ def _bears_name(unit:str, given:frozenset[str], heads:Collection[str], zipf) -> 
     sure = named and (others[0] in given or zipf(others[-1]) < 3.7)
     return bool(sure and first in TITLES | given)
 
+def _article_first(words:Sequence[str]) -> bool:
+    "Whether an article comes first: `An Owl`, but not `An Nguyen`."
+    name = words[0] == "An" and article(" ".join(words[1:])) == "a"
+    return words[0] in ARTICLES and not name
+
 def _trim(unit:str, alone:Counter, zipf) -> str:
     words = unit.split(" ")
     if alone[unit] < 2 or _DATES & {*words} and any(w.isdigit() for w in words):
         words = [w for w in words if not w.isdigit() and w not in _DATES]
-    while words and (words[0] in ARTICLES or words[0].isdigit()): words.pop(0)
+    while words and (_article_first(words) or words[0].isdigit()): words.pop(0)
     while words and words[-1] in ARTICLES: words.pop()
     rest = " ".join(words[1:])
     known = alone[rest] >= alone[unit] or zipf(rest) < 3
