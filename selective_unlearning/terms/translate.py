@@ -8,7 +8,7 @@ __all__ = ['content_words', 'propose_translations', 'draws']
 # %% ../../nbs/terms/11_translate.ipynb #f6e7776b
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, count, islice
@@ -19,7 +19,7 @@ from .dictionary import Dictionary
 from .entries import Entry, joined
 from .extract import Term
 from .kinds import FAMILY_TITLES, FIRST_HEADS, GIVEN_TITLES, KEPT_HEADS
-from .kinds import KIND_OF_HEAD, QUALIFIERS, given_names, title_of
+from .kinds import KIND_OF_HEAD, QUALIFIERS, given_names, surnames, title_of
 from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/11_translate.ipynb #9bc77938
@@ -128,6 +128,8 @@ def _name_words(term:str) -> list[str]:
     none = {t for t in _NO_NAMES if t not in TITLES or len(words) == 1}
     return [w for w in words if w not in none and w[-1:] != "."]
 
+_TOLD = 3       # votes of a translation that is there: more than a list has
+
 def _listed(word:str) -> int:
     "1 for a man's first name, -1 for a woman's, 0 for one of both or none."
     male, female = given_names("en")
@@ -159,7 +161,8 @@ def _roles(people:Sequence[tuple[str, float, float]]) -> dict[str, str]:
         full = len(words) > 1 and not re.search(r" and \w+$", term)
         if full or title in FAMILY_TITLES and len(words) == 1: family.update(words[-1:])
         if len(words) > 1: given.update(words[:-1])
-        elif title in GIVEN_TITLES or title in words and abs(pronouns) >= 1: known.update(words)
+        elif title in GIVEN_TITLES or title in words and max(abs(pronouns), abs(lean)/_TOLD) >= 1:
+            known.update(words)
         for w in words[:-1 if full else None]:
             votes[w] = votes.get(w, 0) + _vote(w, term, pronouns+lean)
     given |= known-family
@@ -171,16 +174,22 @@ def _new_words(
     people:Sequence[tuple[str, float, float]],
     things:set[str],  # terms that are no people: they get no given name
     seed:str, free:_Free,
+    old:Collection[str]=(),  # words of names to take last, in small letters
 ) -> dict[str, str]:
     "A translation for every word of a name, see `_roles`."
     from faker import Faker
     fakers, new = [Faker("en_GB"), Faker("en_US")], {}
     def names(word, role):
+        again:list[str] = []
         for fake in fakers if role == "family" or word not in things else ():
             fake.seed_instance(_hash(seed, word))
             draw = dict(male=fake.first_name_male, female=fake.first_name_female,
                         family=fake.last_name)[role]
-            yield from (draw() for _ in range(300))
+            drawn = [draw() for _ in range(300)]
+            had = {name for name in drawn if {*content_words(name)} & {*old}}
+            yield from (name for name in drawn if name not in had)
+            again += [name for name in drawn if name in had]
+        yield from again
         yield from _villages(_hash(seed, word))
     roles = _roles(people)
     for word in sorted(roles, key=lambda w: (len(w), w)):
@@ -210,7 +219,8 @@ def _thing(e:Entry, examples:Sequence[str], seed:str, free:_Free, plural:bool) -
     heads = {text.rpartition(" ")[2] for text in free.used} if examples else set()
     phrases.sort(key=lambda p: p.rpartition(" ")[2].casefold() in heads)  # two heads differ
     def take(candidates, before="", after=""):
-        some = (_cased(c, core) for c in chain(candidates, islice(_villages(h), 500)))
+        some = (new for c in chain(candidates, islice(_villages(h), 500))
+                if article+before+(new := _cased(c, core))+after not in e.translations)
         plain = (_cased(v, core) for v in _villages(h))
         return free.take(some, article+before, after, e.term) or free.take(plain, like=e.term)
     if re.fullmatch(r"(\w\.)+\w?s?\.?", core) or core.isupper() and 1 < len(core) < 6:
@@ -240,10 +250,9 @@ def _as_entry(t:Term|Entry|str) -> Entry:
     return Entry(t) if isinstance(t, str) else Entry(t.term, kind=t.kind, count=t.count, why=t.why)
 
 def _told(e:Entry) -> int:
-    "Three votes for the gender of the translation that an entry has: more than a list has for it."
-    words = [w for t in e.translations[:1] for w in _name_words(t)]
-    return 3*_listed(words[0]) if words and e.kind == "person" else 0
-
+    "What the translation that a person has says of the gender, in votes."
+    first = [w for t in e.translations[:1] for w in _name_words(t)][:1]
+    return sum(_TOLD*_listed(w) for w in first if e.kind == "person" and w not in surnames())
 
 # %% ../../nbs/terms/11_translate.ipynb #1e965a68
 def _related(term:str, done:dict[str, str]) -> str|None:
@@ -316,7 +325,9 @@ def _stand_ins(
     known = {e.term: clues[e.term] for e in entries if by_words(e)}
     people = [(_titled(c.term, c.examples), c.he-c.she, _lean(c)) for c in known.values()]
     things = {e.term for e in entries if e.kind != "person"}
-    names, size = _new_words(people, things, seed, free) | settled[1], 0
+    old = {w for e in entries if e.kind == "person" for t in e.translations[-1:]
+           for w in content_words(t)}
+    names, size = _new_words(people, things, seed, free, old) | settled[1], 0
     word = re.compile(rf"[^ ]+?(?={_OWN}| |$)")
     def renamed(t):  # but for what stands after an article: `Bill the Lizard`
         own = {*_name_words(t.split(" the ")[0] if clues[t].examples else t)}
@@ -361,10 +372,15 @@ def propose_translations(
     return Dictionary(tuple(new.get(e.term, e) for e in entries))
 
 # %% ../../nbs/terms/11_translate.ipynb #20a7934a
-def _described(e:Entry, new:str) -> bool:
-    "Whether a person's translation keeps words of the term that are neither titles nor the like."
-    old, words = ({*content_words(" ".join(_name_words(t)))} for t in (e.term, new))
-    return e.kind == "person" and bool(old & words)
+def _descriptions(dictionary:Dictionary, new:Mapping[str, str]) -> dict[str, str]:
+    """The translations of people that keep words of the term, as a description does.
+
+    What they change must stand in no name, or it would differ from that name's other draws."""
+    def words(text): return {*content_words(" ".join(_name_words(text)))}
+    kept = {e.term for e in dictionary
+            if e.kind == "person" and words(e.term) & words(new.get(e.term, ""))}
+    names = {w for t in dictionary.terms if t not in kept for w in words(t)}
+    return {t: new[t] for t in kept if not (words(t)-words(new[t])) & names}
 
 def draws(
     dictionary:Dictionary,
@@ -372,11 +388,10 @@ def draws(
     seed:int=0,
 ) -> list[dict[str,str]]:    # term → translation
     "The dictionary's own draw, followed by draws that are proposed anew for its terms."
-    first, free = dictionary.draw(seed), [replace(e, locked=False) for e in dictionary]
-    kept = {e.term: first[e.term] for e in dictionary if _described(e, first.get(e.term, ""))}
-    out, people = [first], [e.term for e in dictionary if e.kind == "person"]
+    out = [dictionary.draw(seed)]
+    kept = _descriptions(dictionary, out[0])
     for k in range(1, n):
-        before = [out[-1][t] for t in people if t in out[-1]]
-        out.append(propose_translations(free, seed+k, taken=before).draw(seed) | kept)
+        had = [replace(e, locked=False, translations=tuple(dict.fromkeys(
+            drawn[e.term] for drawn in (out[0], out[-1]) if e.term in drawn))) for e in dictionary]
+        out.append(propose_translations(had, seed+k).draw(seed) | kept)
     return out
-
