@@ -88,6 +88,19 @@ def reader():
 
 
 @pytest.mark.parametrize("asked", [False, True])
+def test_few_kinds_are_wrong(asked, reader):
+    right = []
+    for name in SHARES:
+        text = (CORPORA/f"{name}.md").read_text(encoding="utf-8")
+        built = json.loads((CORPORA/f"{name}.json").read_text(encoding="utf-8"))
+        kinds = {t: how.split(" ")[0] for t,how in built.items()}
+        terms = [t for t in extract_terms([text]) if t.term in kinds]
+        right += [t.kind == ("person" if kinds[t.term] in GIVEN else kinds[t.term])
+                  for t in (revise_terms(reader, terms) if asked else terms)]
+    assert sum(right) >= .95*len(right)
+
+
+@pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("name", SHARES)
 def test_few_entries_need_a_hand(name, asked, reader):
     "Also if the base model was asked, which knows none of these texts."

@@ -6,6 +6,7 @@
 __all__ = ['leans', 'kind_scores', 'ask_kinds', 'revise_terms']
 
 # %% ../../nbs/terms/16_base_terms.ipynb #2a4b503d
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -63,7 +64,8 @@ _EVERYDAY = {                      # two of each kind
 _SEEN = 300     # characters of a long sentence on either side of the term
 
 def _asked(term:str, sentence:str) -> str:
-    at = max(sentence.find(term), 0)
+    found = re.search(rf"(?i)\b{re.escape(term)}\b", sentence)
+    at = found.start() if found else 0
     sentence = sentence[max(at-_SEEN, 0):at+len(term)+_SEEN]
     return f"\n{sentence}\n\nQuestion: What is {term} in this sentence?\nAnswer: {term} is a"
 
@@ -84,7 +86,7 @@ def kind_scores(
 # %% ../../nbs/terms/16_base_terms.ipynb #28ae9ff6
 _OPEN = "object", "other"
 _CLEAR = 1.5    # nats by which another kind must be likelier
-_PRONOUN = 3.   # nats that count like one pronoun
+_MOST = .3      # of a pronoun that a lean counts
 
 def ask_kinds(
     reader:Reader,        # of the base model
@@ -93,11 +95,15 @@ def ask_kinds(
     "The terms, those of an open kind with the one that the base model finds clearly likelier."
     open_ = [t for t in terms if t.kind in _OPEN and t.examples]
     scores = kind_scores(reader, [(t.term, t.examples[0]) for t in open_])
-    for row,t in zip(scores, open_):
+    told = {}
+    for row,t in zip(np.nan_to_num(scores, nan=0.), open_):
         row[KINDS.index(t.kind)] += _CLEAR
         if t.kind == "object": row[KINDS.index("person")] = -np.inf
-    told = {t.term: KINDS[row.argmax()] for row,t in zip(scores, open_)}
-    return [replace(t, kind=told.get(t.term, t.kind)) for t in terms]
+        if t.term.istitle() and " " in t.term: row[KINDS.index("creature")] = -np.inf
+        if (kind := KINDS[row.argmax()]) != t.kind:
+            why = f"{t.why}; by the base model: {kind}".removeprefix("; ")
+            told[t.term] = replace(t, kind=kind, why=why)
+    return [told.get(t.term, t) for t in terms]
 
 def revise_terms(
     reader:Reader,        # of the base model
@@ -106,5 +112,6 @@ def revise_terms(
     "The terms, with their kinds and the leanings of their names revised by the base model."
     terms = ask_kinds(reader, terms)
     people = [t.term for t in terms if t.kind == "person"]
-    nats = dict(zip(people, leans(reader, people)))
-    return [replace(t, lean=nats.get(t.term, 0.)/_PRONOUN) for t in terms]
+    nats = np.nan_to_num(leans(reader, people), nan=0.)
+    lean = dict(zip(people, np.clip(nats, -_MOST, _MOST).tolist()))
+    return [replace(t, lean=lean.get(t.term, 0.)) for t in terms]

@@ -19,7 +19,8 @@ from .dictionary import Dictionary
 from .entries import Entry, joined
 from .extract import Term
 from .kinds import FAMILY_TITLES, FIRST_HEADS, GIVEN_TITLES, KEPT_HEADS
-from .kinds import KIND_OF_HEAD, QUALIFIERS, given_names, surnames, title_of
+from .kinds import KIND_OF_HEAD, QUALIFIERS, given_names, surnames
+from .kinds import title_of
 from .match import TermMatcher, term_key
 
 # %% ../../nbs/terms/11_translate.ipynb #9bc77938
