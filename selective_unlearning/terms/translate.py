@@ -8,7 +8,7 @@ __all__ = ['content_words', 'propose_translations', 'draws']
 # %% ../../nbs/terms/11_translate.ipynb #f6e7776b
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, count, islice
@@ -131,9 +131,9 @@ def _name_words(term:str) -> list[str]:
 
 _TOLD = 3       # votes of a translation that is there: more than a list has
 
-def _listed(word:str) -> int:
+def _listed(word:str, language:str="en") -> int:
     "1 for a man's first name, -1 for a woman's, 0 for one of both or none."
-    male, female = given_names("en")
+    male, female = given_names(language)
     return (word in male)-(word in female)
 
 def _vote(word:str, term:str, pronouns:float) -> float:
@@ -175,7 +175,7 @@ def _new_words(
     people:Sequence[tuple[str, float, float]],
     things:set[str],  # terms that are no people: they get no given name
     seed:str, free:_Free,
-    old:Collection[str]=(),  # words of names to take last, in small letters
+    old:Set[str]=frozenset(),  # words of names to take last, in small letters
 ) -> dict[str, str]:
     "A translation for every word of a name, see `_roles`."
     from faker import Faker
@@ -186,10 +186,9 @@ def _new_words(
             fake.seed_instance(_hash(seed, word))
             draw = dict(male=fake.first_name_male, female=fake.first_name_female,
                         family=fake.last_name)[role]
-            drawn = [draw() for _ in range(300)]
-            had = {name for name in drawn if {*content_words(name)} & {*old}}
-            yield from (name for name in drawn if name not in had)
-            again += [name for name in drawn if name in had]
+            for name in (draw() for _ in range(300)):
+                if old.isdisjoint(content_words(name)): yield name
+                else: again.append(name)
         yield from again
         yield from _villages(_hash(seed, word))
     roles = _roles(people)
@@ -252,8 +251,10 @@ def _as_entry(t:Term|Entry|str) -> Entry:
 
 def _told(e:Entry) -> int:
     "What the translation that a person has says of the gender, in votes."
-    first = [w for t in e.translations[:1] for w in _name_words(t)][:1]
-    return sum(_TOLD*_listed(w) for w in first if e.kind == "person" and w not in surnames())
+    words = [w for t in e.translations[:1] for w in _name_words(t)]
+    family = len(words) == 1 and words[0] in surnames()      # as likely as a first name
+    if not words or family or e.kind != "person": return 0
+    return _TOLD*next(filter(None, (_listed(words[0], of) for of in ("en_GB", "en_US", "en"))), 0)
 
 # %% ../../nbs/terms/11_translate.ipynb #1e965a68
 def _related(term:str, done:dict[str, str]) -> str|None:
