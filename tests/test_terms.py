@@ -82,6 +82,12 @@ def need_a_hand(dictionary, built, text):
     return {term: reasons for term,reasons in why.items() if reasons}
 
 
+def corpus(name):
+    "A text, and how its names are built."
+    built = json.loads((CORPORA/f"{name}.json").read_text(encoding="utf-8"))
+    return (CORPORA/f"{name}.md").read_text(encoding="utf-8"), built
+
+
 @pytest.fixture(scope="module")
 def reader():
     return Reader(load_model(), load_tokenizer())
@@ -91,8 +97,7 @@ def reader():
 def test_few_kinds_are_wrong(asked, reader):
     right = []
     for name in SHARES:
-        text = (CORPORA/f"{name}.md").read_text(encoding="utf-8")
-        built = json.loads((CORPORA/f"{name}.json").read_text(encoding="utf-8"))
+        text, built = corpus(name)
         kinds = {t: how.split(" ")[0] for t,how in built.items()}
         terms = [t for t in extract_terms([text]) if t.term in kinds]
         right += [t.kind == ("person" if kinds[t.term] in GIVEN else kinds[t.term])
@@ -104,8 +109,7 @@ def test_few_kinds_are_wrong(asked, reader):
 @pytest.mark.parametrize("name", SHARES)
 def test_few_entries_need_a_hand(name, asked, reader):
     "Also if the base model was asked, which knows none of these texts."
-    text = (CORPORA/f"{name}.md").read_text(encoding="utf-8")
-    built = json.loads((CORPORA/f"{name}.json").read_text(encoding="utf-8"))
+    text, built = corpus(name)
     terms = extract_terms([text])
     if asked: terms = revise_terms(reader, terms)
     for seed in range(3):

@@ -380,7 +380,7 @@ def _descriptions(dictionary:Dictionary, new:Mapping[str, str]) -> dict[str, str
     What they change must stand in no name, or it would differ from that name's other draws."""
     def words(text): return {*content_words(" ".join(_name_words(text)))}
     kept = {e.term for e in dictionary
-            if e.kind == "person" and words(e.term) & words(new.get(e.term, ""))}
+            if e.kind == "person" and words(e.term) & words(new[e.term])}
     names = {w for t in dictionary.terms if t not in kept for w in words(t)}
     return {t: new[t] for t in kept if not (words(t)-words(new[t])) & names}
 
@@ -394,6 +394,6 @@ def draws(
     kept = _descriptions(dictionary, out[0])
     for k in range(1, n):
         had = [replace(e, locked=False, translations=tuple(dict.fromkeys(
-            drawn[e.term] for drawn in (out[0], out[-1]) if e.term in drawn))) for e in dictionary]
+            (out[0][e.term], out[-1][e.term])))) for e in dictionary]
         out.append(propose_translations(had, seed+k).draw(seed) | kept)
     return out
