@@ -325,6 +325,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                        'selective_unlearning/evaluation/forgotten.py'),
                                                            'selective_unlearning.evaluation.forgotten.nothing_known': ( 'evaluation/forgotten.html#nothing_known',
                                                                                                                         'selective_unlearning/evaluation/forgotten.py'),
+                                                           'selective_unlearning.evaluation.forgotten.other_names': ( 'evaluation/forgotten.html#other_names',
+                                                                                                                      'selective_unlearning/evaluation/forgotten.py'),
                                                            'selective_unlearning.evaluation.forgotten.right_answers': ( 'evaluation/forgotten.html#right_answers',
                                                                                                                         'selective_unlearning/evaluation/forgotten.py'),
                                                            'selective_unlearning.evaluation.forgotten.ring_facts': ( 'evaluation/forgotten.html#ring_facts',

@@ -62,7 +62,8 @@ def replaced(
     if len(pairs) < len(found): return None
     right = pairs[record["answer"] if key == "choices" else 0]
     texts = [c for _,c in pairs]
-    if [*map(str.strip, texts)].count(right[1].strip()) > 1: return None
+    same = [*map(str.strip, texts)].count(right[1].strip())
+    if key == "choices" and same > 1: return None           # of target continuations, any is right
     if {"a", "an"} <= {p.lower().split()[-1] for p,_ in pairs if p.split()}: return None
     return out | {"prompt": right[0], key: texts}
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'same', 'Figure', 'facts_of', 'Scores', 'with_control', 'familiarity', 'nothing_known', 'little_known',
-           'by_form', 'worst_form', 'by_said', 'by_draw', 'unreminded', 'right_answers', 'rings_of', 'ring_figures',
-           'ring_facts', 'distance_figures']
+           'by_form', 'worst_form', 'by_said', 'by_draw', 'other_names', 'unreminded', 'right_answers', 'rings_of',
+           'ring_figures', 'ring_facts', 'distance_figures']
 
 # %% ../../nbs/evaluation/06_forgotten.ipynb #b572da11
 import math
@@ -114,6 +114,12 @@ def by_draw(rows:dict[str,list[dict]]) -> dict[str,Scores]:
     found = {str(d+1): with_control(rows | dict(control=one(d))) for d in range(n)} if n > 1 else {}
     return {d: part for d,part in found.items() if part}
 
+def other_names(
+    drawn:dict[str,Scores],  # from `by_draw`
+) -> Scores|None:            # None if there is one draw only
+    "The scores of the control's second draw as if it were the unlearned model, by its first."
+    return drawn["1"]._replace(u=drawn["2"].c) if "2" in drawn else None
+
 # %% ../../nbs/evaluation/06_forgotten.ipynb #cca51fe5
 def unreminded(s:Scores, again:Scores) -> Scores|None:
     "The scores of those prompts that `again` asks for after other facts; None if there are none."
@@ -156,8 +162,9 @@ def ring_figures(rows:dict[str,list[dict]]) -> Iterator[Figure]:
     for ring,records,u,b in rings_of(rows):
         yield Figure(f"rings.{ring}.ratio", u, b, clusters=facts_of(records))
         if not (sure := b >= LEAST).any(): continue
-        yield Figure(f"rings.{ring}.mean", u[sure]/b[sure])
-        yield Figure(f"rings.{ring}.lost_half", u[sure]/b[sure] <= .5)
+        own, facts = u[sure]/b[sure], [f for f,x in zip(facts_of(records), sure) if x]
+        yield Figure(f"rings.{ring}.mean", own, clusters=facts)
+        yield Figure(f"rings.{ring}.lost_half", own <= .5, clusters=facts)
 
 def ring_facts(rows:dict[str,list[dict]]) -> dict[str,dict]:
     "Of each ring the median of the probes' own ratios, and the topic that kept least."

@@ -9,7 +9,6 @@ __all__ = ['OUTSIDE', 'OUTSIDE_OF_STRANGER', 'MADE_NEAR', 'FEW_STEPS', 'headline
 from collections.abc import Sequence
 
 from ..training.curves import pick
-from ..training.methods import METHODS
 from .metrics import KEPT, MEASURES, NEAR, figure_path, get_figure
 from .metrics import interval_text, number_text, summarise
 
@@ -189,8 +188,10 @@ def few_steps(
 # %% ../../nbs/evaluation/08_headline.ipynb #9b7262ed
 def _few_facts(report:dict) -> dict[str,int]:
     "The number of facts (or texts) of each part that was measured on very few."
-    parts = (*MEASURES, *KEPT)
-    found = {p: get_figure(report["intervals"], figure_path(p, "base")) for p in parts}
+    paths = {p: figure_path(p, "base") for p in (*MEASURES, *KEPT)}
+    forms = get_figure(report["intervals"], "forgotten.by_form") or ()
+    paths |= {f"the form {f}": f"forgotten.by_form.{f}.probability" for f in forms}
+    found = {p: get_figure(report["intervals"], path) for p,path in paths.items()}
     return {p: figure[2] for p,figure in found.items() if figure and figure[2] < _FEW}
 
 _NAMES = dict(reading_other="reading of other names", stand_ins="stand-in names",
@@ -228,4 +229,4 @@ def notes(report:dict) -> list[str]:
         out.append(f"Measured on very few facts or texts: {numbers}.")
     if _made_near(report): out.append(MADE_NEAR)
     outside = OUTSIDE_OF_STRANGER if _has_stranger(report) else OUTSIDE
-    return out + [outside]*METHODS[report.get("method", "whp")].uses_labels
+    return [*out, outside]

@@ -18,7 +18,8 @@ from .forgotten import LEAST, Figure, Scores, by_draw, by_form
 from .forgotten import by_said, distance_figures, facts_of
 from .forgotten import familiarity, little_known, nothing_known
 from .forgotten import right_answers, ring_facts, ring_figures
-from .forgotten import rings_of, unreminded, with_control, worst_form
+from .forgotten import other_names, rings_of, unreminded
+from .forgotten import with_control, worst_form
 from .intervals import chance_interval
 
 # %% ../../nbs/evaluation/07_metrics.ipynb #0a2df486
@@ -220,6 +221,8 @@ LIMITS = [
           part="forgotten.choice", none=_NO_CONTROL),
     Limit("reading anchored names, unlearned / base", "ratio.reading", .95, "higher",
           none="the dictionary has no names to read"),
+    Limit("reading other names, unlearned / base", "ratio.reading_other", .95, "higher",
+          none="the dictionary has no names to read"),
     Limit("homonyms, unlearned / base", "ratio.homonyms", .95, "higher",
           none="no file of homonyms is given"),
     Limit("stand-in names in other answers, unlearned − base", "stand_ins.rise", 1., "lower",
@@ -323,9 +326,11 @@ def _forgotten(out:dict, familiar:dict[str,dict], seed:int):
         _measure(out, familiarity(s), seed)
         out["forgotten"]["little"] = little_known(s)
         same = unreminded(s, forms["reminded"]) if "reminded" in forms else None
-        parts = {"unreminded": same} if same else {}
+        drawn = by_draw(familiar["probability"])
+        others = dict(unreminded=same, other_names=other_names(drawn))
+        parts = {name: part for name,part in others.items() if part}
         parts |= {f"by_said.{times}": part for times,part in by_said(s).items()}
-        parts |= {f"by_draw.{d}": part for d,part in by_draw(familiar["probability"]).items()}
+        parts |= {f"by_draw.{d}": part for d,part in drawn.items()}
         for name,part in parts.items():
             if not nothing_known(part): _measure(out, familiarity(part, f"forgotten.{name}"), seed)
     for form,part in forms.items():

@@ -104,8 +104,10 @@ def propose_dictionary(run:Run, texts:Sequence[str]) -> Dictionary:
         say(_asked(counts, what))
     else:
         def tokens(text): return len(run.tokenizer(" "+text, add_special_tokens=False)["input_ids"])
-        terms = revise_terms(run.reader("base"), terms)
-        d = propose_translations(terms, c.seed, c.candidates, texts, tokens)
+        asked = revise_terms(run.reader("base"), terms)
+        revised = sum(new.kind != old.kind for new,old in zip(asked, terms))
+        if revised: say(f"  {revised} of {len(terms)} terms have their kind from the base model")
+        d = propose_translations(asked, c.seed, c.candidates, texts, tokens)
     return choose_translations(run.reader("base"), d, texts) if c.candidates > 1 else d
 
 def _asked(counts:dict, what:str) -> str:
