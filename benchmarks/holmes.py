@@ -12,8 +12,8 @@ the demo's that name no term of the subject.
 Ours is the mean of SEEDS runs, and what is left has a row for each of them too; the peer is a model
 that nothing was done to. The ratio is ours again, held against the limit of the report; a form has
 the limit of all prompts, and what cannot be measured has no row. Spread is half the width of the
-95 % interval, for the mean that of the runs on average: all are asked the same prompts. The runs
-stay in runs/bench-holmes.
+95 % interval, for the mean that of the runs on average: all are asked the same prompts. The choices
+right have the control's as their limit. The runs stay in runs/bench-holmes.
 """
 import statistics
 from pathlib import Path
@@ -26,8 +26,11 @@ from selective_unlearning.job.run import run
 from selective_unlearning.job.settings import RunConfig
 
 NAME, SEEDS, WORK = "holmes", 3, Path("runs/bench-holmes")
+RIGHT = "of the choices"
 FIGURES = {what: (path, KNOWN) for what,path in FORGOTTEN.items()} | {  # path of a figure, unit
     "choices right, unlearned − control": ("forgotten.choice", "points"),
+    "choices right": ("familiarity.choice.unlearned", RIGHT),
+    "choices right, control": ("familiarity.choice.control", RIGHT),
     "reading": ("ratio.reading", BASE),
     "ring 1": ("rings.1.ratio", BASE),
     "ring 3": ("rings.3.ratio", BASE),
@@ -46,10 +49,15 @@ def measured(seed):
 
 def averaged(what, path, reports, unit):
     "The row of the runs' mean."
-    rows = [row(what, path, r, float(unit in (KNOWN, BASE)), unit) for r in reports]
+    def untouched(r):
+        if unit == RIGHT: return get_figure(r, "familiarity.choice.base")
+        return float(unit in (KNOWN, BASE))
+    rows = [row(what, path, r, untouched(r), unit) for r in reports]
     n = [get_figure(r["intervals"], path)[2] for r in reports]
     means = {k: round(statistics.mean(r[k] for r in rows), 4) for k in ("ours", "ratio", "spread")}
-    return rows[0] | means | dict(
+    limit = [get_figure(r, "familiarity.choice.control") for r in reports]
+    target = dict(target=round(statistics.mean(limit), 4)) if unit == RIGHT else {}
+    return rows[0] | means | target | dict(
         claim=f"{what}, n = {min(n)}" + f" to {max(n)}"*(min(n) < max(n)))
 
 

@@ -204,6 +204,22 @@ def test_no_eight_words_of_the_corpus(file):
     assert not [t for p in read_prompts(file) for t in whole(p) if eights(t) & corpus]
 
 
+@pytest.mark.parametrize("file, known", [(PROMPTS, dict(tune=5, test=2)), (FRESH, {}),
+                                         (HOLMES, {})], ids=["facts", "fresh", "holmes"])
+def test_few_short_prompts_stand_in_the_corpus(file, known):
+    "Prompt and right answer, or a question, in full: as many as the data card says."
+    def told(p):
+        if p["kind"] == "question": return [p["prompt"]]
+        right = p["idiosyncratic"] if "idiosyncratic" in p else p["choices"][p["answer"]:][:1]
+        return [f"{p['prompt']} {answer}" for answer in right]
+    documents = [f.read_text(encoding="utf-8") for f in (file.parent/"corpus").glob("*.md")]
+    corpus = f" {' | '.join(' '.join(words(d)) for d in documents)} "
+    asked = [p for p in read_prompts(file) if p["kind"] != "completion"]
+    found = {(p.get("half"), " ".join(words(t))) for p in asked for t in told(p)}
+    stand = [half for half,t in found if t.count(" ") > 2 and f" {t} " in corpus]
+    assert Counter(stand) == known
+
+
 @pytest.mark.parametrize("file, names", [("facts", "dictionary"), ("fresh", "dictionary"),
                                          ("holmes", "automatic")])
 def test_plain_answers_name_nothing(file, names, request):
