@@ -62,7 +62,7 @@ def judged(known, chosen, after=None, reminded=None):
     scores = dict(base=asked(KNOWN, CHOSEN), control=asked(GUESSED, LUCKY),
                   unlearned=asked(known, chosen, reminded))
     report = summarise(scores, dict(base=kept(), unlearned=after or kept()))
-    assert len(report["checks"]) == 14
+    assert len(report["checks"]) == 15
     return report, {c["path"] for c in report["checks"] if c["ok"] is False}
 
 

@@ -40,9 +40,10 @@ _FIGURES = {  # path → name and meaning; a path that ends in a dot stands for 
         "Facts by the number of sentences of the text that hold a name of the prompt and the "
         "answer."),
     "forgotten.by_draw.": ("familiarity by the control's names:", _BY_DRAW),
-    "forgotten.other_names.": ("the control with other names:",
-        "One set of its names, as if the unlearned model had said it, against the other: how far "
-        "from 0 a stranger may be."),
+    "forgotten.other_names.probability": ("familiarity of the control itself",
+        "With one set of its names, held against the other: how far from 0 a stranger may be."),
+    "forgotten.other_names.absolute": ("difference of the control from itself",
+        "The same in absolute value."),
     "forgotten.unreminded.probability": ("familiarity without reminder",
         "The facts of the form reminded, asked for without other facts before them."),
     "forgotten.worst": ("familiarity, worst form", "The form farthest from 0."),
