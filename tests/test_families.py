@@ -1,11 +1,15 @@
 "Models of other families: what they write, how their names are cut, what of them is trained."
 import logging
+from unittest import mock
 
 import pytest, torch
 from datasets import Dataset
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from transformers import BloomConfig, BloomForCausalLM, Gemma3Config, GenerationConfig
+from tokenizers import Tokenizer, processors
+from tokenizers.models import BPE, WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, BloomForCausalLM
+from transformers import Gemma3Config, GenerationConfig
 from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
 from transformers import MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM
 from transformers import PreTrainedTokenizerFast
@@ -14,11 +18,12 @@ from selective_unlearning.core.errors import ConfigError, DataError, ModelError
 from selective_unlearning.core.step_settings import FinetuneConfig
 from selective_unlearning.job.run import demo_config
 from selective_unlearning.job.settings import RunConfig, check_preset, configure, preset
+from selective_unlearning.labels.align import Role
 from selective_unlearning.labels.shards import tokenizer_hash
 from selective_unlearning.labels.translated import first_tokens, translate_block
 from selective_unlearning.models.adapters import add_adapter, load_adapter, lora_targets
 from selective_unlearning.models.adapters import save_adapter
-from selective_unlearning.models.continuations import _prompted, complete
+from selective_unlearning.models.continuations import _prompted, check_reading, complete
 from selective_unlearning.models.llm import local_model
 from selective_unlearning.models.load import context_length, default_dtype, load_tokenizer
 from selective_unlearning.models.reader import Reader
@@ -189,10 +194,72 @@ MIXTRAL = dict(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_lay
                num_attention_heads=1, num_key_value_heads=1, num_local_experts=2)
 
 
-def test_an_adapter_of_a_model_of_experts_is_loaded_again(tmp_path):
-    model = MixtralForCausalLM(MixtralConfig(**MIXTRAL))
-    save_adapter(add_adapter(model, "unlearned", r=4), "unlearned", tmp_path)
-    assert load_adapter(MixtralForCausalLM(MixtralConfig(**MIXTRAL)), "unlearned", tmp_path)
+SMALL = dict(vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
+             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
+             pad_token_id=0)
+EXPERTS = dict(n_routed_experts=4, moe_intermediate_size=16, n_group=1, topk_group=1,
+               num_experts_per_tok=2, first_k_dense_replace=1)
+MAMBA = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4)
+
+def of_kind(kind, **shape):
+    "A random model of a kind that transformers knows, the same each time."
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape)).eval()
+
+
+@pytest.mark.parametrize("kind, shape", [
+    ("mixtral", MIXTRAL), ("glm4_moe", SMALL | EXPERTS | dict(head_dim=8)), ("mamba", MAMBA),
+    ("mamba2", MAMBA | dict(num_heads=8, head_dim=8, n_groups=1)),
+    ("llama4_text", SMALL | dict(intermediate_size_mlp=32, num_local_experts=2, head_dim=8)),
+    ("phimoe", SMALL | dict(num_local_experts=2))])
+def test_an_adapter_of_whatever_kind_of_model_is_loaded_again(tmp_path, kind, shape):
+    "Routers give no plain tensor, PEFT takes no `out_proj` of a Mamba, experts are parameters."
+    ids = torch.arange(1, 13)[None]
+    model = add_adapter(of_kind(kind, **shape), "unlearned", r=4)
+    for name,weights in model.named_parameters():
+        if "lora_B" in name: torch.nn.init.normal_(weights, std=.1)
+    save_adapter(model, "unlearned", tmp_path)
+    again = load_adapter(of_kind(kind, **shape), "unlearned", tmp_path)
+    with torch.no_grad():
+        before, after = (m(input_ids=ids).logits for m in (model, again))
+        base = of_kind(kind, **shape)(input_ids=ids).logits
+    assert torch.allclose(before, after, atol=1e-5)
+    assert not torch.allclose(before, base, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind, shape, why", [
+    ("llama", {}, None), ("gemma2", dict(head_dim=8, query_pre_attn_scalar=8), None),
+    ("mamba", dict(state_size=4), None),
+    ("rwkv", dict(attention_hidden_size=32), "reads padding"), ("bert", {}, "comes later")])
+def test_a_model_that_reads_padding_or_ahead_is_refused(kind, shape, why):
+    tok = byte_level()
+    tok.pad_token = tok.eos_token
+    context = {} if kind == "mamba" else dict(max_position_embeddings=256)
+    model = of_kind(kind, **SMALL | shape | context | dict(vocab_size=len(tok)))
+    for weights in model.parameters():
+        if weights.dim() > 1: torch.nn.init.normal_(weights, std=.3)
+    if not why: return check_reading(Reader(model, tok))
+    with pytest.raises(ModelError, match=why): check_reading(Reader(model, tok))
+
+
+def test_sampled_text_ends_with_the_context(reader):
+    long, reader.tokenizer.pad_token = "Orla lights the lamp of Tarnmoor "*8, "</s>"
+    texts = sample_texts(reader, [dict(opener=long[:200]), dict(opener="Orla")], 4, 200)
+    assert max(map(len, texts)) <= 128
+    with pytest.raises(DataError, match="an opener of .* fills the context of 128"):
+        sample_texts(reader, [dict(opener=long*4)], 1, 8)
+
+
+def test_a_model_is_asked_without_the_end_that_its_tokenizer_writes():
+    tok = sentencepiece_like()
+    pair = [("<s>", 1), ("</s>", 2)]
+    tok.backend_tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>",
+                                                                         special_tokens=pair)
+    model = llama(vocab_size=len(tok), max_position_embeddings=128).eval()
+    with mock.patch.object(model, "generate", wraps=model.generate) as generate:
+        local_model(model, tok, 4)("Orla")
+    asked, = generate.call_args.kwargs["input_ids"].tolist()
+    assert asked[0] == 1 and 2 not in asked
 
 
 def test_a_model_that_sees_pictures_too_has_the_context_of_its_text():
@@ -205,6 +272,29 @@ def test_a_tokenizer_may_drop_the_last_character_of_a_name():
     tok = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(letters, [])), eos_token=".")
     row = translate_block(substitute("they met Zoë", {"Zoë": "Ann"}), tok)
     assert tok.decode(row["input_ids"]).replace(" ", "") == "theymetZo"
+
+
+def test_an_accent_that_has_no_token_belongs_to_its_word():
+    "Else the next word counts as part of the name, and is its own label."
+    tok = Tokenizer(WordPiece({w: i for i,w in enumerate("[UNK] the cat he said Ann".split())},
+                              unk_token="[UNK]"))
+    tok.normalizer, tok.pre_tokenizer = BertNormalizer(lowercase=False), BertPreTokenizer()
+    tok = PreTrainedTokenizerFast(tokenizer_object=tok, unk_token="[UNK]", eos_token="[UNK]")
+    name = "שלוםּ"                     # the mark at its end is dropped
+    for text in (f"the {name} said {name} said", f"the {name} said {name}"):
+        row = translate_block(substitute(text, {name: "Ann"}), tok)
+        assert len(row["input_ids"]) == len(row["roles"]) == len(text.split())
+        inside = [r in (Role.INSIDE, Role.INSIDE_AGAIN) for r in row["roles"]]
+        assert not any(inside) and all(b <= len(row["input_ids"]) for _,b,*_ in row["copies"])
+        assert [bool(r) for r in row["roles"]] == [w == name for w in text.split()]
+
+
+def test_a_name_of_unknown_letters_is_never_swapped():
+    letters = {c: i for i, c in enumerate(" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.")}
+    tok = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(letters, [])), eos_token=".")
+    for names in ({"Ann": "Илья"}, {"Илья": "Ann"}):
+        row = translate_block(substitute(f"they met {[*names][0]} there", names), tok)
+        assert list(row["swap_own"]) == []
 
 
 def test_a_model_without_feed_forward_layers_of_its_own_has_no_adapter_there():

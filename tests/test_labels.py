@@ -6,8 +6,10 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
+from selective_unlearning.core.errors import DataError
 from selective_unlearning.job.settings import to_yaml
 from selective_unlearning.labels.generic import top_generic
+from selective_unlearning.labels.shards import read_labels
 from tiny import TEXT, NAMES, save_model, settings
 
 JOB = f"""
@@ -136,3 +138,15 @@ def test_killed_and_continued(home, by_one):
     again = make(ONE, home, home/"cut", "soft")["soft"]
     assert {n: b for n, b in again.items() if not n.startswith(".")} == whole
     assert {n: (out/n).stat().st_mtime_ns for n in kept} == kept
+
+
+@pytest.mark.parametrize("left", [0, .5, .9])
+def test_a_shard_that_was_cut_off_is_made_again(home, by_one, tmp_path, left):
+    "As a machine that fails may leave it."
+    whole, out = by_one["soft"], tmp_path/"soft"
+    shutil.copytree(home/"one"/"soft", out)
+    shard = out/"labels-00001.arrow"
+    shard.write_bytes(shard.read_bytes()[:int(left*shard.stat().st_size)])
+    with pytest.raises(DataError, match="labels-00001.arrow: is missing or damaged"):
+        read_labels(out)
+    assert make(ONE, home, tmp_path, "soft")["soft"] == whole

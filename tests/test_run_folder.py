@@ -13,7 +13,7 @@ from selective_unlearning.job.settings import RunConfig, configure, to_yaml
 from selective_unlearning.job.export import export_run
 from selective_unlearning.core import files
 from selective_unlearning.job import manifest, run_folder, step_list
-from selective_unlearning.job.manifest import STEPS, step_path
+from selective_unlearning.job.manifest import STEPS, part_path, step_path
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import rewrite_report, run
 from tiny import NAMES, settings
@@ -427,6 +427,20 @@ def test_prompts_are_counted_anew_in_a_longer_corpus(tmp_path, monkeypatch):
     before, book = said(), tmp_path/"book.txt"
     book.write_text(book.read_text()+"\nOrla came back to Quillwick."*6)
     assert said() == before+6
+
+
+def test_what_a_killed_process_left_half_written_is_no_output(tmp_path):
+    config = settings(tmp_path)
+    run(config, tmp_path/"run", until="dictionary")
+    made = tmp_path/"run"/"02-dictionary"
+    work = part_path(tmp_path/"run", "dictionary")
+    made.rename(work)
+    done = read_json(tmp_path/"run"/"manifest.json")
+    (work/"key").write_text(done["steps"].pop("dictionary")["key"])
+    write_json(tmp_path/"run"/"manifest.json", done)
+    (work/".rows.arrow.0a1b2c3d.part").write_bytes(b"half")
+    run(config, tmp_path/"run", until="dictionary")
+    assert made.is_dir() and not [*made.glob(".*")]
 
 
 def test_held_out_losses_are_measured_as_often_as_is_said():

@@ -6,10 +6,11 @@
 __all__ = ['BLOCKS', 'BATCH', 'check_block_size', 'iter_blocks', 'make_blocks', 'write_rows', 'lengths', 'block_texts']
 
 # %% ../../nbs/corpus/01_blocks.ipynb #9c8e8a9f
-import os, re, unicodedata
+import re, unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,7 +120,7 @@ def _values(row:dict) -> int:
 def write_rows(path:str|Path, rows:Iterable[dict], features:Features) -> Dataset:
     "Write rows to an Arrow file, whole or not at all, and return the memory-mapped dataset."
     path, held = Path(path), 0
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with ArrowWriter(features=features, path=str(part)) as w:

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from ..core.errors import ConfigError, DataError, quiet, reason
+from ..core.errors import ConfigError, DataError, ModelError, quiet, reason
 from ..core.files import read_json
 from ..core.step_settings import AdapterConfig, scaled
 from ..models.adapters import add_adapter, load_adapter, read_peft, save_adapter
@@ -86,6 +87,19 @@ def _check_training(run:Run):
         raise ConfigError("watch.steps: no process holds the whole model under FSDP: "
                           "watch with one process or under DDP, or set watch.steps to 0")
 
+# %% ../../nbs/job/06_checks.ipynb #15c532bb
+def _check_model(run:Run):
+    c, model, tok = run.config, run.model_config, run.tokenizer
+    check_weights(c.model)
+    if type(model) not in MODEL_FOR_CAUSAL_LM_MAPPING and not c.trust_remote_code:
+        raise ModelError(f"model {c.model}: {model.model_type} is no causal language model, which "
+                         "writes from left to right: use one")
+    n = getattr(model.get_text_config(), "vocab_size", None)
+    if n and tok.pad_token_id >= n:
+        raise ModelError(f"model {c.model}: its padding token {tok.pad_token} has the number "
+                         f"{tok.pad_token_id}, but the model has {n} tokens: resize its "
+                         "embeddings, or save the tokenizer with another pad_token")
+
 # %% ../../nbs/job/06_checks.ipynb #be878222
 def _check_stranger(run:Run, name:str):
     check_weights(name)
@@ -114,7 +128,7 @@ def check(
     Raises `DataError`, `ConfigError` or `ModelError`."""
     c = run.config
     _check_training(run)
-    check_weights(c.model)
+    _check_model(run)
     if c.stranger and not done >= {"labels", "base-evaluation"}: _check_stranger(run, c.stranger)
     check_length(c.evaluate.max_new_tokens, run.context, "evaluate.max_new_tokens")
     check_block_size(c.block_size, run.tokenizer, run.context)

@@ -85,6 +85,7 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
         if not started.exists() or started.read_text() != key:
             shutil.rmtree(work, ignore_errors=True)
         write_atomic(started, key)
+        for cut_off in work.rglob(".*.arrow.*.part"): cut_off.unlink()
     state.wait_for_everyone()
     try:
         if state.is_main_process or step.shared: step.make(run, work)

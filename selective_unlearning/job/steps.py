@@ -26,6 +26,7 @@ from ..core.files import write_json, write_jsonl
 from ..core.plots import svg
 from ..core.step_settings import PART, scaled
 from ..models.adapters import add_adapter, load_adapter, read_peft
+from ..models.continuations import check_reading
 from ..models.llm import open_model
 from ..models.load import cache_dir, load_model, processes, quantiser
 from ..models.reader import Reader
@@ -129,6 +130,7 @@ def check_mentions(run:Run, dictionary:Dictionary, texts:Iterable[str]):
                         "can be made from it: give a prompt file")
 
 def make_dictionary(run:Run, work:Path):
+    check_reading(run.reader("base"))
     texts, given = run.corpus["text"], run.files["dictionary"]
     d:Dictionary = Dictionary.load(given[0]) if given else propose_dictionary(run, texts)
     if not len(d) and not given:

@@ -45,6 +45,12 @@ def check_made_with(folder:str|Path, **expected) -> dict:
 # %% ../../nbs/labels/03_shards.ipynb #6185fd15
 def shard_path(folder:str|Path, i:int) -> Path: return Path(folder)/f"labels-{i:05d}.arrow"
 
+def _shard(path:Path, rows:int) -> Dataset|None:
+    "A shard that has all its rows, or None: a machine that fails may leave part of a file."
+    try: shard = Dataset.from_file(str(path))
+    except Exception: return None                          # Arrow has many errors for it
+    return shard if len(shard) == rows else None
+
 # %% ../../nbs/labels/03_shards.ipynb #6281eeda
 def write_labels(
     folder:str|Path,             # new, or holding part of these labels
@@ -73,7 +79,7 @@ def write_labels(
         for start in starts:
             part = range(start, min(start+shard_size, n))
             path = shard_path(folder, start//shard_size)
-            if path.exists(): bar.update(len(part))
+            if _shard(path, len(part)): bar.update(len(part))
             else:
                 some = translated.select(range(part.start*rows_each, part.stop*rows_each))
                 rows = _rows(base, reinforced, some, config, explain, bar)
@@ -91,15 +97,18 @@ def _rows(base, reinforced, translated, config, explain, bar) -> Iterator[dict]:
 def read_labels(folder:str|Path, **expected) -> Dataset:
     """Labels from `write_labels`, memory-mapped; `expected` as in `check_made_with`.
 
-    Raises `DataError` if a shard is missing, and the errors of `check_made_with`."""
+    Raises `DataError` if a shard is missing or damaged, and the errors of `check_made_with`."""
     if not (Path(folder)/"made_with.json").is_file():
         raise DataError(f"{folder}: no labels (no made_with.json in it)")
     made = check_made_with(folder, **expected)
-    paths = [shard_path(folder, i) for i in range(-(-made["blocks"]//made["shard_size"]))]
-    for p in paths:
-        if not p.is_file():
-            raise DataError(f"{p}: is missing: make the labels again; existing shards are kept")
-    return concatenate_datasets([Dataset.from_file(str(p)) for p in paths])
+    n, size, shards = made["blocks"], made["shard_size"], []
+    for start in range(0, n, size):
+        path = shard_path(folder, start//size)
+        if (shard := _shard(path, min(size, n-start))) is None:
+            raise DataError(f"{path}: is missing or damaged: make the labels again; existing "
+                            "shards are kept")
+        shards.append(shard)
+    return concatenate_datasets(shards)
 
 # %% ../../nbs/labels/03_shards.ipynb #2c2e1ff5
 def label_bytes(labels:LabelsConfig=LabelsConfig()) -> int:

@@ -42,14 +42,14 @@ def label_sources(
     return source
 
 # %% ../../nbs/labels/01_translated.ipynb #487eb350
-def first_tokens(tokenizer:Tokenizer, texts:Sequence[str]) -> list[tuple[int,int]]:
-    """The first token of each text, after a line break and after a space.
+def first_tokens(tokenizer:Tokenizer, texts:Sequence[str]) -> list[tuple[int|None,int|None]]:
+    """The first token of each text, after a line break and after a space; None if it has none.
 
     A space that is a token by itself does not count."""
     if not texts: return []
     before = "\n", "\n "
     made = encode(tokenizer, [b+t for t in texts for b in before])
-    first = [next(i for i,(_,end) in zip(ids, spans) if end > at)
+    first = [next((i for i,(_,end) in zip(ids, spans) if end > at), None)
              for at,ids,spans in zip([1, 2]*len(texts), made.input_ids, made.offset_mapping)]
     return [*zip(first[::2], first[1::2])]
 
@@ -80,6 +80,7 @@ def _names_read(
     quiet:dict = {}
     for a,b,(*_,whole),after in zip(own, new, found, found.values()):  # in the order of the text
         for pair in zip(a, b):
+            if None in pair: continue                      # the tokenizer knows none of its letters
             swaps.setdefault(pair, after)
             if whole: quiet.setdefault(pair[1:], after)
     return (_columns("swap_", ("own", "new", "after"), swaps)

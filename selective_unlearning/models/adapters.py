@@ -30,6 +30,14 @@ def layer_number(name:str) -> int:
     return next((int(p) for p in name.split(".") if p.isdigit()), -1)
 
 # %% ../../nbs/models/01_adapters.ipynb #3f2d2f67
+_MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}  # PEFT refuses `out_proj`
+
+def _takes_adapter(model, name, module) -> bool:
+    "Whether an adapter can be put on a module: on no router, whose output is no plain tensor."
+    if not isinstance(module, (torch.nn.Linear, Conv1D)) or layer_number(name) < 0: return False
+    if model.config.model_type in _MAMBA and name.endswith("out_proj"): return False
+    return "Router" not in type(module).__name__
+
 def lora_targets(
     model:CausalLM,
     where:str="all",          # "all" linear layers, or those of the "mlp" (feed-forward)
@@ -41,8 +49,7 @@ def lora_targets(
     `ModelError` if the model has no linear layer at all."""
     if where not in ("all", "mlp"):
         raise ConfigError(f"lora_targets must be 'all' or 'mlp', got {where!r}")
-    linear = [n for n,m in model.named_modules()
-              if isinstance(m, (torch.nn.Linear, Conv1D)) and layer_number(n) >= 0]
+    linear = [n for n,m in model.named_modules() if _takes_adapter(model, n, m)]
     if not linear:
         raise ModelError(f"{type(model).__name__} has no linear layers in numbered blocks for an "
                          "adapter")
@@ -58,7 +65,8 @@ def lora_targets(
 # %% ../../nbs/models/01_adapters.ipynb #67827c96
 PEFT_KINDS = ("LORA", "LOHA", "LOKR", "OFT", "VERA", "IA3")
 _PEFT_SETTINGS = frozenset("""
-    r alpha lora_alpha target_modules exclude_modules modules_to_save layers_to_transform
+    r alpha lora_alpha target_modules target_parameters exclude_modules modules_to_save
+    layers_to_transform
     layers_pattern rank_pattern alpha_pattern lora_dropout rank_dropout module_dropout vera_dropout
     use_dora use_rslora decompose_both decompose_factor rank_dropout_scale oft_block_size
     block_share coft eps use_cayley_neumann num_cayley_neumann_terms projection_prng_key d_initial

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from ..core.errors import ConfigError, ModelError, require
-from .tokens import Tokenizer, chat_text
+from .tokens import Tokenizer, bos_ids, chat_text
 
 # %% ../../nbs/models/07_llm.ipynb #36c31d36
 class NoAnswer(ModelError):
@@ -84,8 +84,9 @@ def local_model(
     def ask(prompt:str) -> str:
         for t in special: prompt = prompt.replace(t, " ")
         chat = chat_text(tokenizer, prompt)
-        tokens = tokenizer(chat or prompt, add_special_tokens=chat is None, return_tensors="pt")
-        ids = tokens.input_ids.to(model.device)
+        bos = bos_ids(tokenizer) if chat is None else []   # a tokenizer may end a text by itself
+        row = bos + tokenizer(chat or prompt, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([row], device=model.device)
         if ids.shape[1] > room:
             raise NoAnswer(f"the prompt has {ids.shape[1]} tokens, but the model has room for "
                            f"{room} besides an answer")

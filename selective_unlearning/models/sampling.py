@@ -14,7 +14,7 @@ from transformers import LogitsProcessor
 from ..core.errors import DataError, quiet
 from ..core.records import read_records
 from .continuations import end_tokens, write
-from .load import left_pad
+from .load import context_length, left_pad
 from .reader import Reader
 from .tokens import Tokenizer, bos_ids, chat_text
 
@@ -53,18 +53,22 @@ def sample_texts(
     reader:Reader,
     openers:list[dict],    # `{"opener": str, "kind": str}`
     n:int,                 # texts; the openers are reused as needed
-    length:int=96,         # most tokens sampled after each opener
+    length:int=96,         # most tokens sampled after each opener, as far as the context has room
     seed:int=0,
     temperature:float=1.,  # below 1: closer to the model's likeliest text
     batch_size:int=136,    # most texts in one batch
 ) -> list[list[int]]:      # the tokens of each text
     """Texts in which the model continues the openers.
 
-    Raises `DataError` if there are no openers."""
+    Raises `DataError` if there are no openers, or if one fills the context."""
     if not openers: raise DataError("no openers: give at least one to sample text from")
     tokenizer, ends = reader.tokenizer, {*end_tokens(reader.model, reader.tokenizer)}
     order = np.random.default_rng(seed).permutation(n) % len(openers)
     prompts, texts = [opener_ids(tokenizer, openers[i]) for i in order], []
+    longest, room = max(map(len, prompts), default=0), context_length(reader.model)
+    if room and longest >= room:
+        raise DataError(f"an opener of {longest} tokens fills the context of {room}: shorten it")
+    if room: length = min(length, room-longest)
     draw = InverseCdfSampler(seed, temperature)
     size = -(-n//-(-n//batch_size)) if n else 1            # batches of one size
     with reader.on() as model:

@@ -6,6 +6,7 @@
 __all__ = ['Tokenizer', 'bos_ids', 'encode', 'token_texts', 'chat_text']
 
 # %% ../../nbs/models/02_tokens.ipynb #d9cc196a
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,6 +45,12 @@ def bos_ids(tokenizer:Tokenizer) -> list[int]:
     return [bos] if bos is not None and tokenizer("a").input_ids[:1] == [bos] else []
 
 # %% ../../nbs/models/02_tokens.ipynb #c2b34ec3
+def _to_next(text:str, spans:list[tuple[int,int]]) -> list[tuple[int,int]]:
+    "Spans with what a tokenizer drops at the end of a word, such as an accent."
+    starts = [a for a,_ in spans[1:]]+[len(text)]
+    return [(a, b+len(re.split(r"\s", text[b:start], maxsplit=1)[0]))
+            for (a,b),start in zip(spans, starts)]
+
 def encode(
     tokenizer:Tokenizer,   # a fast one
     texts:str|list[str],   # one text or several
@@ -52,7 +59,9 @@ def encode(
     out = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False,
                     return_offsets_mapping=True, return_attention_mask=False)
     unk, special = tokenizer.unk_token_id, set(tokenizer.all_special_ids)
-    for ids in [out.input_ids] if isinstance(texts, str) else out.input_ids:
+    columns = texts, out.input_ids, out.offset_mapping
+    for text,ids,spans in zip(*([[c] for c in columns] if isinstance(texts, str) else columns)):
+        spans[:] = _to_next(text, spans)
         if unk is not None and not special.isdisjoint(ids):
             ids[:] = [unk if i in special else i for i in ids]
     return out

@@ -6,7 +6,6 @@
 __all__ = ['leans', 'kind_scores', 'ask_kinds', 'revise_terms']
 
 # %% ../../nbs/terms/16_base_terms.ipynb #2a4b503d
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from ..models.continuations import continuation_logprobs
 from ..models.reader import Reader
 from .entries import KINDS
 from .extract import Term
+from .match import TermMatcher
 
 # %% ../../nbs/terms/16_base_terms.ipynb #ab6befbd
 _PRONOUNS = (("{} smiled.", " He", " She"), ("{} was tired, so", " he", " she"),
@@ -64,8 +64,7 @@ _EVERYDAY = {                      # two of each kind
 _SEEN = 300     # characters of a long sentence on either side of the term
 
 def _asked(term:str, sentence:str) -> str:
-    found = re.search(rf"(?i)\b{re.escape(term)}\b", sentence)
-    at = found.start() if found else 0
+    at, *_ = next(iter(TermMatcher([term], plurals=True).find(sentence)), [0])
     sentence = sentence[max(at-_SEEN, 0):at+len(term)+_SEEN]
     return f"\n{sentence}\n\nQuestion: What is {term} in this sentence?\nAnswer: {term} is a"
 
