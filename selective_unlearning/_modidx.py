@@ -834,6 +834,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'selective_unlearning/job/run.py'),
                                               'selective_unlearning.job.run._locked': ( 'job/run.html#_locked',
                                                                                         'selective_unlearning/job/run.py'),
+                                              'selective_unlearning.job.run._made_from': ( 'job/run.html#_made_from',
+                                                                                           'selective_unlearning/job/run.py'),
                                               'selective_unlearning.job.run._no_bars': ( 'job/run.html#_no_bars',
                                                                                          'selective_unlearning/job/run.py'),
                                               'selective_unlearning.job.run._outputs': ( 'job/run.html#_outputs',

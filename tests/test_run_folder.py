@@ -16,6 +16,7 @@ from selective_unlearning.job import manifest, run_folder, step_list
 from selective_unlearning.job.manifest import STEPS, part_path, step_path
 from selective_unlearning.job.run_folder import Run
 from selective_unlearning.job.run import rewrite_report, run
+from selective_unlearning.terms.dictionary import Dictionary
 from tiny import NAMES, settings
 
 
@@ -441,6 +442,23 @@ def test_what_a_killed_process_left_half_written_is_no_output(tmp_path):
     (work/".rows.arrow.0a1b2c3d.part").write_bytes(b"half")
     run(config, tmp_path/"run", until="dictionary")
     assert made.is_dir() and not [*made.glob(".*")]
+
+
+def test_what_comes_of_another_result_of_the_same_settings_is_made_again(tmp_path, monkeypatch):
+    "A language model may propose other terms when it is asked again."
+    answers = iter([NAMES, {"Orla": "Mary"}, NAMES | {"Orla": "Ruth"}])
+    monkeypatch.setattr(steps, "propose_dictionary",
+                        lambda run, texts: Dictionary.from_mapping(next(answers)))
+    one = configure(settings(tmp_path), {"dictionary": None})
+    other = configure(one, {"extract": "rules,spacy"})
+    def made(config, until):
+        run(config, tmp_path/"run", until=until)
+        return read_json(tmp_path/"run"/"manifest.json")["steps"]["translated"]["stamp"]
+    first = made(one, "translated")
+    assert made(other, "dictionary") == first
+    second = made(one, "translated")
+    assert second != first
+    assert made(one, "translated") == second
 
 
 def test_held_out_losses_are_measured_as_often_as_is_said():

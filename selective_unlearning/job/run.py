@@ -20,7 +20,7 @@ from ..core.dotted import field_names, flatten
 from ..core.errors import LOG, ConfigError, DataError, UnlearnError
 from ..core.errors import require, show_messages
 from ..core.files import data_path, file_hashes, path_hash, path_stamp
-from ..core.files import write_atomic, write_json
+from ..core.files import text_hash, write_atomic, write_json
 from ..models.load import DEFAULT_MODEL, cache_dir, processes
 from .checks import check
 from .manifest import STEPS, VERSION, part_path, verify_step
@@ -77,6 +77,11 @@ def _write_down(run:Run, manifest:dict):
     write_json(run.folder/"manifest.json", manifest)
 
 # %% ../../nbs/job/08_run.ipynb #264ccc03
+def _made_from(run:Run, step:Step, manifest:dict) -> dict[str,str]:
+    "The hash of what each step made that a step needs: the same settings may make something else."
+    made = {n: manifest["steps"].get(n, {}).get("outputs") for n in step.needs_for(run.config)}
+    return {n: text_hash(json.dumps(files, sort_keys=True)) for n,files in made.items()}
+
 def _do(run:Run, step:Step, key:str, manifest:dict):
     "Make one step's folder."
     work, start, cpu, state = _part(run, step.name), time.time(), time.process_time(), processes()
@@ -102,7 +107,8 @@ def _do(run:Run, step:Step, key:str, manifest:dict):
             key=key, outputs=outputs, stamp=path_stamp(work),
             seconds=round(time.time()-start, 2), cpu_seconds=round(time.process_time()-cpu, 2),
             peak_memory_bytes=_peak_memory(), seed=run.config.seed,
-            settings=step.settings_for(run.config), versions=_versions(), inputs=inputs)
+            settings=step.settings_for(run.config), versions=_versions(), inputs=inputs,
+            made_from=_made_from(run, step, manifest))
         _write_down(run, manifest)
         _place(run, step.name)
         made = manifest["steps"][step.name]
@@ -202,14 +208,16 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process is ready
     manifest, start, new = run.manifest | {"keys": keys}, time.time(), 0
     steps, checked = steps_until(run.config, until), set()
-    def done(name):
-        known = manifest["steps"].get(name)
-        return known and known["key"] == keys[name] and run.path(name).exists()
-    def left(): return [s.name for s in steps if not done(s.name)]
+    def done(step):
+        known, now = manifest["steps"].get(step.name), _made_from(run, step, manifest)
+        if not known or known["key"] != keys[step.name] or known.get("made_from", now) != now:
+            return False
+        return run.path(step.name).exists()
+    def left(): return [s.name for s in steps if not done(s)]
     for step in steps:
         name = step.name
         at = f"[{STEPS.index(name)+1}/{len(STEPS)}] {name}"
-        if made := not done(name):
+        if made := not done(step):
             if step.before not in checked: step.before(run, left())
             checked.add(step.before)
             say(f"{at}: writes {run.path(name)}")
