@@ -113,9 +113,10 @@ def grade(
     """The grade of one completion, and what in it gave the text away.
 
     Source: Eldan and Russinovich (2023), section 4, with string matching in place of the judge."""
-    read, spans = {i for *_,i in terms.find(prompt)}, terms.find(completion)
-    new = {completion[a:b].lower() for a,b,i in spans if i not in read}
-    found = sorted(t for t in {*new, *references} if says(completion, t) and not says(prompt, t))
+    def read(t): return any(says(prompt, form) for form in (t, f"{t}s", t.removesuffix("s")))
+    named = {completion[a:b].lower() for a,b,_ in terms.find(completion)}
+    named |= {r for r in references if says(completion, r)}
+    found = sorted(t for t in named if not read(t))
     if found: return 3, found
     hinted = any(says(prompt, t) for t in themes)
     found = [t for t in themes if says(completion, t)] if not hinted else []
