@@ -129,7 +129,7 @@ CASES = [
     (dict(corpus="T/latin.txt"), DataError,
      "T/latin.txt: byte 3 is not UTF-8; save the file as UTF-8"),
     (dict(corpus="T/notes.docx"), DataError,
-     "T/notes.docx: no reader for notes.docx (1 in all), only for .txt .md .html .htm .pdf .epub "
+     "T/notes.docx: no reader for notes.docx, only for .txt .md .html .htm .pdf .epub "
      ".jsonl .csv .parquet"),
     (dict(corpus="T/broken.jsonl"), DataError,
      "T/broken.jsonl, line 2: not JSON: Expecting value (column 10)"),

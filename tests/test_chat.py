@@ -7,11 +7,12 @@ import pytest
 from selective_unlearning.evaluation.reading import reading_prompts
 from selective_unlearning.job import run_folder
 from selective_unlearning.job.command import main
+from selective_unlearning.job.run import run
 from selective_unlearning.models.continuations import complete, next_tokens
 from selective_unlearning.models.load import load_tokenizer
 from selective_unlearning.models.reader import Reader
 from selective_unlearning.terms.dictionary import Dictionary, Entry
-from tiny import NAMES, llama, sentencepiece_like
+from tiny import NAMES, llama, sentencepiece_like, settings
 
 
 @pytest.fixture
@@ -22,6 +23,8 @@ def talk(tmp_path, monkeypatch):
 
         class Stub:
             def __init__(self, folder, **kwargs): self.tokenizer = tokenizer or load_tokenizer()
+
+            def made(self, step): assert step == "unlearned"
 
             def answers(self, prompts, max_new_tokens, models):
                 model, = models
@@ -105,3 +108,12 @@ def test_the_chat_form_of_reading_opens_as_the_model_is_asked():
              for tok in (llama_like, embedded)}
     assert {p[:6] for p in chats[llama_like]} == {"[INST]"}
     assert {p[:12] for p in chats[embedded]} == {embedded.bos_token}
+
+
+def test_an_unfinished_run_is_refused_before_anything_is_asked(tmp_path, capsys, monkeypatch):
+    run(settings(tmp_path), tmp_path/"run", until="dictionary")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    capsys.readouterr()
+    assert main(["chat", str(tmp_path/"run")]) == 1
+    out, err = capsys.readouterr()
+    assert not out and "09-unlearned: is not made yet" in err

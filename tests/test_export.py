@@ -239,6 +239,7 @@ def test_pushed(done, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     push = ["export", "--run", f"{done}/run", "--out", f"{tmp_path}/x", "--push", "me/x"]
     assert main([*push, "--with-base"]) == 2
+    assert main([*push[:-2], "--public"]) == 2                # without --push it says nothing
     assert not asked and not (tmp_path/"x").exists()
     assert main(["export", "--run", f"{done}/run", "--out", f"{tmp_path}/x", "--push", "me/x"]) == 0
     assert asked[:2] == ["secret", ("me/x", True)] and asked[2][:2] == ("me/x", f"{tmp_path}/x")

@@ -157,7 +157,7 @@ def test_links_that_lead_somewhere(tmp_path, capsys):
     assert read_corpus(tmp_path/"in")["source"][:] == ["a.txt", "b.txt"]
     said = capsys.readouterr().err.partition(", only")[0]
     assert said == (f"  warning: {tmp_path}/in: passed over: no reader for circle (a link to a "
-                    "folder), more.txt (a link to a folder) (2 in all)")
+                    "folder), more.txt (a link to a folder)")
     assert len(read_corpus(texts(tmp_path, "real/a.txt")/"real")) == 1
     (tmp_path/"linked").symlink_to("elsewhere")
     assert read_corpus(tmp_path/"linked")["source"][:] == ["b.txt", "c.txt"]
@@ -298,6 +298,7 @@ def test_progress_and_answers_are_shown(tmp_path, capsys, monkeypatch):
     class Stub:
         tokenizer = SimpleNamespace(chat_template=None)
         def __init__(self, folder, **kwargs): pass
+        def made(self, step): return tmp_path
         def answers(self, *args):
             return [{"outputs": dict(base=f"one\ntwo {EVIL}", unlearned=EVIL)}]
     def ask(*args):

@@ -1,5 +1,5 @@
 "What a finished run's folder may be trusted with, and what is said before one that shows nothing."
-import os, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys
 
 import pytest
 
@@ -341,6 +341,28 @@ def test_only_a_dictionary(unread, tmp_path, capsys):
         *_, last = capsys.readouterr().err.splitlines()
         assert last == ("  warning: the base model does not know the text: "
                         "there is nothing to forget")
+
+
+def test_what_to_do_after_a_dictionary(unread, tmp_path, capsys, monkeypatch):
+    "A proposed one is corrected in a copy; of a text that is not known, only --force goes on."
+    monkeypatch.setattr(steps, "propose_dictionary", lambda *_: Dictionary.from_mapping(NAMES))
+    argv = ["run", "--config", f"{tmp_path}/job.yaml", "--out", f"{tmp_path}/own", "--until",
+            "dictionary"]
+    text = (tmp_path/"job.yaml").read_text()
+    (tmp_path/"job.yaml").write_text(re.sub("(?m)^dictionary:.*$", "dictionary: null", text))
+    assert main(argv) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == (f"to go on, copy {tmp_path}/own/02-dictionary/dictionary.json, correct the "
+                    "copy, and give it with --dictionary COPY, and --force as it is not known")
+
+
+def test_a_run_says_what_is_doubtful_in_a_dictionary(tmp_path, capsys):
+    config = settings(tmp_path)
+    write_json(tmp_path/"doubtful.json", NAMES | {"the": "a", "She": "He"})
+    doubtful = configure(config, {"dictionary": str(tmp_path/"doubtful.json")})
+    run(doubtful, tmp_path/"run", until="dictionary")
+    said = capsys.readouterr().err
+    assert "2 warning(s) on the dictionary; its check() lists them, first entry 5 ('She')" in said
 
 
 # --- from Python -------------------------------------------------------------------------------

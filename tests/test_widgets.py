@@ -157,6 +157,12 @@ def huge_viewers():
                                 found={m: ["a"] for m in "abcd"}))
 
 
+def test_outputs_can_be_printed():
+    record = dict(prompt="Who keeps \x1b[31mowls?", outputs=dict(base=" Ron\ndoes", unlearned=" A"))
+    assert str(OutputsViewer([record])).splitlines() == [
+        "Who keeps \\x1b[31mowls?", "  base:  Ron\\ndoes", "  unlearned:  A"]
+
+
 @pytest.mark.parametrize("viewer", [*evil_viewers(), *huge_viewers()], ids=repr)
 def test_static_form_is_harmless_and_small(viewer):
     html = viewer._repr_html_()

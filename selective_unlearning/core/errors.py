@@ -70,9 +70,11 @@ def quiet(too:bool=False) -> bool:
 
 # %% ../../nbs/core/00_errors.ipynb #765e850d
 def did_you_mean(name, names:Iterable[str]) -> str:
-    "A question that suggests the closest of `names`, or an empty text."
-    near = get_close_matches(str(name), list(names), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    "A question that suggests the closest of `names`, or those that end in it; or an empty text."
+    names = list(names)
+    same = [n for n in names if n.rpartition(".")[2] == name]
+    near = same or get_close_matches(str(name), names, 1)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 # %% ../../nbs/core/00_errors.ipynb #4a4c15bb
 def reason(e:Exception) -> str:

@@ -23,11 +23,12 @@ WORD = regex.compile(rf"{ACRONYM}|\p{{L}}{WORD_TAIL}")
 
 ARTICLES = {*"the a an The A An".split()}
 PARTICLES = tuple("de du von van der da del la al bin".split())  # small words inside a name
-MALE_TITLES = {*"""Mr Lord Sir Uncle Father Brother Grandfather Grandpa King Prince Duke Baron
-    Count Emperor Earl Viscount Marquis Squire Master Abbot Prior Pope Monsieur Herr""".split()}
-FEMALE_TITLES = {*"""Mrs Ms Miss Madam Madame Lady Aunt Auntie Mother Sister Grandmother Granny
-    Queen Princess Duchess Baroness Countess Empress Viscountess Marchioness Dame Mistress Widow
-    Nurse Matron Abbess Prioress Goodwife Frau""".split()}
+MALE_TITLES = {*"""Mr Lord Sir Uncle Father Brother Grandfather Grandpa Grandpapa King
+    Prince Duke Baron Count Emperor Earl Viscount Marquis Squire Master Abbot Prior Pope
+    Monsieur Herr""".split()}
+FEMALE_TITLES = {*"""Mrs Ms Miss Madam Madame Lady Aunt Auntie Mother Sister Grandmother Grandma
+    Grandmama Granny Queen Princess Duchess Baroness Countess Empress Viscountess Marchioness Dame
+    Mistress Widow Nurse Matron Abbess Prioress Goodwife Frau""".split()}
 POLITE_TITLES = {*"Mr Mrs Ms Miss Dr Professor Prof".split()}
 TITLES = MALE_TITLES | FEMALE_TITLES | POLITE_TITLES | {*"""Admiral Agent Alderman Ambassador
     Archbishop Archdeacon Bailiff Bishop Brigadier Canon Captain Cardinal Chancellor Chief Coach

@@ -224,7 +224,8 @@ def _files(path:Path) -> list[tuple[Path,str]]:
     found = {n: p for n,p in names.items() if _is_text(p)}
     if len(found) < len(names):
         other = [n+" (a link to a folder)"*p.is_dir() for n,p in names.items() if n not in found]
-        text = f"no reader for {', '.join(other[:5])} ({len(other)} in all)"
+        more = f" and {len(other)-5} more" if len(other) > 5 else ""
+        text = f"no reader for {', '.join(other[:5])}{more}"
         text += f", only for {' '.join(READERS)}"
         if not found: raise DataError(f"{path}: {text}")
         LOG.warning(printable(f"{path}: passed over: {text}", lines=False))

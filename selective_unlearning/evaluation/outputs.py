@@ -14,7 +14,7 @@ from functools import cached_property
 
 from fastcore.basics import patch
 
-from ..core.errors import DataError
+from ..core.errors import DataError, printable
 from ..core.html import Html, Viewer, escape, found_spans, highlight
 from ..core.html import box_of, need_ipywidgets, row_of, tag, visible
 
@@ -101,6 +101,12 @@ class OutputsViewer(Viewer):
 
     def __repr__(self) -> str:
         return f"OutputsViewer({len(self.records)} prompts, {len(self._models)} models)"
+
+    def __str__(self) -> str:
+        "What was written after each prompt, for a terminal."
+        lines = (line for r in self.records for line in
+                 (r["prompt"], *(f"  {m}: {text}" for m,text in r["outputs"].items())))
+        return "\n".join(printable(line, lines=False) for line in lines)
 
     @cached_property
     def _models(self) -> list[str]:

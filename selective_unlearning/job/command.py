@@ -211,6 +211,7 @@ def chat(args:argparse.Namespace):
         raise ConfigError(f"--max-new-tokens must be at least 1, got {args.max_new_tokens}")
     from selective_unlearning.job.run_folder import Run
     run = Run(args.run, trust_remote_code=args.trust_remote_code)
+    run.made("unlearned")
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
     if typed := sys.stdin.isatty():
         print("Type a message; an empty line starts a new conversation, /quit or Ctrl-D ends.")
@@ -249,6 +250,7 @@ def _work(args:argparse.Namespace):
         from selective_unlearning.job.run import rewrite_report
         return _print(rewrite_report(Run(args.run)))
     if args.command == "export":
+        if args.public and not args.push: raise ConfigError("--public says nothing without --push")
         from selective_unlearning.job.export import export_run, hub_token, push
         if args.push:                                      # refused before the work, not after
             hub_token()
@@ -267,7 +269,10 @@ def _work(args:argparse.Namespace):
     if not processes().is_main_process: return
     _print(done.path(args.until) if args.until else done.report)
     if args.until == "dictionary" and not config.dictionary:
-        LOG.info("to go on, correct a copy of its dictionary.json, and give it with --dictionary")
+        forced = "" if done.known["known"] is not False else ", and --force as it is not known"
+        proposed = done.path("dictionary")/"dictionary.json"
+        LOG.info(f"to go on, copy {proposed}, correct the copy, and give it with --dictionary COPY"
+                 f"{forced}")
     if not args.until and LOG.level > logging.INFO: _print(done.folder/"report.html")
 
 # %% ../../nbs/job/11_command.ipynb #2e87b73d

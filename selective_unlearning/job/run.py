@@ -199,8 +199,8 @@ def _say_again(run:Run, keys:dict[str,str], steps:Sequence[Step]):
     if again := [s for s in steps if s.name in made and made[s.name]["key"] != keys[s.name]]:
         say(_why_again(run, made, again))
     for s in steps:
-        begun = _part(run, s.name)/"key"
-        if begun.exists() and begun.read_text() != keys[s.name]:
+        begun, finished = _part(run, s.name)/"key", made.get(s.name, {}).get("key")
+        if begun.exists() and keys[s.name] not in (begun.read_text(), finished):
             say(f"{s.name} was cut off and begins anew: what it depends on is not as it was")
 
 # %% ../../nbs/job/08_run.ipynb #30f6ca9c

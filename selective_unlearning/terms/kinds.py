@@ -41,7 +41,7 @@ def surnames(language:str="en") -> frozenset[str]:
 # %% ../../nbs/terms/09_kinds.ipynb #43b59157
 GIVEN_TITLES = {*"""King Queen Prince Princess Duke Duchess Emperor Empress Pope Abbot Abbess Prior
     Prioress Brother Sister Saint St Dame Lady Uncle Aunt Auntie Father Mother Grandfather
-    Grandmother Grandpa Granny""".split()}
+    Grandmother Grandma Grandmama Grandpa Grandpapa Granny""".split()}
 FAMILY_TITLES = TITLES - GIVEN_TITLES - {"Sir"}
 _WITH_ARTICLE = {*"Reverend Widow Duke Duchess Emperor Empress".split()}  # `the Widow Sallow`
 

@@ -58,6 +58,9 @@ class Counts:
     total:int = 0                                      # words
 
 # %% ../../nbs/terms/07_word_stats.ipynb #6b0bdb6a
+_ADDRESS = regex.compile(                                  # of mail and pages, and handles
+    r"\S*(?:@|://|www\.)\S*|(?<!\S)[\p{Ll}\d-]+(?:\.[\p{Ll}\d-]{2,})+(?:/\S*)?")
+
 def _set_off(sentence:str, c:Counts) -> str:
     "The sentence without set-off titles; what is set off is counted in `c`."
     def note(m):
@@ -155,7 +158,7 @@ def count_words(
     c = Counts()
     for text in texts:
         for sentence,following in pairwise([*sentences(text), ""]):
-            sentence = _set_off(sentence, c)
+            sentence = _set_off(_ADDRESS.sub(" ; ", sentence), c)
             words = WORD.findall(sentence)
             c.total += len(words)
             c.inside.update(w for w in words[1:] if w[0].isupper())
