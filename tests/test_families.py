@@ -25,7 +25,8 @@ from selective_unlearning.models.adapters import add_adapter, load_adapter, lora
 from selective_unlearning.models.adapters import save_adapter
 from selective_unlearning.models.continuations import _prompted, check_reading, complete
 from selective_unlearning.models.llm import local_model
-from selective_unlearning.models.load import context_length, default_dtype, load_tokenizer
+from selective_unlearning.models.load import context_length, default_dtype, load_model
+from selective_unlearning.models.load import load_tokenizer
 from selective_unlearning.models.reader import Reader
 from selective_unlearning.models.sampling import opener_ids, sample_texts
 from selective_unlearning.models.scores import row_scores
@@ -240,6 +241,13 @@ def test_a_model_that_reads_padding_or_ahead_is_refused(kind, shape, why):
         if weights.dim() > 1: torch.nn.init.normal_(weights, std=.3)
     if not why: return check_reading(Reader(model, tok))
     with pytest.raises(ModelError, match=why): check_reading(Reader(model, tok))
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_rounded_weights_are_no_reason_to_refuse_a_model(bits):
+    "Eight bits round what is read by the largest values of all rows together."
+    if bits < 16: pytest.importorskip("bitsandbytes")
+    check_reading(Reader(load_model(bits=bits), load_tokenizer()))
 
 
 def test_sampled_text_ends_with_the_context(reader):
