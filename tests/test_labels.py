@@ -125,6 +125,24 @@ def test_a_run_by_two_processes(tmp_path, monkeypatch):
     assert run(TWO, "two").returncode == 1
 
 
+def test_two_processes_agree_on_what_is_done(tmp_path, monkeypatch):
+    "Another dictionary and back: what comes of the first is still there, for both processes."
+    monkeypatch.setenv("SELECTIVE_UNLEARNING_CACHE", str(tmp_path/"cache"))
+    (tmp_path/"job.yaml").write_text(to_yaml(settings(tmp_path)))
+    (tmp_path/"other.json").write_text('{"Orla": "Ruth"}')
+    env = ENV | {"SELECTIVE_UNLEARNING_CACHE": str(tmp_path/"cache")}
+    def run(launch, until, *options):
+        cmd = [*launch, "-m", "selective_unlearning", "run", "--config", str(tmp_path/"job.yaml"),
+               "--out", str(tmp_path/"run"), "--until", until, *options]
+        done = subprocess.run(cmd, env=env, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stderr
+    run(ONE, "labels")
+    run(ONE, "dictionary", "--dictionary", str(tmp_path/"other.json"))
+    said = run(TWO, "labels")
+    assert "dictionary: writes" in said and "labels: done before" in said
+
+
 def test_killed_and_continued(home, by_one):
     "SIGKILL after the first shard; what is whole is kept, and the result is an unbroken run's."
     whole, out = by_one["soft"], home/"cut"/"soft"

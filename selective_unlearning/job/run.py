@@ -27,7 +27,7 @@ from .manifest import STEPS, VERSION, part_path, verify_step
 from .run_folder import Run
 from .settings import RunConfig, check_preset, configure
 from .settings import preset as named, read_config, to_yaml
-from .step_list import Step, step_keys, steps_until
+from .step_list import STEP_LIST, Step, step_keys, steps_until
 from .steps import say
 
 # %% ../../nbs/job/08_run.ipynb #faeb5192
@@ -76,12 +76,19 @@ def _write_down(run:Run, manifest:dict):
     manifest |= dict(model=run.identity, version=VERSION, config=config, hashes=run.hashes)
     write_json(run.folder/"manifest.json", manifest)
 
-# %% ../../nbs/job/08_run.ipynb #264ccc03
+# %% ../../nbs/job/08_run.ipynb #ed4ad93f
 def _made_from(run:Run, step:Step, manifest:dict) -> dict[str,str]:
     "The hash of what each step made that a step needs: the same settings may make something else."
     made = {n: manifest["steps"].get(n, {}).get("outputs") for n in step.needs_for(run.config)}
     return {n: text_hash(json.dumps(files, sort_keys=True)) for n,files in made.items()}
 
+def _is_done(run:Run, step:Step, key:str, manifest:dict) -> bool:
+    "Whether a step was made with this key, from what the steps that it needs have made since."
+    known, now = manifest["steps"].get(step.name), _made_from(run, step, manifest)
+    if not known or known["key"] != key or known.get("made_from", now) != now: return False
+    return run.path(step.name).exists()
+
+# %% ../../nbs/job/08_run.ipynb #264ccc03
 def _do(run:Run, step:Step, key:str, manifest:dict):
     "Make one step's folder."
     work, start, cpu, state = _part(run, step.name), time.time(), time.process_time(), processes()
@@ -161,15 +168,14 @@ def _begin(run:Run, keys:dict[str,str]) -> set[str]:
     """The steps that are done.
 
     Names complete folders that still have a hidden name, and verifies what was made before."""
-    done = set()
-    for name,made in run.manifest["steps"].items():
+    manifest = run.manifest
+    for name,made in manifest["steps"].items():
         if _part(run, name).exists() and _outputs(_part(run, name)) == made["outputs"]:
             _place(run, name)
         folder = run.path(name)
         if not folder.exists(): continue
         if path_stamp(folder) != made["stamp"]: verify_step(folder, made["outputs"])
-        if made["key"] == keys[name]: done.add(name)
-    return done
+    return {s.name for s in STEP_LIST if _is_done(run, s, keys[s.name], manifest)}
 
 # %% ../../nbs/job/08_run.ipynb #5881685f
 def _changes(run:Run, step:Step, made:dict) -> Iterator[str]:
@@ -208,11 +214,7 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
     processes().wait_for_everyone()                        # until the main process is ready
     manifest, start, new = run.manifest | {"keys": keys}, time.time(), 0
     steps, checked = steps_until(run.config, until), set()
-    def done(step):
-        known, now = manifest["steps"].get(step.name), _made_from(run, step, manifest)
-        if not known or known["key"] != keys[step.name] or known.get("made_from", now) != now:
-            return False
-        return run.path(step.name).exists()
+    def done(step): return _is_done(run, step, keys[step.name], manifest)
     def left(): return [s.name for s in steps if not done(s)]
     for step in steps:
         name = step.name
@@ -225,6 +227,7 @@ def _work(run:Run, keys:dict[str,str], until:str|None) -> Run:
                 raise DataError(f"{run.path(name)}: does not belong to the run; move it away")
             run.release()
             _do(run, step, keys[name], manifest)
+            manifest = run.manifest                        # only the main process has changed it
             new += 1
         else: say(f"{at}: done before")
         if made or name == until: step.after(run, left())
