@@ -49,15 +49,15 @@ def measured(seed):
 
 def averaged(what, path, reports, unit):
     "The row of the runs' mean."
-    def untouched(r):
-        if unit == RIGHT: return get_figure(r, "familiarity.choice.base")
-        return float(unit in (KNOWN, BASE))
-    rows = [row(what, path, r, untouched(r), unit) for r in reports]
+    def mean(model): return statistics.mean(get_figure(r, f"familiarity.choice.{model}")
+                                            for r in reports)
+    right = unit == RIGHT
+    peer = mean("base") if right else float(unit in (KNOWN, BASE))
+    rows = [row(what, path, r, peer, unit) for r in reports]
     n = [get_figure(r["intervals"], path)[2] for r in reports]
     means = {k: round(statistics.mean(r[k] for r in rows), 4) for k in ("ours", "ratio", "spread")}
-    limit = [get_figure(r, "familiarity.choice.control") for r in reports]
-    target = dict(target=round(statistics.mean(limit), 4)) if unit == RIGHT else {}
-    return rows[0] | means | target | dict(
+    limit = dict(target=round(mean("control"), 4)) if right else {}
+    return rows[0] | means | limit | dict(
         claim=f"{what}, n = {min(n)}" + f" to {max(n)}"*(min(n) < max(n)))
 
 

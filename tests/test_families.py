@@ -1,5 +1,5 @@
 "Models of other families: what they write, how their names are cut, what of them is trained."
-import logging
+import logging, string
 from unittest import mock
 
 import pytest, torch
@@ -275,9 +275,14 @@ def test_a_model_that_sees_pictures_too_has_the_context_of_its_text():
     assert context_length(Gemma3Config(text_config=text, vision_config={})) == 64
 
 
+def english_letters():
+    "A tokenizer with a token for each letter, which drops all others."
+    letters = {c: i for i,c in enumerate(f" {string.ascii_letters}.")}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(letters, [])), eos_token=".")
+
+
 def test_a_tokenizer_may_drop_the_last_character_of_a_name():
-    letters = {c: i for i, c in enumerate(" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.")}
-    tok = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(letters, [])), eos_token=".")
+    tok = english_letters()
     row = translate_block(substitute("they met Zoë", {"Zoë": "Ann"}), tok)
     assert tok.decode(row["input_ids"]).replace(" ", "") == "theymetZo"
 
@@ -298,8 +303,7 @@ def test_an_accent_that_has_no_token_belongs_to_its_word():
 
 
 def test_a_name_of_unknown_letters_is_never_swapped():
-    letters = {c: i for i, c in enumerate(" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.")}
-    tok = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE(letters, [])), eos_token=".")
+    tok = english_letters()
     for names in ({"Ann": "Илья"}, {"Илья": "Ann"}):
         row = translate_block(substitute(f"they met {[*names][0]} there", names), tok)
         assert list(row["swap_own"]) == []

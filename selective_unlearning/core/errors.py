@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LOG', 'UnlearnError', 'ConfigError', 'DataError', 'ModelError', 'MissingExtra', 'printable', 'show_messages', 'quiet',
-           'did_you_mean', 'reason', 'require']
+           'did_you_mean', 'first_few', 'reason', 'require']
 
 # %% ../../nbs/core/00_errors.ipynb #84e2c960
 import builtins, logging, re, sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 # %% ../../nbs/core/00_errors.ipynb #ee8e664d
@@ -75,6 +75,12 @@ def did_you_mean(name, names:Iterable[str]) -> str:
     same = [n for n in names if n.rpartition(".")[2] == name]
     near = same or get_close_matches(str(name), names, 1)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+# %% ../../nbs/core/00_errors.ipynb #926b11b3
+def first_few(names:Sequence[str], most:int=5) -> str:
+    "The first of many names for a message, and how many more there are."
+    more = f" and {len(names)-most} more" if len(names) > most else ""
+    return ", ".join(names[:most])+more
 
 # %% ../../nbs/core/00_errors.ipynb #4a4c15bb
 def reason(e:Exception) -> str:

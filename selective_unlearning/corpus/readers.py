@@ -14,7 +14,8 @@ from urllib.parse import unquote
 
 from datasets import Dataset, Features, Value, load_dataset, load_from_disk
 
-from ..core.errors import LOG, DataError, MissingExtra, printable, reason
+from ..core.errors import LOG, DataError, MissingExtra, first_few, printable
+from ..core.errors import reason
 from ..core.files import files_below, is_hidden, possible_path, read_jsonl
 from ..core.files import read_text, regular_file, text_hash
 from ..models.load import cache_dir, hub_reachable, made_once
@@ -224,8 +225,7 @@ def _files(path:Path) -> list[tuple[Path,str]]:
     found = {n: p for n,p in names.items() if _is_text(p)}
     if len(found) < len(names):
         other = [n+" (a link to a folder)"*p.is_dir() for n,p in names.items() if n not in found]
-        more = f" and {len(other)-5} more" if len(other) > 5 else ""
-        text = f"no reader for {', '.join(other[:5])}{more}"
+        text = f"no reader for {first_few(other)}"
         text += f", only for {' '.join(READERS)}"
         if not found: raise DataError(f"{path}: {text}")
         LOG.warning(printable(f"{path}: passed over: {text}", lines=False))

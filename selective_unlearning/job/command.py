@@ -269,7 +269,7 @@ def _work(args:argparse.Namespace):
     if not processes().is_main_process: return
     _print(done.path(args.until) if args.until else done.report)
     if args.until == "dictionary" and not config.dictionary:
-        forced = "" if done.known["known"] is not False else ", and --force as it is not known"
+        forced = ", and --force as it is not known"*(done.known["known"] is False)
         proposed = done.path("dictionary")/"dictionary.json"
         LOG.info(f"to go on, copy {proposed}, correct the copy, and give it with --dictionary COPY"
                  f"{forced}")

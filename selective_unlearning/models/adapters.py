@@ -66,9 +66,9 @@ def lora_targets(
 PEFT_KINDS = ("LORA", "LOHA", "LOKR", "OFT", "VERA", "IA3")
 _PEFT_SETTINGS = frozenset("""
     r alpha lora_alpha target_modules target_parameters exclude_modules modules_to_save
-    layers_to_transform
-    layers_pattern rank_pattern alpha_pattern lora_dropout rank_dropout module_dropout vera_dropout
-    use_dora use_rslora decompose_both decompose_factor rank_dropout_scale oft_block_size
+    layers_to_transform layers_pattern rank_pattern alpha_pattern lora_dropout rank_dropout
+    module_dropout vera_dropout use_dora use_rslora decompose_both decompose_factor
+    rank_dropout_scale oft_block_size
     block_share coft eps use_cayley_neumann num_cayley_neumann_terms projection_prng_key d_initial
     feedforward_modules peft_type peft_version fan_in_fan_out""".split())
 

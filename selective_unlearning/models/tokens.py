@@ -48,7 +48,7 @@ def bos_ids(tokenizer:Tokenizer) -> list[int]:
 def _to_next(text:str, spans:list[tuple[int,int]]) -> list[tuple[int,int]]:
     "Spans with what a tokenizer drops at the end of a word, such as an accent."
     starts = [a for a,_ in spans[1:]]+[len(text)]
-    return [(a, b+len(re.split(r"\s", text[b:start], maxsplit=1)[0]))
+    return [(a, b+len(re.split(r"\s", text[b:start], maxsplit=1)[0]) if b < start else b)
             for (a,b),start in zip(spans, starts)]
 
 def encode(

@@ -64,7 +64,8 @@ _EVERYDAY = {                      # two of each kind
 _SEEN = 300     # characters of a long sentence on either side of the term
 
 def _asked(term:str, sentence:str) -> str:
-    at, *_ = next(iter(TermMatcher([term], plurals=True).find(sentence)), [0])
+    found = TermMatcher([term], plurals=True).find(sentence)
+    at = found[0][0] if found else 0
     sentence = sentence[max(at-_SEEN, 0):at+len(term)+_SEEN]
     return f"\n{sentence}\n\nQuestion: What is {term} in this sentence?\nAnswer: {term} is a"
 
