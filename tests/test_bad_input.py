@@ -315,6 +315,7 @@ def test_settings(tmp_path, capsys, monkeypatch, yaml, flags, message):
     (["run", "--labels.alfa", "2"],
      "error: unknown argument --labels.alfa; did you mean --set 'labels.alpha'?"),
     (["fly"], "argument COMMAND: invalid choice: 'fly'"),
+    (["report", "runs/a", "--run", "runs/b"], "argument --run: not allowed with argument DIR"),
     (["run", "--preset", "best"], "argument --preset: invalid choice: 'best'")])
 def test_usage(capsys, argv, message):
     with pytest.raises(SystemExit) as e: main(argv)

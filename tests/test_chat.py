@@ -75,6 +75,12 @@ def test_quit_ends(talk):
     assert all(len(texts) == 1 and "/quit now" in texts[0] for texts in read.values())
 
 
+def test_help_is_printed_and_not_asked(talk, capsys):
+    read = talk(["/help", "Who keeps owls?"])
+    assert "/quit or Ctrl-D ends" in capsys.readouterr().out
+    assert all(len(texts) == 1 and "/help" not in texts[0] for texts in read.values())
+
+
 def test_ctrl_c_stops_what_does_not_go_on(talk, capsys):
     def stops():
         raise KeyboardInterrupt

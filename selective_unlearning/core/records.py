@@ -8,6 +8,7 @@ __all__ = ['check_record', 'read_records', 'sample']
 # %% ../../nbs/core/02_records.ipynb #034ee39e
 import json, random, reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ _FIELDS = {  # name → (whether a value is one, what it must be)
              "name, plain, reversed, alias or indirect"),
     "ring": (lambda x: type(x) is int and 1 <= x <= 3, "1, 2 or 3"),
     "half": (lambda x: x in ("tune", "test"), "'tune' or 'test'")}
+_OPTIONAL = "fact", "form", "generic", "half", "ring", "subtlety"  # missing, they are not missed
 
 # %% ../../nbs/core/02_records.ipynb #ebe28357
 def _depth(x) -> int:
@@ -63,6 +65,9 @@ def check_record(
         names = filter(None, (", ".join(map(repr, needs[:-1])), repr(needs[-1])))
         return f"{who}needs {' and '.join(names)}"
     for name,value in r.items():
+        near = get_close_matches(name, {*_OPTIONAL}-r.keys(), 1, .8)
+        if near and name not in _FIELDS:
+            return f"{name!r} is nearly {near[0]!r}: write that, or a name that is not so like it"
         fits, what = _FIELDS.get(name, (lambda x: True, ""))
         if not fits(value): return f"{name} must be {what}, got {_shown(value)}"
         if why := _damage({name: value}): return f"{_shown(name)} {why}"

@@ -115,10 +115,11 @@ def make_parser() -> _Parser:
             p.add_argument("--out", default=out, metavar="DIR",
                            help="The run folder (default: %(default)s).")
         else:
-            p.add_argument("run", nargs="?", default=argparse.SUPPRESS, metavar="DIR",
-                           help="The run folder, as with --run.")
-            p.add_argument("--run", default="runs/unlearn", metavar="DIR",
-                           help="The run folder (default: %(default)s).")
+            folder = p.add_mutually_exclusive_group()
+            folder.add_argument("run", nargs="?", default=argparse.SUPPRESS, metavar="DIR",
+                                help="The run folder, as with --run.")
+            folder.add_argument("--run", default="runs/unlearn", metavar="DIR",
+                                help="The run folder (default: %(default)s).")
         _add_output(p)
         return p
     for name,what,skip in (
@@ -213,8 +214,8 @@ def chat(args:argparse.Namespace):
     run = Run(args.run, trust_remote_code=args.trust_remote_code)
     run.made("unlearned")
     tok, width = run.tokenizer, shutil.get_terminal_size((100, 24)).columns
-    if typed := sys.stdin.isatty():
-        print("Type a message; an empty line starts a new conversation, /quit or Ctrl-D ends.")
+    usage = "Type a message; an empty line starts a new conversation, /quit or Ctrl-D ends."
+    if typed := sys.stdin.isatty(): print(usage)
     print(columns("BASE", "UNLEARNED", width))
     def prompt(turns):
         try: return (None if args.plain else chat_text(tok, *turns)) or turns[-1]
@@ -226,6 +227,9 @@ def chat(args:argparse.Namespace):
         try: message = input("> " if typed else "").strip()
         except EOFError: return
         if message == "/quit": return
+        if message == "/help":
+            print(usage)
+            continue
         if not typed: print(printable(f"> {message}".rstrip()))
         if not message:
             for turns in said.values(): turns.clear()
